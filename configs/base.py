@@ -1,0 +1,101 @@
+"""Every knob of a run: its default, unit and reason. The other files here, and those you write, are diffs of this one."""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def any_of(value):
+    """A field that may hold values of several types (a name, or a list of them)."""
+    field = config_dict.FieldReference(None, field_type=object)
+    field.set(value)
+    return field
+
+
+def get_config() -> ConfigDict:
+    c = ConfigDict()
+
+    c.model = m = ConfigDict()
+    m.layers = 12
+    m.width = 768  # D: channels of the residual stream
+    m.heads = 12  # N: query heads
+    m.kv_heads = 0  # K: key/value heads; 0 = heads (multi-head), 1 = multi-query
+    m.head_dim = 0  # H; 0 = width / heads
+    m.mlp_width = 0  # F; 0 = 4 * width
+    m.vocab = 0  # V: rows of the embedding; 0 = the tokenizer's size
+    m.context = 1024  # T: tokens per sequence
+    m.attention = any_of("full")  # a mechanism in gpt_jax/model/attention, or a list of them, cycled over layers
+    m.attend = "auto"  # backend of the softmax(q k) v core
+    m.position = "learned"
+    m.norm = "layernorm"
+    m.mlp = "gelu"
+    m.block = "pre"  # where the norms stand
+    m.tied = True  # one matrix embeds tokens and reads them out
+    m.bias = True  # biases in linear layers and norms
+    m.dropout = 0.0  # probability, on embeddings, attention weights and both residual branches
+    m.init = "gpt2"
+    m.dtype = "float32"  # of activations and matmuls; parameters, softmax, norms and losses are float32
+    m.scan = False  # one scanned layer compiles faster; unrolled layers run faster on CPU
+    m.remat = "none"  # what the backward pass recomputes: none, full, dots
+
+    c.data = d = ConfigDict()
+    d.source = any_of("python_stdlib()")  # a name in gpt_jax/data/sources, or a list of (weight, name)
+    d.tokenizer = "bpe(vocab_size=1024)"
+    d.valid_fraction = 0.1  # of documents (or of the text, where it is a single one) held out
+    d.pack = "concat"  # concat: windows of the joined text · segments: the same, attention stays within a document
+    d.seed = 0  # order of the windows; independent of train.seed, so that seeds can share an order
+    d.cache = "~/.cache/gpt_jax"  # where tokenised corpora and trained tokenizers are kept
+
+    c.optim = o = ConfigDict()
+    o.optimizer = "adamw(b1=0.9, b2=0.95, eps=1e-8)"
+    o.lr = 6e-4  # peak learning rate
+    o.schedule = "cosine(final=0.1)"  # after warmup; final is a fraction of lr
+    o.warmup = 100  # steps of linear warmup
+    o.weight_decay = 0.1  # decoupled, multiplied by the learning rate (AdamW's form)
+    o.clip = 1.0  # global gradient norm; 0 = off
+    o.ema = 0.0  # decay of an exponential moving average of the parameters, used by evaluation; 0 = off
+    # The first row whose regex is found in a parameter's path applies. A row may set optimizer, lr and weight_decay
+    # (the last two are factors of the values above). Vectors are not decayed, as in GPT-2 and GPT-3.
+    o.groups = any_of(((r"(bias|scale)$", {"weight_decay": 0.0}), (r".*", {})))
+
+    c.train = t = ConfigDict()
+    t.steps = 1000
+    t.batch = 8  # sequences per step, over all devices and accumulation steps
+    t.accumulate = 1  # micro-batches per step
+    t.seed = 0  # of initialisation and dropout
+    t.z_loss = 0.0  # weight of log(Z)^2 (PaLM, section 5)
+    t.loss_chunk = 0  # tokens whose logits exist at once; 0 = chosen by size
+    t.log_every = 10  # steps between lines of metrics.jsonl; every step's loss is in the mean of its line
+    t.eval_every = 250  # steps
+    t.eval_batches = 20  # of train.batch sequences; 0 = the whole split
+    t.save_every = 250  # steps
+    t.keep = 2  # newest checkpoints kept
+    t.keep_best = True  # and the one with the lowest validation loss
+    t.on_nonfinite = "stop"  # stop: exit 76 with the last good state kept · skip: leave that step's update out
+    t.watch_every = 0  # steps between RMS of every parameter, gradient and update; 0 = never
+    t.profile = any_of(())  # (first, last) steps traced into tensorboard/
+    t.tensorboard = True
+    t.wandb = ""  # project name; empty = off
+
+    c.eval = e = ConfigDict()
+    e.split = "valid"
+    e.batch = 0  # sequences; 0 = train.batch
+    e.batches = 0  # 0 = the whole split, every window once
+
+    c.mesh = s = ConfigDict()  # devices along each axis; -1 = the rest
+    s.data = -1  # batch split, parameters replicated
+    s.fsdp = 1  # batch and parameters split
+    s.tensor = 1  # heads and mlp channels split
+    s.context = 1  # sequence split
+    s.expert = 1
+    s.pipeline = 1
+    s.rules = "default"  # the table of (path regex -> axes) in gpt_jax/mesh/rules.py
+
+    c.sample = p = ConfigDict()
+    p.max_new_tokens = 200
+    p.temperature = 0.8  # 0 = greedy
+    p.top_k = 0  # 0 = off
+    p.top_p = 1.0  # 1 = off
+    p.seed = 0
+    p.prompts = any_of(("\n",))  # texts continued at the end of training
+
+    c.lock()
+    return c

@@ -1,0 +1,59 @@
+"""Failures a user can act on, each with the exit code the command ends with (README of the codes: docs/training.md)."""
+
+import difflib
+from collections.abc import Iterable
+
+DONE = 0
+USER_ERROR = 2
+INTERNAL = 70
+STORAGE = 74
+RESUMABLE = 75
+NON_FINITE = 76
+
+
+class Failure(Exception):
+    """A failure that is reported in one screen, without a traceback, and ends the command with ``exit_code``.
+
+    Args:
+      what: what is wrong, one sentence.
+      where: the key, file or place it was found in.
+      allowed: the values or shapes that would have been accepted.
+      fix: what to do about it.
+    """
+
+    exit_code = INTERNAL
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = ""):
+        self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
+        rows = (("where", where), ("allowed", allowed), ("to mend it", fix))
+        super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+
+
+class UserError(Failure):
+    """The user's input is wrong; nothing was compiled or written."""
+
+    exit_code = USER_ERROR
+
+
+class StorageError(Failure):
+    """The disk refused, or what it holds is damaged."""
+
+    exit_code = STORAGE
+
+
+class Stopped(Failure):
+    """The run was asked to stop; its state is saved and the same command resumes it."""
+
+    exit_code = RESUMABLE
+
+
+class NonFiniteError(Failure):
+    """A loss or gradient is not finite and the config says stop."""
+
+    exit_code = NON_FINITE
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``did you mean 'adamw'?``, or nothing where no known name is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

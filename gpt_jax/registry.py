@@ -1,0 +1,102 @@
+"""How a name in a config becomes an object: ``"sliding(window=512)"`` is a call with literal arguments.
+
+A kind is a Python module or package below ``gpt_jax``. In a package (``model.attention``) each variant is a file of
+its own; in a module (``model.norm``) several share one. Either way the variant is what ``@register(kind, name)``
+decorates, and looking a name up imports the file that would hold it. Nothing else has to be edited.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from gpt_jax.errors import UserError, did_you_mean
+
+_variants: dict[tuple[str, str], Callable] = {}
+
+
+def register(kind: str, name: str) -> Callable:
+    """Decorator: makes the decorated class or function the variant ``name`` of ``kind`` (for example "model.norm")."""
+
+    def add(variant: Callable) -> Callable:
+        if (kind, name) in _variants:
+            raise ValueError(f"{kind} already has a variant {name!r}: {_variants[kind, name]}")
+        _variants[kind, name] = variant
+        return variant
+
+    return add
+
+
+def parse(call: str, where: str = "") -> tuple[str, dict[str, Any]]:
+    """Splits ``"name(key=literal, ...)"`` or ``"name"`` into the name and its keyword arguments.
+
+    Raises:
+      UserError: not such a call, or an argument that is not a literal.
+    """
+    try:
+        node = ast.parse(call.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+    except (SyntaxError, ValueError, AttributeError):
+        pass
+    raise UserError(
+        f"{call!r} is not a name or a call with literal keyword arguments",
+        where=where,
+        allowed='"name" or "name(key=value, ...)", values being numbers, strings, booleans, lists or dicts',
+    )
+
+
+def names(kind: str) -> list[str]:
+    """The known variants of a kind: its files, and what has been registered."""
+    module = importlib.import_module(f"gpt_jax.{kind}")
+    files = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", [])) if not m.name.startswith("_")]
+    for file in files:
+        importlib.import_module(f"gpt_jax.{kind}.{file}")
+    return sorted(name for other, name in _variants if other == kind)
+
+
+def lookup(kind: str, name: str, where: str = "") -> Callable:
+    """The variant of ``kind`` called ``name``.
+
+    Raises:
+      UserError: there is none; the message lists those there are.
+    """
+    if (kind, name) not in _variants:
+        module = importlib.import_module(f"gpt_jax.{kind}")
+        if name in {m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))}:
+            importlib.import_module(f"gpt_jax.{kind}.{name}")
+    if (kind, name) not in _variants:
+        known = names(kind)
+        raise UserError(
+            f"there is no {kind} called {name!r}",
+            where=where,
+            allowed=", ".join(known),
+            fix=did_you_mean(name, known),
+        )
+    return _variants[kind, name]
+
+
+def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> Any:
+    """Calls the variant that ``call`` names with the call's own keyword arguments, plus ``args`` and ``context``.
+
+    Raises:
+      UserError: unknown name, or arguments that the variant does not take.
+    """
+    name, kwargs = parse(call, where)
+    variant = lookup(kind, name, where)
+    signature = inspect.signature(variant)
+    own = [p for p in list(signature.parameters)[len(args) :] if p not in context]
+    try:
+        signature.bind(*args, **kwargs, **context)
+    except TypeError as error:
+        raise UserError(
+            f"{name!r} cannot be built from {call!r}: {error}",
+            where=where,
+            allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
+            fix="; ".join(filter(None, (did_you_mean(k, own) for k in kwargs if k not in own))),
+        ) from None
+    return variant(*args, **kwargs, **context)
