@@ -140,7 +140,9 @@ class Config:
         config = dataclasses.replace(config, model=_fill_sizes(config.model))
         for key, ok, allowed in _limits(config):
             if not ok:
-                raise UserError(f"{key} = {value_at(config, key)!r} is out of range", where=f"config.{key}", allowed=allowed)
+                raise UserError(
+                    f"{key} = {value_at(config, key)!r} is out of range", where=f"config.{key}", allowed=allowed
+                )
         for kind, key, calls in _named(config):
             for call in calls:
                 name, _ = registry.parse(call, where=f"config.{key}")
@@ -229,14 +231,25 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
     natural = ["model.vocab", "train.seed", "train.eval_batches", "train.loss_chunk", "train.watch_every", "data.seed"]
     natural += ["optim.warmup", "eval.batch", "eval.batches", "sample.top_k", "sample.seed", "sample.max_new_tokens"]
     axes = [f"mesh.{f.name}" for f in dataclasses.fields(MeshConfig) if f.name != "rules"]
-    windows = isinstance(t.profile, tuple) and (not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1])
+    windows = isinstance(t.profile, tuple) and (
+        not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1]
+    )
     return [
         *((key, value_at(c, key) >= 1, "1 or more") for key in positive),
         *((key, value_at(c, key) >= 0, "0 or more") for key in natural),
         *((key, value_at(c, key) >= 1 or value_at(c, key) == -1, "1 or more, or -1 for the rest") for key in axes),
         ("model.kv_heads", m.kv_heads >= 1 and m.heads % m.kv_heads == 0, f"a divisor of model.heads = {m.heads}"),
+        (
+            "model.layers",
+            m.layers % len(m.attentions) == 0,
+            f"a multiple of the {len(m.attentions)} mechanisms of model.attention",
+        ),
         ("model.dropout", 0 <= m.dropout < 1, "0 up to, not including, 1"),
-        ("model.dtype", m.dtype in ("float32", "bfloat16", "float16", "float64"), "float32, bfloat16, float16, float64"),
+        (
+            "model.dtype",
+            m.dtype in ("float32", "bfloat16", "float16", "float64"),
+            "float32, bfloat16, float16, float64",
+        ),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
         ("data.valid_fraction", 0 < c.data.valid_fraction < 1, "between 0 and 1"),
         ("data.pack", c.data.pack in ("concat", "segments"), "concat, segments"),
