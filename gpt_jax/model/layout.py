@@ -22,10 +22,12 @@ def stack(tree: Any, period: int) -> Any:
 
 
 def unstack(tree: Any, period: int) -> Any:
-    """Stacked -> unrolled: the inverse of ``stack``."""
+    """Stacked -> unrolled: the inverse of ``stack``. Some dict of the tree must hold arrays, to tell how many layers."""
+    found: list[int] = []
+    _over_blocks(lambda blocks: found.extend(len(leaf) for leaf in jax.tree.leaves(blocks)) or blocks, tree)
+    repeats = found[0]
 
     def convert(blocks: dict) -> dict:
-        repeats = len(jax.tree.leaves(blocks["0"])[0]) if jax.tree.leaves(blocks["0"]) else 0
         return {
             str(i * period + j): jax.tree.map(lambda leaf, i=i: leaf[i], blocks[str(j)])
             for i in range(repeats)

@@ -1,0 +1,63 @@
+# Everything runs in a virtual environment of its own per interpreter version: `make test PYTHON=python3.12`.
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv-$(VERSION)
+BIN := $(VENV)/bin
+# Bytecode is made by the first import, of what is imported: compiling every file of every package takes longer than
+# downloading them.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help quickstart test bench clean interpreter
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make quickstart   train a small GPT on this interpreter's standard library, print its loss and a sample"
+	@echo "make test         lint, types, order of imports, size budget and tests"
+	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
+	@echo "make clean        remove the virtual environments and the checkers' caches (runs/ stays)"
+	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
+
+quickstart: $(VENV)/.core
+	@workdir=runs/quickstart; n=1; \
+	while grep -qs '"status": *"done"' $$workdir/summary.json; do n=$$((n + 1)); workdir=runs/quickstart-$$n; done; \
+	$(BIN)/python launch.py train --config=configs/quickstart.py --workdir=$$workdir
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.table
+
+clean:
+	rm -rf .venv-* .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+interpreter:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "$(PYTHON) is not Python 3.11 or newer; choose another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+
+$(BIN)/python: | interpreter
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make virtual environments: sudo apt install python$(VERSION)-venv" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp is newer than the requirements it stands for, so packages are installed once, and again when those change.
+$(VENV)/.core: requirements.txt | $(BIN)/python
+	@echo "installing requirements.txt into $(VENV)"
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.%: requirements/%.txt requirements.txt | $(BIN)/python
+	@echo "installing $< into $(VENV)"
+	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+$(VENV)/.test: requirements/tfds.txt

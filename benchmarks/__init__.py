@@ -1,0 +1,1 @@
+"""Measurements beside peers, taken in one run: see ``train_step`` and ``decode``."""

@@ -1,0 +1,45 @@
+"""Greedy decoding beside transformers on PyTorch, in one run: random weights of GPT-2 124M.
+
+    python -m benchmarks.decode [--batches 1 8] [--rounds 5]
+
+Processes, turns and figures as in ``benchmarks.train_step``; the time of a generation holds its prefill. Writes
+results/decode.json; ``python -m benchmarks.table`` puts it into README.md.
+"""
+
+import argparse
+import functools
+from typing import Any
+
+from benchmarks import report
+from benchmarks.contest import OURS, Contest
+
+SHAPE, PROMPT, NEW = "gpt2-124M", 16, 128  # tokens
+PEERS = {"transformers, dynamic cache": "dynamic", "transformers, static cache": "static"}
+PEERS["transformers, static cache, compiled"] = "compile"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": report.machine(), "shape": SHAPE, "prompt": PROMPT, "new": NEW}
+    results["batches"] = {batch: measure(batch, options.rounds) for batch in options.batches}
+    print(f"wrote {report.write('decode', results)}")
+
+
+def measure(batch: int, rounds: int) -> dict[str, Any]:
+    """All contestants at one batch size."""
+    with Contest({OURS: "cached"}, PEERS) as contest:
+        contest.start("build_decode", shape=SHAPE, batch=batch, prompt=PROMPT, new=NEW)
+        turns = {name: functools.partial(contest, name, "run_decode", batch=batch) for name in contest.names}
+        times = report.interleave(turns, rounds)
+        seconds = {name: report.summary(values) for name, values in times.items()}
+        speeds = [f"{name} {batch * NEW / values['median']:.1f} tokens/s" for name, values in seconds.items()]
+        print(f"batch {batch}: {'; '.join(speeds)}", flush=True)
+        speed_ups = {name: report.ratio(times[OURS], values) for name, values in times.items() if name != OURS}
+        return {**contest.report(), "seconds": seconds, "speed_up": speed_ups}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Rounds of measurements, what they were taken on, and where they are kept."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
+PAUSE = 0.3  # seconds between two workers: thread pools spin for a while after their last work
+
+
+def interleave(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round. Contestants take turns, in an order that reverses every round."""
+    times: dict[str, list[float]] = {name: [] for name in measures}
+    for k in range(rounds):
+        for name in list(measures)[:: 1 if k % 2 == 0 else -1]:
+            time.sleep(PAUSE)
+            times[name].append(measures[name]())
+    return times
+
+
+def summary(times: list[float]) -> dict[str, Any]:
+    quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+    return {"median": statistics.median(times), "quartiles": [quartiles[0], quartiles[2]], "rounds": times}
+
+
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """How many times faster ours is: the median over rounds of the ratio within a round."""
+    return summary([b / a for a, b in zip(ours, theirs, strict=True)])
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def write(name: str, values: dict[str, Any]) -> Path:
+    """Keeps results/<name>.json, in place of the run before."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

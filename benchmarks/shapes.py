@@ -1,0 +1,35 @@
+"""The sizes that are measured, and the matrix products that occur in them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A GPT-2 of one size and the batch it is trained on; biases everywhere, tied embeddings, no dropout."""
+
+    layers: int
+    width: int
+    heads: int
+    context: int
+    batch: int
+    vocab: int
+
+    @property
+    def tokens(self) -> int:
+        return self.batch * self.context
+
+    def products(self) -> list[tuple[int, int, int]]:
+        """(rows, inner, columns) of a training step's large matrix products: forward, input and weight gradients."""
+        forward = [(self.width, self.width), (self.width, 4 * self.width), (4 * self.width, self.width)]
+        forward.append((self.width, self.vocab))
+        sizes = []
+        for inner, columns in forward:
+            sizes += [(self.tokens, inner, columns), (self.tokens, columns, inner), (inner, self.tokens, columns)]
+        return list(dict.fromkeys(sizes))
+
+
+SHAPES = {
+    "small": Shape(layers=4, width=128, heads=4, context=64, batch=12, vocab=65),
+    "base": Shape(layers=6, width=384, heads=6, context=256, batch=12, vocab=65),
+    "gpt2-124M": Shape(layers=12, width=768, heads=12, context=256, batch=2, vocab=50257),
+}

@@ -1,0 +1,97 @@
+"""The results as markdown, written between their markers: ``python -m benchmarks.table [README.md]``.
+
+A document marks the place of results/<name>.json with the two lines
+``<!-- bench:<name> -->`` and ``<!-- /bench:<name> -->``; what stands between them is replaced.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.worker import ROOT
+
+Rows = list[list[str]]
+
+
+def train_step(results: dict[str, Any]) -> str:
+    shapes = results["shapes"]
+    names = list(dict.fromkeys(name for values in shapes.values() for name in values["step_seconds"]))
+    rows = [["one training step", *shapes]]
+    for name in names:
+        steps = [values["step_seconds"].get(name) for values in shapes.values()]
+        rows.append([name, *(f"{1e3 * step['median']:.3g} ms" if step else "–" for step in steps)])
+    speed_ups = [_best(values["speed_up"]) for values in shapes.values()]
+    if any(speed_ups):
+        rows.append(["**faster than the best peer**", *speed_ups])
+    rows.append(["share of JAX's own GEMM rate", *(f"{values['share_of_gemm']:.0%}" for values in shapes.values())])
+    rows.append(["making a batch, share of the step", *(f"{values['data_share']:.2%}" for values in shapes.values())])
+    text = _table(rows)
+    if "start_up" in results:
+        start = results["start_up"]
+        text += f"\n\nFrom the quickstart command to its first step: {start['cold']:.1f} s with nothing compiled, "
+        text += f"{start['warm']:.1f} s with the compilation cache filled."
+    return f"{text}\n\n{_conditions(results)}"
+
+
+def decode(results: dict[str, Any]) -> str:
+    batches = results["batches"]
+    names = list(dict.fromkeys(name for values in batches.values() for name in values["seconds"]))
+    rows = [["greedy decoding, new tokens/s", *(f"batch {batch}" for batch in batches)]]
+    for name in names:
+        speeds = []
+        for batch, values in batches.items():
+            seconds = values["seconds"].get(name)
+            speeds.append(f"{int(batch) * results['new'] / seconds['median']:.0f}" if seconds else "–")
+        rows.append([name, *speeds])
+    speed_ups = [_best(values["speed_up"]) for values in batches.values()]
+    if any(speed_ups):
+        rows.append(["**faster than the best peer**", *speed_ups])
+    shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
+    return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"train_step": train_step, "decode": decode}
+
+
+def insert(document: str, name: str, text: str) -> str:
+    """The document with ``text`` between the markers of ``name``; unchanged where it has none."""
+    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
+    return pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", document)
+
+
+def main() -> None:
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
+    document = path.read_text(encoding="utf-8")
+    for name, table in TABLES.items():
+        if not (report.RESULTS / f"{name}.json").exists():
+            print(f"no results of {name} yet: python -m benchmarks.{name}")
+        elif f"<!-- bench:{name} -->" not in document:
+            print(f"{path} has no place for {name}: <!-- bench:{name} --> and <!-- /bench:{name} -->")
+        else:
+            document = insert(document, name, table(report.read(name)))
+    path.write_text(document, encoding="utf-8")
+
+
+def _table(rows: Rows) -> str:
+    rows = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _best(speed_ups: dict[str, Any]) -> str:
+    """Against the fastest peer: the smallest of the ratios."""
+    return f"**{min(values['median'] for values in speed_ups.values()):.2f}x**" if speed_ups else ""
+
+
+def _conditions(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    names = ("jax", "flax", "torch", "transformers")
+    versions = ", ".join(f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"])
+    place = f"{machine['cores']} cores of {machine['cpu']}"
+    return f"Medians of rounds in turn, float32, {place}; {versions}; {machine['date']}."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Text as a list of named documents, held out by document or, where there is one document only, by position."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt_jax.data import cache
+from gpt_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a source of text returns.
+
+    Attributes:
+      names: of the documents, unique; they decide which are held out.
+      read: the text of document i.
+      digest: of all names and texts; the cache is keyed by it.
+      heldout: the validation documents, where the source has such a split of its own.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[int], str]
+    digest: str
+    heldout: "Documents | None" = None
+
+    @property
+    def single(self) -> bool:
+        """Whether this is one text that is cut in two, so that no separator is ever needed."""
+        return len(self.names) == 1 and self.heldout is None
+
+    def texts(self) -> Iterator[str]:
+        return (self.read(i) for i in range(len(self.names)))
+
+    def split(self, valid_fraction: float) -> tuple["Documents", "Documents"]:
+        """(train, valid). Of one document the last ``valid_fraction`` of its characters, as nanoGPT does; of several
+        those whose name hashes below it, so that a document keeps its side when others come or go; never none."""
+        if self.heldout is not None:
+            return dataclasses.replace(self, heldout=None), self.heldout
+        if self.single:
+            text = self.read(0)
+            cut = int(len(text) * (1 - valid_fraction))
+            return self._part("train", [text[:cut]]), self._part("valid", [text[cut:]])
+        draws = [_draw(name) for name in self.names]
+        limit = min(max(valid_fraction, min(draws)), sorted(draws)[-2])
+        valid = [i for i, draw in enumerate(draws) if draw <= limit]
+        train = [i for i, draw in enumerate(draws) if draw > limit]
+        return self._subset("train", train), self._subset("valid", valid)
+
+    def sample(self, characters: int) -> Iterator[str]:
+        """Documents in an order that depends on their names alone, until so many characters are reached."""
+        for i in sorted(range(len(self.names)), key=lambda i: _draw(self.names[i] + "\0sample")):
+            text = self.read(i)[:characters]
+            yield text
+            characters -= len(text)
+            if characters <= 0:
+                return
+
+    def _part(self, side: str, texts: list[str]) -> "Documents":
+        return Documents(self.names, texts.__getitem__, cache.digest(self.digest, side))
+
+    def _subset(self, side: str, which: list[int]) -> "Documents":
+        names = tuple(self.names[i] for i in which)
+        return Documents(names, lambda i: self.read(which[i]), cache.digest(self.digest, side, *names))
+
+
+def from_files(paths: list[Path], names: list[str]) -> Documents:
+    """Documents read from UTF-8 files; empty files are left out.
+
+    Raises:
+      UserError: a file cannot be read, or (when its text is read) is not UTF-8 text.
+    """
+    state = hashlib.sha256()
+    kept: list[tuple[Path, str]] = []
+    for path, name in zip(paths, names, strict=True):
+        data = read_bytes(path)
+        state.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        state.update(data)
+        if data:
+            kept.append((path, name))
+    return Documents(
+        names=tuple(name for _, name in kept),
+        read=lambda i: decode(read_bytes(kept[i][0]), str(kept[i][0])),
+        digest=state.hexdigest(),
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.source") from None
+
+
+def decode(data: bytes, name: str) -> str:
+    """Strict UTF-8; an error names the file and the byte offset. A NUL byte means a binary file."""
+    fix = "convert the file to UTF-8, or choose the text files with a glob such as text(path='folder/**/*.txt')"
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise UserError(f"{name} is a binary file: byte {nul} is NUL", where=f"{name}, byte {nul}", fix=fix)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = f"byte {error.start} (0x{data[error.start]:02x})"
+        raise UserError(f"{name} is not UTF-8: {error.reason} at {bad}", where=f"{name}, {bad}", fix=fix) from None
+
+
+def _draw(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64

@@ -1,0 +1,105 @@
+"""From a config to data: finds the sources, makes the tokenizer, reads or builds the cache."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt_jax import registry
+from gpt_jax.config import Config
+from gpt_jax.data import cache
+from gpt_jax.data.batches import ORDER, Mixture, Split
+from gpt_jax.data.corpus import TokenCorpus, open_corpus
+from gpt_jax.data.documents import Documents
+from gpt_jax.data.tasks import TRAIN_STREAM, VALID_STREAM, Task
+from gpt_jax.data.tokenizers import Texts, Tokenizer
+from gpt_jax.data.windows import TaskWindows, TokenWindows, Windows
+from gpt_jax.errors import UserError
+
+WHERE = "config.data.source"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run reads.
+
+    Attributes:
+      vocab: ids are below it.
+      tokenizer: of the text, or None where the source gives ids.
+      fingerprint: of content, tokenizer and order; the same fingerprint, seed and k give the same batch.
+      facts: what is known about the source, by name.
+      train, valid: the two sides.
+    """
+
+    vocab: int
+    tokenizer: Tokenizer | None
+    fingerprint: str
+    facts: dict[str, float]
+    train: Split
+    valid: Split
+
+
+def open_data(config: Config) -> Data:
+    """The data of ``config.data`` in windows of ``config.model.context`` tokens.
+
+    Raises:
+      UserError: an unknown source or tokenizer, input that is missing or damaged, or a split shorter than a window.
+      StorageError: the cache could not be written.
+    """
+    weights, calls = _weighted(config.data.source)
+    sources = [registry.build("data.sources", call, config, where=WHERE) for call in calls]
+    for call, source in zip(calls, sources, strict=True):
+        if isinstance(source, Documents) and not source.names:
+            raise UserError(f"{call} has no documents", where=WHERE)
+    root = Path(config.data.cache).expanduser()
+    texts = Texts(tuple(s for s in sources if isinstance(s, Documents)), config.data.valid_fraction, root)
+    tokenizer = None
+    if texts.sources:
+        tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
+    parts = [_tokenised(source, tokenizer, config, root) for source in sources]
+    train, valid = (_split(parts, stream, weights, config) for stream in (TRAIN_STREAM, VALID_STREAM))
+    inputs = [value for pair in zip(weights, (part.digest for part in parts), strict=True) for value in pair]
+    return Data(
+        vocab=max(part.vocab for part in parts),
+        tokenizer=tokenizer,
+        fingerprint=cache.digest(ORDER, config.data.pack, *inputs),
+        facts={name: value for part in parts if isinstance(part, Task) for name, value in part.facts.items()},
+        train=train,
+        valid=valid,
+    )
+
+
+def _tokenised(source: Any, tokenizer: Tokenizer | None, config: Config, root: Path) -> TokenCorpus | Task:
+    if isinstance(source, Documents) and tokenizer is not None:
+        return open_corpus(source, tokenizer, config.data.valid_fraction, root)
+    return source
+
+
+def _split(parts: list[TokenCorpus | Task], stream: int, weights: list[float], config: Config) -> Split:
+    segments = config.data.pack == "segments"
+
+    def windows(part: TokenCorpus | Task) -> Windows:
+        if isinstance(part, Task):
+            return TaskWindows(part, stream, segments)
+        name, array = (("train", part.train), ("valid", part.valid))[stream]
+        return TokenWindows(name, array, config.model.context, segments)
+
+    return Split(tuple(windows(part) for part in parts), Mixture(weights))
+
+
+def _weighted(source: str | tuple) -> tuple[list[float], list[str]]:
+    """(weights, calls) of "source(...)" or of ((weight, "source(...)"), ...)."""
+    if isinstance(source, str):
+        return [1.0], [source]
+    total = 0.0
+    for pair in source:
+        ok = (
+            isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int | float) and isinstance(pair[1], str)
+        )
+        if not ok or not 0 < pair[0] < float("inf"):
+            raise UserError(
+                f"{pair!r} is not a weighted source", where=WHERE, allowed='(weight above 0, "source(...)")'
+            )
+        total += pair[0]
+    if not source or min(weight for weight, _ in source) < total / 1000:
+        raise UserError("a mixture needs sources, each with at least a thousandth of the weight", where=WHERE)
+    return [float(weight) for weight, _ in source], [call for _, call in source]

@@ -1,0 +1,4 @@
+"""Where data comes from: one file per source, each a function ``name(config, **arguments)``.
+
+It returns ``Documents`` (text, for the tokenizer), a ``TokenCorpus`` (ids) or a ``Task`` (sequences made up on demand).
+"""

@@ -1,0 +1,82 @@
+"""Text sets of TensorFlow Datasets, read from array_record files by ``data_source``; TensorFlow is never imported."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gpt_jax.config import Config
+from gpt_jax.data import cache
+from gpt_jax.data.documents import Documents, decode
+from gpt_jax.errors import UserError
+from gpt_jax.registry import register
+
+
+@register("data.sources", "tfds")
+def tfds(
+    config: Config, *, name: str, field: str = "text", data_dir: str = "", train: str = "train", valid: str = ""
+) -> Documents:
+    """The texts in ``field`` of the set ``name`` ("lm1b", "wiki40b/en:1.3.0", ...), prepared below ``data_dir``.
+
+    ``train`` and ``valid`` are its splits; without ``valid``, ``config.data.valid_fraction`` of ``train`` is held out.
+
+    Raises:
+      UserError: the package, the set, a split or the field is missing, or the set is not in array_record files.
+    """
+    library = _import()
+    try:
+        builder = library.builder(name, data_dir=data_dir or None, file_format="array_record")
+        prepared = Path(builder.data_dir).is_dir()
+    except Exception as error:  # the library raises many kinds; its message names the set
+        raise UserError(f"the set {name!r} cannot be opened: {error}", where="config.data.source") from None
+    if not prepared:
+        raise UserError(
+            f"the set {name!r} is not prepared in {builder.data_dir}",
+            where="config.data.source",
+            fix=f'python -c "import tensorflow_datasets as t; t.builder({name!r}, data_dir={data_dir or None!r}, '
+            "file_format='array_record').download_and_prepare()\"",
+        )
+    training = _documents(builder, train, field)
+    if not valid:
+        return training
+    heldout = _documents(builder, valid, field)
+    return Documents(training.names, training.read, cache.digest(training.digest, heldout.digest), heldout)
+
+
+def _documents(builder: Any, split: str, field: str) -> Documents:
+    if split not in builder.info.splits:
+        raise UserError(
+            f"{builder.info.full_name} has no split {split!r}",
+            where="config.data.source",
+            allowed=", ".join(builder.info.splits),
+        )
+    if field not in builder.info.features:
+        raise UserError(
+            f"{builder.info.full_name} has no field {field!r}",
+            where="config.data.source",
+            allowed=", ".join(builder.info.features),
+        )
+    rows = builder.as_data_source(split=split)
+    if len(rows) and not isinstance(rows[0][field], bytes):
+        raise UserError(
+            f"the field {field!r} of {builder.info.full_name} is no text but {type(rows[0][field]).__name__}",
+            where="config.data.source",
+        )
+    names = tuple(f"{builder.info.full_name}/{split}/{i}" for i in range(len(rows)))
+    files = [cache.file_digest(Path(path)) for path in builder.info.splits[split].filepaths]
+    return Documents(
+        names=names,
+        read=lambda i: decode(rows[i][field], names[i]),
+        digest=cache.digest(builder.info.full_name, split, field, *files),
+    )
+
+
+def _import() -> ModuleType:
+    try:
+        return importlib.import_module("tensorflow_datasets")
+    except ImportError as error:
+        raise UserError(
+            f"tfds(...) needs a package that is not installed: {error.name}",
+            where="config.data.source",
+            fix="pip install tensorflow-datasets array-record importlib_resources",
+        ) from None

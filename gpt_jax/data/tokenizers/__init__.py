@@ -1,0 +1,94 @@
+"""How text becomes ids: one file per tokenizer, each a function ``name(texts, **arguments) -> Tokenizer``."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpt_jax.data import cache
+from gpt_jax.data.documents import Documents
+
+SEPARATOR = "<|endoftext|>"  # how the token between documents is written, unless a tokenizer file names its own
+
+
+class Tokenizer(Protocol):
+    """Text to ids below ``vocab`` and back.
+
+    Attributes:
+      vocab: number of ids.
+      separator: id of the token between documents, or None.
+      byte_lengths: [V] int32, the UTF-8 bytes each id stands for; 0 for special tokens. The lengths of the ids of a
+        text add up to the text's bytes, which is what bits per byte divides by.
+      fingerprint: changes when any text would be encoded otherwise.
+    """
+
+    vocab: int
+    separator: int | None
+    byte_lengths: np.ndarray
+    fingerprint: str
+
+    def encode(self, text: str) -> np.ndarray:
+        """ids [T] int32 of a text; special tokens written in it are read as plain text."""
+        ...
+
+    def encode_many(self, texts: list[str]) -> list[np.ndarray]:
+        """``encode`` of each, on all cores where that helps."""
+        ...
+
+    def pieces(self, text: str) -> list[str]:
+        """The text in parts whose encodings, joined, are the encoding of the whole."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; bytes that are not UTF-8 become U+FFFD, ids beyond the vocabulary nothing."""
+        ...
+
+    def to_json(self) -> str:
+        """All of the tokenizer; ``from_json`` reads it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a tokenizer may be trained on: the sources' documents, held-out ones apart."""
+
+    sources: tuple[Documents, ...]
+    valid_fraction: float
+    cache: Path
+
+    @property
+    def separated(self) -> bool:
+        """Whether documents will be joined with a separator."""
+        return not all(source.single for source in self.sources)
+
+    def everything(self) -> Iterator[str]:
+        for source in self.sources:
+            yield from source.texts()
+            if source.heldout is not None:
+                yield from source.heldout.texts()
+
+    def training_sample(self, characters: int) -> Iterator[str]:
+        """Training documents of every source, up to so many characters in all."""
+        for source in self.sources:
+            yield from source.split(self.valid_fraction)[0].sample(characters // len(self.sources))
+
+
+def trained(texts: Texts, call: str, train: Callable[[], Tokenizer]) -> Tokenizer:
+    """The tokenizer that ``train`` makes, from the cache where the same call met the same texts before."""
+    key = cache.digest(call, texts.valid_fraction, *(source.digest for source in texts.sources))
+
+    def build(folder: Path) -> None:
+        (folder / "tokenizer.json").write_text(train().to_json(), "utf-8")
+
+    return from_json((cache.entry(texts.cache / "tokenizers", key, build) / "tokenizer.json").read_text("utf-8"))
+
+
+def from_json(text: str) -> Tokenizer:
+    """The tokenizer whose ``to_json`` this is: {"kind": a file of this folder, and what its ``restore`` takes}."""
+    values: dict[str, Any] = json.loads(text)
+    module = importlib.import_module(f"gpt_jax.data.tokenizers.{values.pop('kind')}")
+    return module.restore(**values)

@@ -1,0 +1,48 @@
+"""Every UTF-8 byte is an id; 256 stands between documents."""
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+
+from gpt_jax.data import cache
+from gpt_jax.data.tokenizers import SEPARATOR, Texts
+from gpt_jax.registry import register
+
+PIECE = 1 << 20
+
+
+class Bytes:
+    """See ``Tokenizer``; 257 ids."""
+
+    vocab = 257
+    separator = 256
+    byte_lengths = np.array([1] * 256 + [0], np.int32)
+    fingerprint = cache.digest("bytes")
+
+    def encode(self, text: str) -> np.ndarray:
+        # surrogateescape: a prompt typed in another encoding arrives as the bytes it was
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
+
+    def encode_many(self, texts: list[str]) -> list[np.ndarray]:
+        return [self.encode(text) for text in texts]
+
+    def pieces(self, text: str) -> list[str]:
+        return [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        raw = b"".join(bytes([i]) if i < 256 else SEPARATOR.encode() for i in map(int, ids) if 0 <= i < self.vocab)
+        return raw.decode("utf-8", "replace")
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": "bytes"})
+
+
+def restore() -> Bytes:
+    return Bytes()
+
+
+@register("data.tokenizers", "bytes")
+def byte_tokenizer(texts: Texts) -> Bytes:
+    """The 256 bytes and a separator; needs no training and encodes anything."""
+    return Bytes()

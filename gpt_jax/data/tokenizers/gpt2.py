@@ -1,0 +1,44 @@
+"""GPT-2's tokenizer, from the two files published with the model."""
+
+import json
+from pathlib import Path
+
+from gpt_jax.data.tokenizers import SEPARATOR, Texts
+from gpt_jax.data.tokenizers.file import Subwords, read_text
+from gpt_jax.errors import UserError
+from gpt_jax.registry import register
+
+
+@register("data.tokenizers", "gpt2")
+def gpt2(texts: Texts, *, path: str) -> Subwords:
+    """The 50,257 tokens of Radford et al. 2019, from ``vocab.bpe`` and ``encoder.json`` in the folder ``path``.
+
+    Raises:
+      UserError: a file is missing or is not what its name says.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    folder = Path(path)
+    vocab_text, merges_text = (_read(folder / name) for name in ("encoder.json", "vocab.bpe"))
+    try:
+        vocab = json.loads(vocab_text)
+        merges = [
+            (a, b) for a, b in (line.split() for line in merges_text.split("\n")[1:] if line)
+        ]  # line 1: a version
+        tokenizer = Tokenizer(models.BPE(vocab, merges))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"{path} does not hold GPT-2's tokenizer: {error}", where="config.data.tokenizer") from None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(SEPARATOR, special=True)])
+    return Subwords(tokenizer.to_str(), SEPARATOR, path)
+
+
+def _read(path: Path) -> str:
+    if not path.expanduser().is_file():
+        raise UserError(
+            f"GPT-2's tokenizer needs {path.name}, which is not in {path.parent}",
+            where="config.data.tokenizer",
+            fix=f"put GPT-2's encoder.json and vocab.bpe into {path.parent}, or give gpt2(path=...) their folder",
+        )
+    return read_text(str(path))

@@ -1,0 +1,126 @@
+"""The mesh of devices, and the way of a batch onto it."""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gpt_jax.config import MeshConfig
+from gpt_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor", "context", "expert", "pipeline")
+BATCH_AXES = ("data", "fsdp")  # split the rows of a batch between them
+REFUSED_AXES = ("context", "expert", "pipeline")  # nothing here splits anything along them yet
+THE_REST = -1
+
+
+def make(config: MeshConfig) -> Mesh:
+    """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 standing for the devices left.
+
+    Axes are of type Auto: the compiler inserts the collectives, so that model code names no axis.
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices, or an axis is not available.
+    """
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    for axis in REFUSED_AXES:
+        if sizes[axis] != 1:
+            raise UserError(
+                f"the mesh axis {axis!r} is not available in this version",
+                where=f"config.mesh.{axis}",
+                allowed="1",
+                fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
+            )
+    shape = tuple(_resolve(sizes, jax.device_count()).values())
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """How every array of a batch lies: its first axis over data and fsdp, whole along the others."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Pieces a batch is cut into: data * fsdp."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def check_batch(mesh: Mesh, batch: int, accumulate: int) -> None:
+    """Refuses a global batch (sequences) whose micro-batches do not divide over the mesh.
+
+    Raises:
+      UserError: batch / accumulate is no multiple of data * fsdp.
+    """
+    shards = batch_shards(mesh)
+    if batch % (accumulate * shards):
+        step = accumulate * shards
+        nearest = max(step, round(batch / step) * step)
+        raise UserError(
+            f"train.batch = {batch} in {accumulate} micro-batches does not divide over the {shards} devices of "
+            f"data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}",
+            where="config.train.batch",
+            allowed=f"a multiple of train.accumulate * data * fsdp = {step}",
+            fix=f"for example --config.train.batch={nearest}",
+        )
+
+
+def my_rows(mesh: Mesh, batch: int) -> tuple[int, int]:
+    """The rows start:stop of a global batch that this process has to load for its devices.
+
+    Processes whose devices differ along tensor alone load the same rows. Where a topology interleaves the processes,
+    the range spans all rows of this one and some of others'.
+    """
+    shards = batch_shards(mesh)
+    pieces = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
+    bounds = [piece[0].indices(shards) for piece in pieces]
+    first, last = min(b[0] for b in bounds), max(b[1] for b in bounds)
+    return first * batch // shards, last * batch // shards
+
+
+def put_batch(batch_rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Global arrays [B, ...] from this process's rows of each (those of ``my_rows``)."""
+    sharding, shards = batch_sharding(mesh), batch_shards(mesh)
+    first, last = my_rows(mesh, shards)
+
+    def put(rows: np.ndarray) -> jax.Array:
+        batch = len(rows) * shards // (last - first)
+        start = first * batch // shards
+
+        def piece(index: tuple[slice, ...]) -> np.ndarray:
+            low, high, _ = index[0].indices(batch)
+            return rows[low - start : high - start]
+
+        return jax.make_array_from_callback((batch, *rows.shape[1:]), sharding, piece)
+
+    return {name: put(np.asarray(rows)) for name, rows in batch_rows.items()}
+
+
+def _resolve(sizes: dict[str, int], devices: int) -> dict[str, int]:
+    rest = [axis for axis, size in sizes.items() if size == THE_REST]
+    if len(rest) > 1:
+        raise UserError(
+            f"{' and '.join(f'mesh.{axis}' for axis in rest)} are both -1",
+            where="config.mesh",
+            allowed="one axis of -1 (the devices the others leave)",
+            fix=_example(sizes, devices),
+        )
+    fixed = math.prod(size for size in sizes.values() if size != THE_REST)
+    whole = devices % fixed == 0 if rest else fixed == devices
+    if not whole:
+        shown = " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1 or axis in BATCH_AXES)
+        raise UserError(
+            f"the mesh {shown} does not match the number of devices, {devices}",
+            where="config.mesh",
+            allowed=f"sizes whose product is {devices}; one of them may be -1",
+            fix=_example(sizes, devices),
+        )
+    return {axis: devices // fixed if size == THE_REST else size for axis, size in sizes.items()}
+
+
+def _example(sizes: Mapping[str, int], devices: int) -> str:
+    """A mesh that fits, with as much of fsdp and tensor as was asked for."""
+    tensor = math.gcd(max(sizes["tensor"], 1), devices)
+    fsdp = math.gcd(max(sizes["fsdp"], 1), devices // tensor)
+    return f"for example --config.mesh.data=-1 --config.mesh.fsdp={fsdp} --config.mesh.tensor={tensor}"

@@ -1,0 +1,156 @@
+"""Several processes as one program: who they are, found in the environment, and how they join."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+
+from gpt_jax.errors import UserError
+
+EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among the others of its launch.
+
+    Args:
+      count, rank: processes, and which of them this is.
+      coordinator: host:port of process 0; None leaves it to JAX's reading of the launcher's variables.
+      local_devices: GPUs this process takes among those it sees; () = all of them, None = JAX_LOCAL_DEVICE_IDS.
+    """
+
+    count: int
+    rank: int
+    coordinator: str | None
+    local_devices: tuple[int, ...] | None
+
+
+def find_launch(env: Mapping[str, str]) -> Launch | None:
+    """What the environment says about this process's companions; None where it runs alone.
+
+    In order: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID; a SLURM step (srun) of several tasks;
+    Open MPI with several ranks. A batch script outside srun and a step of one task run alone, though their environment
+    names a cluster.
+
+    Raises:
+      UserError: one of the explicit variables is missing or no number that makes sense; Open MPI names no coordinator.
+    """
+    if "JAX_NUM_PROCESSES" in env or "JAX_PROCESS_ID" in env:
+        return _explicit(env)
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        return _slurm(env)
+    if int(env.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        return _open_mpi(env)
+    if "JAX_COORDINATOR_ADDRESS" in env:
+        return _explicit(env)
+    return None
+
+
+def start_processes() -> None:
+    """Joins this process to the others of its launch, if it has any. Call it before anything asks JAX for devices.
+
+    Raises:
+      UserError: the environment contradicts itself, JAX is in use already, or the others cannot be reached.
+    """
+    launch = find_launch(os.environ)
+    if launch is None or jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            launch.coordinator,
+            launch.count,
+            launch.rank,
+            None if launch.local_devices is None else list(launch.local_devices),
+        )
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"process {launch.rank} of {launch.count} could not join the others: {error}",
+            where=f"coordinator {launch.coordinator or 'found by JAX'}",
+            fix="start every process, let them reach process 0 (JAX_COORDINATOR_PORT chooses another port), and unset "
+            "proxy variables (http_proxy, https_proxy)",
+        ) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes must join before JAX is used: {error}",
+            fix="leave jax.devices() and arrays out of config files and of whatever is imported before",
+        ) from error
+
+
+def _explicit(env: Mapping[str, str]) -> Launch | None:
+    missing = [name for name in EXPLICIT if name not in env]
+    if missing:
+        raise UserError(
+            f"{', '.join(missing)} not set, though {', '.join(n for n in EXPLICIT if n in env)} is",
+            where="environment",
+            allowed="all three or none",
+            fix="JAX_COORDINATOR_ADDRESS=host:port of process 0, JAX_NUM_PROCESSES=N, JAX_PROCESS_ID=0..N-1",
+        )
+    count, rank = (_number(env, name) for name in EXPLICIT[1:])
+    if not 0 <= rank < count:
+        raise UserError(
+            f"JAX_PROCESS_ID={rank} is no process of JAX_NUM_PROCESSES={count}",
+            where="environment",
+            allowed=f"0 to {count - 1}" if count > 0 else "JAX_NUM_PROCESSES of 1 or more",
+        )
+    # "All it sees" holds JAX back from asking a launcher that may stand around this one for a local rank.
+    local = None if "JAX_LOCAL_DEVICE_IDS" in env else ()
+    return None if count == 1 else Launch(count, rank, env["JAX_COORDINATOR_ADDRESS"], local)
+
+
+def _slurm(env: Mapping[str, str]) -> Launch:
+    here = _tasks_by_node(env["SLURM_STEP_TASKS_PER_NODE"])[_number(env, "SLURM_NODEID")]
+    return Launch(
+        count=_number(env, "SLURM_STEP_NUM_TASKS"),
+        rank=_number(env, "SLURM_PROCID"),
+        coordinator=env.get("JAX_COORDINATOR_ADDRESS"),
+        local_devices=_local_devices(env, here, _number(env, "SLURM_LOCALID")),
+    )
+
+
+def _open_mpi(env: Mapping[str, str]) -> Launch:
+    # JAX reads the launcher's address from this variable, which Open MPI 5 does not set any more.
+    if "JAX_COORDINATOR_ADDRESS" not in env and "OMPI_MCA_orte_hnp_uri" not in env:
+        raise UserError(
+            "this Open MPI does not say where process 0 runs",
+            where="environment",
+            fix="mpirun -x JAX_COORDINATOR_ADDRESS=host:port ..., the host being that of rank 0",
+        )
+    here, local_rank = (_number(env, f"OMPI_COMM_WORLD_LOCAL_{name}") for name in ("SIZE", "RANK"))
+    return Launch(
+        count=_number(env, "OMPI_COMM_WORLD_SIZE"),
+        rank=_number(env, "OMPI_COMM_WORLD_RANK"),
+        coordinator=env.get("JAX_COORDINATOR_ADDRESS"),
+        local_devices=_local_devices(env, here, local_rank),
+    )
+
+
+def _local_devices(env: Mapping[str, str], tasks: int, rank: int) -> tuple[int, ...] | None:
+    """The GPUs of one of a node's tasks.
+
+    Left alone, JAX takes GPU number ``rank``: one task on eight GPUs would use one of them, and a task that its
+    launcher has bound to a single GPU would look for others (github.com/jax-ml/jax/issues/16788 and 23452).
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in env:
+        return None
+    visible = len(env["CUDA_VISIBLE_DEVICES"].split(",")) if env.get("CUDA_VISIBLE_DEVICES") else 0
+    if tasks == 1 or visible == 1 or "SLURM_GPUS_PER_TASK" in env:
+        return ()
+    each = max(1, visible // tasks)
+    return tuple(range(rank * each, (rank + 1) * each))
+
+
+def _tasks_by_node(text: str) -> list[int]:
+    """SLURM's "4(x2),3" as [4, 4, 3]."""
+    parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in parts for _ in range(int(times or 1))]
+
+
+def _number(env: Mapping[str, str], name: str) -> int:
+    try:
+        return int(env[name])
+    except (KeyError, ValueError):
+        raise UserError(f"{name}={env.get(name)!r} is not a number", where="environment", allowed="a number") from None

@@ -1,0 +1,150 @@
+"""How every array of a run is split over the mesh: tables of (path regex -> mesh axes), outside the model.
+
+A row gives a mesh axis or None for each trailing dimension of the arrays it is about; what is left in front (the layer
+axis of stacked blocks) is not split. The first row whose regex is found in an array's path applies. The paths of an
+optimizer's statistics end in the path of their parameter, so the same rows serve them.
+
+A table of your own is a function registered under "mesh.rules" and named in ``mesh.rules``:
+
+    @register("mesh.rules", "mine")
+    def mine():
+        return ((r"mlp/up/w$", ("fsdp", "tensor")), *default())
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gpt_jax import registry
+from gpt_jax.errors import UserError
+from gpt_jax.mesh.mesh import AXES
+from gpt_jax.registry import register
+
+Table = tuple[tuple[str, tuple[str | None, ...]], ...]
+
+
+@register("mesh.rules", "default")
+def default() -> Table:
+    """Channels over fsdp (ZeRO-3; Rajbhandari et al. 2020), heads, mlp channels and vocabulary over tensor (Megatron;
+    Shoeybi et al. 2019)."""
+    return (
+        (r"embed/tokens/w$", ("tensor", "fsdp")),  # [V, D]
+        (r"embed/position/w$", (None, "fsdp")),  # [T, D]
+        (r"attention/[qkv]/w$", ("fsdp", "tensor", None)),  # [D, N, H]
+        (r"attention/[qkv]/bias$", ("tensor", None)),  # [N, H]
+        (r"attention/out/w$", ("tensor", None, "fsdp")),  # [N, H, D]
+        (r"mlp/(up|gate)/w$", ("fsdp", "tensor")),  # [D, F]
+        (r"mlp/(up|gate)/bias$", ("tensor",)),  # [F]
+        (r"mlp/down/w$", ("tensor", "fsdp")),  # [F, D]
+        (r"readout/w$", ("fsdp", "tensor")),  # [D, V]
+        (r"(^|/)(scale|bias)$", (None,)),  # norms, and biases that join the residual stream: [D]
+        (r"(^|/)ns_coeffs$", (None,)),  # muon's polynomial
+    )
+
+
+@register("mesh.rules", "replicated")
+def replicated() -> Table:
+    """Every device holds everything; only the batch is split."""
+    return ((r"", ()),)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one array lies.
+
+    Args:
+      path: its keys joined by "/".
+      spec: mesh axes per dimension.
+      bytes_per_device: of the largest piece.
+      note: what the row asked for and did not get, and why; empty where it got all.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    spec: PartitionSpec
+    bytes_per_device: int
+    note: str
+
+
+def shardings(tree: Any, mesh: Mesh, rules: str, scanned: bool) -> Any:
+    """A NamedSharding for each array (or ShapeDtypeStruct) of a tree of parameters, optimizer state, or both.
+
+    Scalars are replicated. So is an array of fewer dimensions than its row names (Adafactor's row and column means),
+    and a dimension that does not divide over the axes its row gives; ``describe`` lists these.
+
+    Args:
+      rules: the name of a table, ``config.mesh.rules``.
+      scanned: whether arrays below a key "blocks" carry a leading layer axis.
+
+    Raises:
+      UserError: no row fits an array, or a row names an axis that a mesh has not.
+    """
+    table = _compile(rules)
+    paths_leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
+    specs = [_place(_path(keys), leaf.shape, mesh, table, rules, scanned)[0] for keys, leaf in paths_leaves]
+    return jax.tree_util.tree_unflatten(treedef, [NamedSharding(mesh, spec) for spec in specs])
+
+
+def describe(tree: Any, mesh: Mesh, rules: str, scanned: bool) -> list[Placement]:
+    """The placement of each array of a tree, as ``shardings`` gives it. Arguments and errors as there."""
+    table = _compile(rules)
+    rows = []
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        path = _path(keys)
+        spec, note = _place(path, leaf.shape, mesh, table, rules, scanned)
+        piece = NamedSharding(mesh, spec).shard_shape(leaf.shape)
+        size = math.prod(piece) * leaf.dtype.itemsize
+        rows.append(Placement(path, tuple(leaf.shape), str(leaf.dtype), spec, size, note))
+    return rows
+
+
+def _path(keys: tuple) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def _compile(rules: str) -> list[tuple[re.Pattern, tuple[str | None, ...]]]:
+    table = registry.build("mesh.rules", rules, where="config.mesh.rules")
+    for pattern, axes in table:
+        unknown = [axis for axis in axes if axis is not None and axis not in AXES]
+        if unknown:
+            raise UserError(
+                f"the row {pattern!r} of the sharding rules {rules!r} names the axis {unknown[0]!r}",
+                where="config.mesh.rules",
+                allowed=", ".join(AXES) + ", None",
+            )
+    return [(re.compile(pattern), tuple(axes)) for pattern, axes in table]
+
+
+def _place(path: str, shape: tuple, mesh: Mesh, table: list, rules: str, scanned: bool) -> tuple[PartitionSpec, str]:
+    if not shape:
+        return PartitionSpec(), ""
+    axes = next((axes for pattern, axes in table if pattern.search(path)), None)
+    if axes is None:
+        raise UserError(
+            f"no row of the sharding rules {rules!r} fits {path!r} of shape {tuple(shape)}",
+            where="config.mesh.rules",
+            fix="add a row to gpt_jax/mesh/rules.py, or register a table of your own and name it in mesh.rules",
+        )
+    stacked = scanned and "blocks" in path.split("/")
+    if len(shape) < len(axes) + stacked:
+        asked = any(axis and mesh.shape[axis] > 1 for axis in axes)
+        return PartitionSpec(), f"replicated: {len(shape)} dimensions, its row has {len(axes)}" if asked else ""
+    spec: list[str | None] = []
+    notes = []
+    for size, axis in zip(shape[len(shape) - len(axes) :], axes, strict=True):
+        if axis is None or mesh.shape[axis] == 1:
+            spec.append(None)
+        elif size % mesh.shape[axis]:
+            spec.append(None)
+            notes.append(f"{size} does not divide over {axis}={mesh.shape[axis]}")
+        else:
+            spec.append(axis)
+    while spec and spec[-1] is None:
+        spec.pop()
+    leading = [None] * (len(shape) - len(axes)) if spec else []
+    return PartitionSpec(*leading, *spec), "; ".join(notes)

@@ -1,0 +1,237 @@
+"""Cached decoding: one pass over the prompts, then one compiled loop that writes a token a row per turn.
+
+Prompts of unequal length are padded on the left, so that all rows write to the same cache slot; each row's positions
+start at 0 at its first real token and padding is never attended to.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.errors import UserError
+from gpt_jax.model import gpt
+from gpt_jax.sample import processors
+from gpt_jax.sample.weights import merge, prepare
+
+SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn (see ``processors.choose``). Values may differ by row: a scalar or a sequence of B.
+
+    ``stop_id`` ends a row after it has been written; None never does.
+    """
+
+    temperature: float | Sequence[float] = 1.0
+    top_k: int | Sequence[int] = 0
+    top_p: float | Sequence[float] = 1.0
+    stop_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written after each prompt; a stop id is the last token of its row.
+
+    ``logprobs`` are natural logarithms of the model's own probabilities, before temperature, top-k and top-p.
+    """
+
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+
+
+def generate(
+    config: ModelConfig,
+    params: dict,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+) -> Generated:
+    """``Decoder(config, params).generate(…)``, for a single call."""
+    return Decoder(config, params).generate(prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds)
+
+
+class Decoder:
+    """A model made ready to write. Its weights are laid out anew once, here: keep it for several calls.
+
+    Args:
+      params: in either layout of ``gpt_jax.model.layout``, as ``config.scan`` says.
+    """
+
+    def __init__(self, config: ModelConfig, params: dict):
+        self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0)
+        self._weights = prepare(config, params)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+    ) -> Generated:
+        """Continues every prompt by up to ``max_new_tokens`` tokens.
+
+        Args:
+          prompts: B lists of one or more ids below ``config.vocab``.
+          seeds: one a row. The token at position p is drawn with ``fold_in(key(seed), p)``, so that a row's text
+            depends on its own prompt and seed alone, and a continued text goes on as the longer one would have.
+
+        Raises:
+          UserError: a prompt is empty, holds an id outside the vocabulary, or does not fit the context.
+        """
+        parts = list(
+            self.stream(prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds, every=max_new_tokens)
+        )
+        tokens = [[t for part in parts for t in part.tokens[row]] for row in range(len(prompts))]
+        logprobs = [[p for part in parts for p in part.logprobs[row]] for row in range(len(prompts))]
+        return Generated(tokens, logprobs)
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        every: int = 8,
+    ) -> Iterator[Generated]:
+        """``generate`` in parts of ``every`` tokens a row; the parts joined are what ``generate`` returns."""
+        check(self.config, prompts, max_new_tokens)
+        if not max_new_tokens or not prompts:
+            return
+        longest = max(map(len, prompts))
+        width, room = bucket(longest), bucket(max_new_tokens)
+        tokens_BP = np.zeros((len(prompts), width), np.int32)
+        for row, prompt in zip(tokens_BP, prompts, strict=True):
+            row[width - len(prompt) :] = prompt
+        per_row = _per_row(sampling, seeds, len(prompts))
+        lengths_B = np.array([len(p) for p in prompts], np.int32)
+        state = _prefill(self.config, self._weights, tokens_BP, lengths_B, per_row, room)
+        done = 0
+        while done < max_new_tokens:
+            limit = min(done + every, max_new_tokens)
+            state = _advance(self.config, self._weights, state, limit)
+            count_B, written = np.asarray(state["count_B"]), int(state["written"])
+            yield Generated(
+                _rows(state["tokens_BR"], done, count_B),
+                _rows(state["logprobs_BR"], done, count_B),
+            )
+            done = written if written == limit else max_new_tokens
+
+
+def check(config: ModelConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raises UserError for prompts that the model cannot continue."""
+    for number, prompt in enumerate(prompts):
+        where = f"prompt {number + 1} of {len(prompts)}"
+        if not len(prompt):
+            raise UserError("the prompt holds no token", where=where, fix="start it with at least one token")
+        outside = [int(t) for t in prompt if not 0 <= t < config.vocab]
+        if outside:
+            raise UserError(
+                f"token id {outside[0]} is outside the vocabulary", where=where, allowed=f"0 to {config.vocab - 1}"
+            )
+        if len(prompt) + max_new_tokens > config.context:
+            raise UserError(
+                f"{len(prompt)} prompt tokens and {max_new_tokens} new ones exceed the context of {config.context}",
+                where=f"{where}, sample.max_new_tokens, model.context",
+                allowed=f"together at most {config.context} tokens",
+                fix=f"set sample.max_new_tokens to {config.context - len(prompt)} or less"
+                if len(prompt) < config.context
+                else "shorten the prompt",
+            )
+
+
+def bucket(tokens: int) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, … that is not below ``tokens``."""
+    size = SMALLEST_BUCKET
+    while size < tokens:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size
+
+
+@functools.partial(jax.jit, static_argnames=("config", "room"))
+def _prefill(config: ModelConfig, weights: Any, tokens_BP, lengths_B, per_row: dict, room: int) -> dict:
+    """Runs the prompts and draws the first token of each row; ``room`` is the number of tokens that can be written."""
+    batch, width = tokens_BP.shape
+    model = merge(config, weights)
+    slots_S = jnp.arange(width + room)
+    pads_B = width - lengths_B
+    valid_BS = slots_S >= pads_B[:, None]
+    positions_BP = jnp.maximum(slots_S[:width] - pads_B[:, None], 0)
+    cache = model.init_cache(batch, width + room)
+    x_BPD, cache = model.extend(tokens_BP, cache, 0, positions_BP, valid_BS)
+    state = {
+        **per_row,
+        "cache": cache,
+        "valid_BS": valid_BS,
+        "lengths_B": lengths_B,
+        "tokens_BR": jnp.zeros((batch, room), jnp.int32),
+        "logprobs_BR": jnp.zeros((batch, room), jnp.float32),
+        "count_B": jnp.zeros(batch, jnp.int32),
+        "open_B": jnp.ones(batch, bool),
+        "written": jnp.int32(0),
+    }
+    return _write(model, state, x_BPD[:, -1:])
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def _advance(config: ModelConfig, weights: Any, state: dict, limit) -> dict:
+    """Writes tokens until there are ``limit`` or every row has stopped."""
+    width = state["valid_BS"].shape[1] - state["tokens_BR"].shape[1]
+
+    def turn(state):
+        model = merge(config, weights)
+        last = state["written"] - 1
+        tokens_B1 = jax.lax.dynamic_slice_in_dim(state["tokens_BR"], last, 1, axis=1)
+        positions_B1 = (state["lengths_B"] + last)[:, None]
+        x_B1D, cache = model.extend(tokens_B1, state["cache"], width + last, positions_B1, state["valid_BS"])
+        return _write(model, {**state, "cache": cache}, x_B1D)
+
+    return jax.lax.while_loop(lambda s: (s["written"] < limit) & jnp.any(s["open_B"]), turn, state)
+
+
+def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
+    """Draws a token a row from the last hidden states and writes it down."""
+    logits_BV = model.logits(x_B1D)[:, 0].astype(jnp.float32)
+    step = state["written"]
+    keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
+    tokens_B = processors.choose(logits_BV, state["temperature_B"], state["top_k_B"], state["top_p_B"], keys_B)
+    chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
+    logprobs_B = chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
+    open_B = state["open_B"]
+    return {
+        **state,
+        "tokens_BR": jax.lax.dynamic_update_slice_in_dim(state["tokens_BR"], tokens_B[:, None], step, axis=1),
+        "logprobs_BR": jax.lax.dynamic_update_slice_in_dim(state["logprobs_BR"], logprobs_B[:, None], step, axis=1),
+        "count_B": state["count_B"] + open_B,
+        "open_B": open_B & (tokens_B != state["stop_id"]),
+        "written": step + 1,
+    }
+
+
+def _per_row(sampling: Sampling, seeds: Sequence[int], batch: int) -> dict:
+    def spread(values, dtype):
+        return jnp.broadcast_to(jnp.asarray(values, dtype), (batch,))
+
+    return {
+        "temperature_B": spread(sampling.temperature, jnp.float32),
+        "top_k_B": spread(sampling.top_k, jnp.int32),
+        "top_p_B": spread(sampling.top_p, jnp.float32),
+        "keys_B": jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
+        "stop_id": jnp.int32(-1 if sampling.stop_id is None else sampling.stop_id),
+    }
+
+
+def _rows(values_BR, start: int, count_B) -> list[list]:
+    return [row[start:count].tolist() for row, count in zip(np.asarray(values_BR), count_B, strict=True)]

@@ -1,0 +1,102 @@
+"""From logits to the next token: temperature, then top-k, then top-p, then a draw. All knobs are traced, one per row.
+
+The masks are those of Hugging Face ``transformers``. The cut-offs are found by bisection over the bits of the floats
+instead of a sort: on CPU, sorting GPT-2's 50,257 logits takes longer than reading out a token's logits.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+LANES = 256  # partial sums of a long reduction: XLA's CPU backend vectorises sums over leading axes only
+
+
+def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
+    """The next token of every row, int32 [B].
+
+    Args:
+      logits_BV: float32.
+      temperature_B: divides the logits; 0 takes the most likely token (the first, among equals).
+      top_k_B: keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
+      top_p_B: of what is left, keeps the most likely tokens whose probability first reaches p; 1 keeps all.
+      keys_B: one random key a row. A row's token depends on no other row.
+    """
+    greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+
+    def draw():
+        masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B)
+        drawn_B = jax.vmap(jax.random.categorical)(keys_B, masked_BV).astype(jnp.int32)
+        return jnp.where(temperature_B > 0, drawn_B, greedy_B)
+
+    return jax.lax.cond(jnp.any(temperature_B > 0), draw, lambda: greedy_B)
+
+
+def mask(logits_BV, temperature_B, top_k_B, top_p_B) -> jax.Array:
+    """Logits up to a constant a row, over the temperature, -inf where top-k or top-p removes a token."""
+    logits_BV = scale(logits_BV, temperature_B)
+    logits_BV = jax.lax.cond(jnp.any(top_k_B > 0), lambda x: keep_top_k(x, top_k_B), lambda x: x, logits_BV)
+    return jax.lax.cond(jnp.any(top_p_B < 1), lambda x: keep_top_p(x, top_p_B), lambda x: x, logits_BV)
+
+
+def scale(logits_BV, temperature_B) -> jax.Array:
+    """(logits - their maximum) / temperature; the shift keeps small temperatures finite. A temperature of 0 counts as 1."""
+    shifted_BV = logits_BV - logits_BV.max(-1, keepdims=True)
+    return shifted_BV / jnp.where(temperature_B > 0, temperature_B, 1)[:, None]
+
+
+def keep_top_k(logits_BV, top_k_B) -> jax.Array:
+    """-inf for all below the k-th largest logit; its equals all stay. k = 0 or k >= V keeps everything."""
+    bits_BV = _ordered_bits(logits_BV)
+
+    def enough(threshold_B):
+        return jnp.sum(bits_BV >= threshold_B[:, None], axis=-1) >= top_k_B
+
+    kth_B = _largest(enough, len(logits_BV))
+    off_B = (top_k_B <= 0) | (top_k_B >= logits_BV.shape[-1])
+    return jnp.where(off_B[:, None] | (bits_BV >= kth_B[:, None]), logits_BV, -jnp.inf)
+
+
+def keep_top_p(logits_BV, top_p_B) -> jax.Array:
+    """-inf for the least likely tokens whose summed probability is at most 1 - p; one token always stays.
+
+    Among equal logits at the cut the ones with the lower ids go first. Rows with p >= 1 are not touched.
+    """
+    bits_BV = _ordered_bits(logits_BV)
+    weights_BV = jnp.exp(logits_BV - logits_BV.max(-1, keepdims=True))
+    spare_B = (1 - top_p_B) * _sum(weights_BV)
+
+    def below(threshold_B):
+        return _sum(jnp.where(bits_BV < threshold_B[:, None], weights_BV, 0))
+
+    cut_B = jnp.minimum(_largest(lambda t_B: below(t_B) <= spare_B, len(logits_BV)), bits_BV.max(-1))
+    equal_BV = bits_BV == cut_B[:, None]
+    weight_B = jnp.max(jnp.where(equal_BV, weights_BV, 0), axis=-1)
+    count_B = equal_BV.sum(-1)
+    room_B = jnp.floor((spare_B - below(cut_B)) / jnp.maximum(weight_B, jnp.finfo(weights_BV.dtype).tiny))
+    dropped_B = jnp.clip(room_B, 0, count_B - 1).astype(jnp.int32)
+    rank_BV = jnp.cumsum(equal_BV, axis=-1) - 1
+    kept_BV = (bits_BV > cut_B[:, None]) | (equal_BV & (rank_BV >= dropped_B[:, None]))
+    return jnp.where(kept_BV | (top_p_B >= 1)[:, None], logits_BV, -jnp.inf)
+
+
+def _ordered_bits(x: jax.Array) -> jax.Array:
+    """float32 as uint32 such that the order stays the same (both zeros become +0)."""
+    bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.uint32)
+    sign = jnp.uint32(1 << 31)
+    return jnp.where(bits < sign, bits | sign, ~bits)
+
+
+def _largest(holds: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:
+    """The largest uint32 of each row for which ``holds``, which is true up to some number and false above."""
+
+    def settle(i, found_B):
+        trial_B = found_B | (jnp.uint32(1 << 31) >> i.astype(jnp.uint32))
+        return jnp.where(holds(trial_B), trial_B, found_B)
+
+    return jax.lax.fori_loop(0, 32, settle, jnp.zeros(rows, jnp.uint32))
+
+
+def _sum(x_BV: jax.Array) -> jax.Array:
+    padded_BV = jnp.pad(x_BV, ((0, 0), (0, -x_BV.shape[1] % LANES)))
+    return padded_BV.reshape(len(x_BV), -1, LANES).sum(1).sum(-1)

@@ -1,0 +1,107 @@
+"""Next-token cross-entropy in float32, over logits that need not exist all at once."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+LOGITS_AT_ONCE = 2**26  # elements a device may hold: 256 MiB in float32
+
+
+def cross_entropy(
+    x_BTD: jax.Array,
+    w_DV: jax.Array,
+    targets_BT: jax.Array,
+    weights_BT: jax.Array,
+    *,
+    z_loss: float,
+    chunk: int,
+    shards: int,
+) -> dict[str, jax.Array]:
+    """Sums over tokens of weight * -log softmax(x w)[target], and of the z-loss z * log(Z)^2 (PaLM, section 5).
+
+    Sums rather than means, so that micro-batches of unequal valid tokens add up to the whole batch's.
+
+    Args:
+      chunk: tokens of one device whose logits exist at once; 0 = as many as ``LOGITS_AT_ONCE`` allows.
+      shards: devices the batch is split over.
+
+    Returns:
+      "objective", the differentiable loss + z-loss, and "loss", "z_loss", "tokens" (the sum of weights).
+    """
+    tokens = chunk or LOGITS_AT_ONCE // w_DV.shape[1]
+    length = max(1, tokens * shards // x_BTD.shape[0])
+    if length >= x_BTD.shape[1]:
+        sums = _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss)
+    else:
+        sums = _chunked(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT)
+    fixed = jax.lax.stop_gradient(sums)
+    return {"objective": sums[0] + sums[1], "loss": fixed[0], "z_loss": fixed[1], "tokens": weights_BT.sum()}
+
+
+def _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss):
+    logits_BTV = _logits(x_BTD, w_DV)
+    logz_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    # A comparison instead of an index: its derivative is a product, where a gather's is a scatter.
+    at_target_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
+    target_BT = jnp.where(at_target_BTV, logits_BTV, 0).sum(-1)
+    loss = (weights_BT * (logz_BT - target_BT)).sum()
+    return loss, (z_loss * weights_BT * jnp.square(logz_BT)).sum() if z_loss else jnp.zeros_like(loss)
+
+
+def _logits(x_BTD, w_DV):
+    wide = jnp.promote_types(x_BTD.dtype, jnp.float32)
+    return jnp.einsum("BTD,DV->BTV", x_BTD, w_DV.astype(x_BTD.dtype), preferred_element_type=wide)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT):
+    """``_sums``, ``length`` positions at a time. Its derivative is taken on the way, while a chunk's logits exist, so
+    that no logits are computed twice or kept."""
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, _sums(part[0], w_DV, *part[1:], z_loss)), None
+
+    zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
+    return jax.lax.scan(add, (zero, zero), _pieces(length, x_BTD, targets_BT, weights_BT))[0]
+
+
+def _chunked_forward(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT):
+    def objective(x, w, targets, weights):
+        loss, z = _sums(x, w, targets, weights, z_loss)
+        return loss + z, (loss, z)
+
+    gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
+
+    def add(carry, part):
+        totals, dw_DV = carry
+        (dx, dw), sums = gradient(part[0], w_DV, *part[1:])
+        return (jax.tree.map(jnp.add, totals, sums), dw_DV + dw), dx
+
+    zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
+    start = ((zero, zero), jnp.zeros_like(w_DV))
+    (sums, dw_DV), dx = jax.lax.scan(add, start, _pieces(length, x_BTD, targets_BT, weights_BT))
+    dx_BTD = dx.swapaxes(0, 1).reshape(x_BTD.shape[0], -1, x_BTD.shape[2])[:, : x_BTD.shape[1]]
+    return sums, (dx_BTD, dw_DV)
+
+
+def _chunked_backward(z_loss, length, saved, cotangents):
+    # cross_entropy differentiates the sum of the two alone, so that both have one cotangent.
+    dx_BTD, dw_DV = saved
+    return (cotangents[0] * dx_BTD).astype(dx_BTD.dtype), cotangents[0] * dw_DV, None, None
+
+
+_chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _pieces(length, x_BTD, targets_BT, weights_BT):
+    """[B, T, …] -> [chunks, B, length, …] of each, filled up with weight 0."""
+    count = math.ceil(x_BTD.shape[1] / length)
+    fill = count * length - x_BTD.shape[1]
+
+    def cut(a):
+        a = jnp.pad(a, ((0, 0), (0, fill)) + ((0, 0),) * (a.ndim - 2))
+        return a.reshape(a.shape[0], count, length, *a.shape[2:]).swapaxes(0, 1)
+
+    return cut(x_BTD), cut(targets_BT), cut(weights_BT)

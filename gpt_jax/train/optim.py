@@ -1,0 +1,118 @@
+"""From gradients to updates: clip, direction, learning rate, decoupled decay, by one table of (path regex -> row).
+
+update = -lr_t * row.lr * (direction(clipped gradient) + weight_decay * row.weight_decay * parameter)
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gpt_jax import registry
+from gpt_jax.config import Config, OptimConfig
+from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.paths import map_with_path
+
+Hyper = dict[str, Any]
+ROW_KEYS = {"optimizer": str, "lr": (int, float), "weight_decay": (int, float)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a group of parameters is trained: an optimizer, and factors of the learning rate and the weight decay."""
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """``init(params) -> state``; ``update(grads, state, params, step, hyper) -> (updates, state, info)``.
+
+    ``info`` holds "lr" and "grad_norm" (before clipping).
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Any, jax.Array, Hyper], tuple[Any, Any, dict]]
+
+
+def hyper_of(config: Config) -> Hyper:
+    """What sweeps vary, as scalars that a compiled step takes as arguments."""
+    o = config.optim
+    values = {"lr": o.lr, "weight_decay": o.weight_decay, "warmup": o.warmup, "steps": config.train.steps, "clip": o.clip}
+    return {name: np.float32(value) for name, value in values.items()}
+
+
+def build(config: OptimConfig, params: Any, scanned: bool) -> Optimizer:
+    """The optimizer of a configuration, for parameters (or their shapes) in the live layout.
+
+    Raises:
+      UserError: an unknown optimizer or row key, or a parameter that no row of ``optim.groups`` is about.
+    """
+    rows = map_with_path(lambda path, _: _row(config, path), params)
+    schedule = registry.build("train.schedules", config.schedule, where="config.optim.schedule")
+    direction = _direction(rows, scanned)
+
+    def update(grads, state, params, step, hyper):
+        norm = optax.global_norm(grads)
+        scale = jnp.where((hyper["clip"] > 0) & (norm > hyper["clip"]), hyper["clip"] / norm, 1.0)
+        grads = jax.tree.map(lambda g: g * scale, grads)
+        directions, state = direction.update(grads, state, params)
+        lr = hyper["lr"] * schedule(step, hyper["warmup"], hyper["steps"])
+
+        def apply(d, p, row):
+            decay = hyper["weight_decay"] * row.weight_decay
+            return -(lr * row.lr) * (d + decay * p if row.weight_decay else d)
+
+        updates = jax.tree.map(apply, directions, params, rows)
+        return updates, state, {"lr": lr, "grad_norm": norm}
+
+    return Optimizer(direction.init, update)
+
+
+def ema(old: Any, new: Any, decay: float) -> Any:
+    """decay * old + (1 - decay) * new, leaf by leaf."""
+    return jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)
+
+
+def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
+    names = sorted({row.optimizer for row in jax.tree.leaves(rows)})
+    transforms = {
+        name: registry.build("train.optimizers", name, where="config.optim.optimizer", scanned=scanned) for name in names
+    }
+    if len(transforms) == 1:
+        return transforms[names[0]]
+    return optax.partition(transforms, jax.tree.map(lambda row: row.optimizer, rows))
+
+
+def _row(config: OptimConfig, path: str) -> Row:
+    for number, group in enumerate(config.groups):
+        where = f"config.optim.groups[{number}]"
+        pattern, values = _checked(group, where)
+        if re.search(pattern, path):
+            return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": 1.0, **values})
+    raise UserError(
+        f"no row of optim.groups is about the parameter {path}",
+        where="config.optim.groups",
+        fix='end the table with (".*", {})',
+    )
+
+
+def _checked(group: Any, where: str) -> tuple[str, dict]:
+    form = 'a pair ("path regex", {"lr": factor, "weight_decay": factor, "optimizer": "name(…)"})'
+    if not (isinstance(group, tuple) and len(group) == 2 and isinstance(group[0], str) and isinstance(group[1], dict)):
+        raise UserError(f"{group!r} is no row", where=where, allowed=form)
+    for key, value in group[1].items():
+        if not isinstance(value, ROW_KEYS.get(key, ())):
+            raise UserError(f"{key!r}: {value!r} has no place in a row", where=where, allowed=form, fix=did_you_mean(key, ROW_KEYS))
+    try:
+        re.compile(group[0])
+    except re.error as error:
+        raise UserError(f"{group[0]!r} is no regular expression: {error}", where=where) from None
+    return group

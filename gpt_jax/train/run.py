@@ -1,0 +1,99 @@
+"""A run directory opened for work: its configuration settled, its data, mesh and programs at hand."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from gpt_jax.config import Config
+from gpt_jax.data.open import Data, open_data
+from gpt_jax.errors import UserError
+from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import processes
+from gpt_jax.model import flops
+from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.step import Program, State, make_program
+
+
+@dataclass(frozen=True)
+class Run:
+    """What training, evaluation and sampling all start from."""
+
+    config: Config
+    workdir: Path
+    mesh: Mesh
+    data: Data
+    program: Program
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.config.train.batch * self.config.model.context
+
+    @property
+    def flops_per_token(self) -> float:
+        """Training FLOPs by PaLM's convention: 6 N plus attention, not halved for causality, nothing recomputed."""
+        counts = flops.count(self.program.live["params"])
+        return flops.flops_per_token(self.config.model, self.config.model.context, "palm", counts)
+
+    @property
+    def byte_lengths_V(self) -> np.ndarray | None:
+        """UTF-8 bytes each token id stands for; None where tokens are not text."""
+        return None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
+
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
+
+    def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[int, State, dict[str, Any]] | None:
+        """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
+        found = checkpoints.restore(self.program.abstract, step)
+        return found and (found[0], self.program.unstack(found[1]), found[2])
+
+
+def open_run(config: Config, workdir: str | Path) -> Run:
+    """Checks the configuration against devices and data, and makes the programs. Writes nothing, compiles nothing.
+
+    Raises:
+      UserError: mesh, batch, data or vocabulary do not fit.
+    """
+    processes.start_processes()
+    _keep_compiled()
+    mesh = meshes.make(config.mesh)
+    meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
+    data = open_data(config)
+    config = with_vocab(config, data.vocab)
+    return Run(config, Path(workdir), mesh, data, make_program(config, mesh))
+
+
+def with_vocab(config: Config, needed: int) -> Config:
+    """The configuration with ``model.vocab`` filled in.
+
+    Raises:
+      UserError: it is smaller than the ids that the data holds.
+    """
+    if not config.model.vocab:
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
+    if config.model.vocab < needed:
+        raise UserError(
+            f"model.vocab = {config.model.vocab} is smaller than the {needed} ids of the tokenizer",
+            where="config.model.vocab",
+            allowed=f"{needed} or more, or 0 for exactly that",
+        )
+    return config
+
+
+def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
+    """Per-id lengths for a vocabulary with unused ids at its end, as float32 [V]."""
+    return np.pad(np.asarray(lengths, np.float32), (0, vocab - len(lengths)))
+
+
+def _keep_compiled() -> None:
+    """Keeps compiled programs on disk, unless the environment names a place (or none) for them."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "gpt_jax" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -1,0 +1,211 @@
+"""The training step: a pure function of (state, batch, hyper), and the state it advances.
+
+state = {"step": int32, "skipped": int32, "params": …, "opt": …} and, with ``optim.ema``, {"ema": …}. ``step`` counts
+completed updates; ``skipped`` counts those left out because a loss or gradient was not finite.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from gpt_jax.config import Config
+from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import rules
+from gpt_jax.model import gpt, layout
+from gpt_jax.train import finite, losses, optim, watch
+
+State = dict[str, Any]
+Batch = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The compiled parts of a run.
+
+    ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
+    metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
+    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``stack`` and ``unstack`` lead between the
+    live state and the layout of checkpoints, whose shapes and shardings are ``abstract``.
+    """
+
+    init: Callable[[int], State]
+    step: Callable[[State, Batch, dict], tuple[State, dict]]
+    watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
+    evaluate: Callable[[dict, Batch, jax.Array], dict]
+    gradients: Callable[[State, Batch, dict], dict]
+    stack: Callable[[State], State]
+    unstack: Callable[[State], State]
+    abstract: State
+    live: State
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a step is compiled from: settings, the model's code, and how many devices share a batch."""
+
+    config: Config
+    graphdef: nnx.GraphDef
+    shards: int
+
+
+def make_program(config: Config, mesh: Mesh) -> Program:
+    """Everything of a run that runs on devices. Nothing is compiled before its first call."""
+    period = len(config.model.attentions)
+    scanned = config.model.scan
+    recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh))
+
+    def init(seed):
+        return init_state(config, jax.random.key(seed))
+
+    def to_live(state):
+        return state if scanned else layout.unstack(state, period)
+
+    def to_stacked(state):
+        return state if scanned else layout.stack(state, period)
+
+    live = _placed(jax.eval_shape(init, 0), mesh, config.mesh.rules, scanned)
+    abstract = _placed(jax.eval_shape(to_stacked, live), mesh, config.mesh.rules, scanned=True)
+    live_shardings = jax.tree.map(lambda leaf: leaf.sharding, live)
+    abstract_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+    def step(watched):
+        pure = functools.partial(train_step, recipe, watched)
+        return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None))
+
+    return Program(
+        init=jax.jit(init, out_shardings=live_shardings),
+        step=step(watched=False),
+        watch_step=step(watched=True),
+        evaluate=jax.jit(functools.partial(eval_step, recipe)),
+        gradients=jax.jit(lambda state, batch, hyper: loss_and_grads(recipe, state, batch, hyper)[1]),
+        stack=jax.jit(to_stacked, out_shardings=abstract_shardings),
+        unstack=jax.jit(to_live, out_shardings=live_shardings),
+        abstract=abstract,
+        live=live,
+    )
+
+
+def init_state(config: Config, key: jax.Array) -> State:
+    """The state before the first update."""
+    params = gpt.init(config.model, key)
+    state = {
+        "step": jnp.int32(0),
+        "skipped": jnp.int32(0),
+        "params": params,
+        "opt": optim.build(config.optim, params, config.model.scan).init(params),
+    }
+    return {**state, "ema": params} if config.optim.ema else state
+
+
+def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper: dict) -> tuple[State, dict]:
+    """One update: gradients of the mean loss over the batch's counted tokens, clipped, optimised, applied.
+
+    ``hyper`` holds what sweeps vary, as traced scalars (``optim.hyper_of``, and "seed"). A step whose loss or gradient
+    is not finite changes nothing but the counters; with ``on_nonfinite="stop"`` neither does any step after it.
+    """
+    config = recipe.config
+    metrics, grads = loss_and_grads(recipe, state, batch, hyper)
+    optimizer = optim.build(config.optim, state["params"], config.model.scan)
+    updates, opt, info = optimizer.update(grads, state["opt"], state["params"], state["step"], hyper)
+    ok = jnp.isfinite(metrics["loss"]) & jnp.isfinite(info["grad_norm"])
+    if config.train.on_nonfinite == "stop":
+        ok &= state["skipped"] == 0
+
+    params = jax.tree.map(jnp.add, state["params"], updates)
+    new = {"params": params, "opt": opt}
+    if config.optim.ema:
+        new["ema"] = optim.ema(state["ema"], params, config.optim.ema)
+    new = jax.tree.map(functools.partial(jnp.where, ok), new, {name: state[name] for name in new})
+    new |= {"step": state["step"] + 1, "skipped": state["skipped"] + (1 - ok.astype(jnp.int32))}
+
+    metrics |= info | {"skipped": new["skipped"]}
+    if watched:
+        for name, tree in (("params", params), ("grads", grads), ("updates", updates)):
+            metrics |= {f"watch/{name}/{path}": value for path, value in watch.rms(tree, config.model.scan).items()}
+    return new, metrics
+
+
+def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> tuple[dict, dict]:
+    """Mean loss over all counted tokens of the batch, and its gradient, over ``train.accumulate`` micro-batches."""
+    config = recipe.config
+    if config.model.dropout:
+        batch = {**batch, "keys": _example_keys(hyper["seed"], state["step"], len(batch["tokens"]))}
+    tokens = jnp.maximum(batch["weights"].sum(), 1)
+
+    def mean_loss(params, micro):
+        sums = _sums(recipe, params, micro)
+        return sums["objective"] / tokens, sums
+
+    gradient = jax.grad(mean_loss, has_aux=True)
+    if config.train.accumulate == 1:
+        grads, sums = gradient(state["params"], batch)
+    else:
+        micros = jax.tree.map(functools.partial(_split, config.train.accumulate), batch)
+
+        def add(total, micro):
+            return jax.tree.map(jnp.add, total, gradient(state["params"], micro)), None
+
+        zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
+        (grads, sums), _ = jax.lax.scan(add, zeros, micros)
+    return {"loss": sums["loss"] / tokens, "z_loss": sums["z_loss"] / tokens, "tokens": tokens}, grads
+
+
+def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
+    """Sums over the counted tokens of one batch: "loss" (nats), "tokens", "bytes" of text the targets stand for."""
+    sums = _sums(recipe, params, batch)
+    lengths_BT = byte_lengths_V[batch["targets"]]
+    return {"loss": sums["loss"], "tokens": sums["tokens"], "bytes": (lengths_BT * batch["weights"]).sum()}
+
+
+def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) -> str:
+    """The name of the first parameter, else gradient, that holds a non-finite value for this batch."""
+    for kind, tree in (("parameter", state["params"]), ("gradient of", program.gradients(state, batch, hyper))):
+        path = finite.first_bad(tree)
+        if path is not None:
+            return f"{kind} {path}"
+    return "the loss alone"
+
+
+def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
+    config, model = recipe.config, nnx.merge(recipe.graphdef, params)
+    x_BTD = model.hidden(batch["tokens"], batch.get("positions"), batch.get("segments"), batch.get("keys"))
+    return losses.cross_entropy(
+        x_BTD,
+        model.readout_DV(),
+        batch["targets"],
+        batch["weights"],
+        z_loss=config.train.z_loss,
+        chunk=config.train.loss_chunk,
+        shards=recipe.shards,
+    )
+
+
+def _example_keys(seed: jax.Array, step: jax.Array, batch: int) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(batch))
+
+
+def _split(parts: int, x: jax.Array) -> jax.Array:
+    """[B, …] -> [parts, B/parts, …], each part taking rows from everywhere, so that every device has work in each."""
+    return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _placed(tree: Any, mesh: Mesh, table: str, scanned: bool) -> Any:
+    """The tree's shapes with the shardings they have on this mesh."""
+    shardings = rules.shardings(tree, mesh, table, scanned)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
+    )
+
+
+def hyper_scalars(config: Config) -> dict[str, np.ndarray]:
+    """The traced scalars of a run: the optimizer's, and the seed of its dropout."""
+    return {**optim.hyper_of(config), "seed": np.uint32(config.train.seed)}

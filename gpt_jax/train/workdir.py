@@ -1,0 +1,32 @@
+"""A run directory as it was left: the configuration it was made with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.config import Config
+from gpt_jax.errors import UserError
+
+CONFIG = "config.json"
+
+
+def previous_config(workdir: Path) -> Config | None:
+    """The configuration of the run in ``workdir``, or None where there is none."""
+    return Config.from_dict(read_config(workdir)) if (workdir / CONFIG).exists() else None
+
+
+def read_config(workdir: str | Path) -> dict[str, Any]:
+    """The configuration a run directory was made with.
+
+    Raises:
+      UserError: there is no run.
+    """
+    path = Path(workdir) / CONFIG
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no run in {workdir}", where=str(path), fix="train one: launch.py train --workdir=…"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{CONFIG} cannot be read: {error}", where=str(path)) from error

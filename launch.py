@@ -1,0 +1,158 @@
+"""The one command: ``python launch.py VERB …``. Verbs parse their flags and call one function each."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from gpt_jax.errors import DONE, INTERNAL, Failure, UserError, did_you_mean
+
+USAGE = """usage: python launch.py VERB [flags]
+
+  train   --config=configs/quickstart.py --workdir=runs/q     train, or resume what the workdir holds
+  eval    --workdir=runs/q [--step=N]                         loss, perplexity and bits per byte of a checkpoint
+  sample  --workdir=runs/q --prompt="def "                    continue a text (--prompt_ids, --prompts=FILE.jsonl)
+  plan    --config=configs/gpt2.py:124m [--devices=8]         parameters, FLOPs and memory, without training
+
+Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: --sample.temperature=0.8.
+`python launch.py VERB --help` lists a verb's flags; --debug shows tracebacks.
+"""
+
+
+def train(argv: list[str]) -> None:
+    flag = _flags()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=flag)
+    flags.DEFINE_string("workdir", None, "directory of the run, made if need be", flag_values=flag)
+    _parse(flag, argv, required=("config", "workdir"))
+    from gpt_jax.config import Config
+    from gpt_jax.train import loop
+
+    loop.train(Config.from_dict(flag.config), flag.workdir)
+
+
+def evaluate(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_integer("step", None, "checkpoint; the newest if not given", flag_values=flag)
+    _parse(flag, argv, required=("workdir",), config_of_run=True)
+    from gpt_jax.config import Config
+    from gpt_jax.train import report
+
+    report.evaluate_run(Config.from_dict(flag.config), flag.workdir, flag.step)
+
+
+def sample(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_integer("step", None, "checkpoint; the newest if not given", flag_values=flag)
+    flags.DEFINE_string("prompt", None, "text to continue", flag_values=flag)
+    flags.DEFINE_string("prompt_ids", None, 'token ids to continue, as "5 17 3"', flag_values=flag)
+    flags.DEFINE_string("prompts", None, 'file of lines {"prompt": …} or {"ids": …}', flag_values=flag)
+    flags.DEFINE_enum("output", "text", ["text", "ids", "jsonl"], "how to print", flag_values=flag)
+    _parse(flag, argv, required=("workdir",), config_of_run=True, sections=("sample",))
+    from gpt_jax.config import Config
+    from gpt_jax.train import report
+
+    config = Config.from_dict({**flag.config, "sample": flag.sample})
+    prompts = {name: flag[name].value for name in ("prompt", "prompt_ids", "prompts")}
+    report.sample_run(config, flag.workdir, flag.step, prompts, flag.output)
+
+
+def plan(argv: list[str]) -> None:
+    flag = _flags()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=flag)
+    flags.DEFINE_integer("devices", None, "pretend so many devices; those at hand if not given", flag_values=flag)
+    _parse(flag, argv, required=("config",))
+    from gpt_jax.config import Config
+    from gpt_jax.train import report
+
+    report.print_plan(Config.from_dict(flag.config), flag.devices)
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "sample": sample, "plan": plan}
+
+
+def _flags() -> flags.FlagValues:
+    flag = flags.FlagValues()
+    flags.DEFINE_bool("debug", False, "show tracebacks", flag_values=flag)
+    flags.DEFINE_bool("help", False, "show this help", flag_values=flag)
+    return flag
+
+
+def _parse(
+    flag: flags.FlagValues,
+    argv: list[str],
+    required: tuple[str, ...],
+    config_of_run: bool = False,
+    sections: tuple[str, ...] = (),
+) -> None:
+    """Reads flags into ``flag``. With ``config_of_run``, --config is the configuration of the run in --workdir, and each
+    of ``sections`` is a flag of its own, so that --sample.top_k says the same as --config.sample.top_k."""
+    try:
+        if config_of_run:
+            flags.DEFINE_string("workdir", None, "directory of the run", flag_values=flag)
+            stored = _stored_config(argv)
+            config_flags.DEFINE_config_dict("config", stored, lock_config=True, flag_values=flag)
+            for section in sections:
+                config_flags.DEFINE_config_dict(section, stored[section], lock_config=True, flag_values=flag)
+        rest = flag(["launch.py", *argv])[1:]
+        if flag.help:
+            print(USAGE + "\n" + flag.get_help())
+            raise SystemExit(DONE)
+        missing = [name for name in required if flag[name].value is None]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        if "--debug" in argv:
+            raise
+        raise UserError(str(error).strip("\"'"), where="command line", fix="see configs/base.py for every knob") from None
+    if missing or rest:
+        what = f"--{missing[0]} is missing" if missing else f"{rest[0]!r} is no flag"
+        raise UserError(what, where="command line", fix="python launch.py --help")
+
+
+def _stored_config(argv: list[str]) -> ConfigDict:
+    """The configuration of the run that --workdir names, over the defaults of today's knobs."""
+    from configs import base
+    from gpt_jax.train.workdir import read_config
+
+    finder = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=finder)
+    finder(["launch.py", *[a for a in argv if a.startswith(("--workdir", "-workdir"))]])
+    config = base.get_config()
+    if finder.workdir:
+        for section, knobs in read_config(finder.workdir).items():
+            for key, value in knobs.items():
+                field = config[section].get_ref(key)
+                field.set(tuple(value) if isinstance(value, list) else value)
+    return config
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return DONE
+    verb, rest = argv[0], argv[1:]
+    try:
+        if verb not in VERBS:
+            raise UserError(f"there is no verb {verb!r}", allowed=", ".join(VERBS), fix=did_you_mean(verb, VERBS))
+        VERBS[verb](rest)
+        return DONE
+    except Failure as failure:
+        if "--debug" in rest:
+            raise
+        print(f"error: {failure}" if failure.exit_code != 75 else str(failure), file=sys.stderr)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("error: this is a bug in gpt_jax; please report the lines above", file=sys.stderr)
+        return INTERNAL
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,20 @@
+"""Settings that have to be in the environment before anything imports JAX; subprocesses of tests inherit them."""
+
+import os
+from pathlib import Path
+
+VIRTUAL_DEVICES = 8
+
+# With few cores behind eight devices, a collective may wait longer for its last participant than the 40 s after which
+# XLA ends the process.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        f"--xla_force_host_platform_device_count={VIRTUAL_DEVICES}",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    ]
+).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,0 +1,127 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import base
+from gpt_jax.config import Config
+from gpt_jax.errors import UserError
+from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import rules
+from gpt_jax.mesh.plan import Memory, plan, render, virtual_devices
+from tests.mesh import trees
+
+GPT2 = {"layers": 12, "width": 768, "heads": 12, "kv_heads": 12, "head_dim": 64, "mlp": 3072, "vocab": 50257}
+GPT2_PARAMETERS = 124_439_808  # Radford et al. (2019) as released: 124M
+GPT2_TABLES = (50257 + 1024) * 768
+BATCH, CONTEXT = 16, 1024
+
+
+def gpt2_config(**mesh) -> Config:
+    values = base.get_config()
+    values.model.vocab = 50257
+    values.train.update(batch=BATCH, steps=10)
+    values.mesh.update(mesh)
+    return Config.from_dict(values)
+
+
+def gpt2_state(scanned=False):
+    params = trees.params(**GPT2, context=CONTEXT, scanned=scanned)
+    del params["readout"]
+    return {"step": jax.ShapeDtypeStruct((), jnp.int32), "params": params, "opt": {"mu": params, "nu": params}}
+
+
+def lowering(state, config):
+    """A step of known memory: the state is donated and comes back, the batch is read."""
+
+    def lower(mesh):
+        shardings = rules.shardings(state, mesh, config.mesh.rules, config.model.scan)
+        placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+        batch = jax.ShapeDtypeStruct((BATCH, CONTEXT), jnp.int32, sharding=meshes.batch_sharding(mesh))
+        step = jax.jit(
+            lambda state, tokens_BT: jax.tree.map(lambda x: x + tokens_BT[0, 0].astype(x.dtype), state),
+            donate_argnums=0,
+            out_shardings=shardings,
+        )
+        return step.lower(placed, batch)
+
+    return lower
+
+
+@pytest.fixture(scope="module")
+def sharded():
+    config = gpt2_config(data=1, fsdp=8)
+    state = gpt2_state()
+    return plan(config, meshes.make(config.mesh), state, lowering(state, config))
+
+
+def test_the_counts_are_those_of_the_release(sharded):
+    assert sharded.parameters.total == GPT2_PARAMETERS
+    assert sharded.parameters.non_embedding == GPT2_PARAMETERS - GPT2_TABLES
+    assert sharded.flops_per_token["6n"] == 6 * GPT2_PARAMETERS
+    assert sharded.tokens_per_step == BATCH * CONTEXT
+
+
+def test_state_per_device(sharded):
+    whole, piece = sharded.state["params"]
+    assert whole == 4 * GPT2_PARAMETERS
+    # Matrices are split along their 768 channels; norms and biases stay whole.
+    vectors = 12 * (13 * 768) + 2 * 768
+    assert piece == 4 * ((GPT2_PARAMETERS - vectors) // 8 + vectors)
+    assert sharded.state["opt"] == (2 * whole, 2 * piece)
+
+
+def test_memory_of_the_compiled_step_is_that_of_one_device(sharded):
+    pieces = sum(row.bytes_per_device for row in sharded.table)
+    batch = BATCH * CONTEXT * 4 // 8
+    assert sharded.memory.arguments == pytest.approx(pieces + batch, rel=1e-3)
+    assert sharded.memory.outputs == pytest.approx(pieces, rel=1e-3)
+    assert sharded.memory.aliased == pytest.approx(pieces, rel=1e-3)
+    assert sharded.memory.total < 1.2 * pieces
+
+
+def test_total_memory_counts_aliased_bytes_once():
+    assert Memory(arguments=100, outputs=90, aliased=80, temporaries=7).total == 117
+
+
+def test_rendering_folds_equal_layers_and_names_what_is_not_split(sharded):
+    text = render(sharded)
+    lines = text.splitlines()
+    assert "fsdp=8 (devices: 8)" in text and "124,439,808" in text
+    (query,) = [line for line in lines if "attention/q/w" in line]
+    assert "params/blocks/*/attention/q/w" in query and "768x12x64 (12 times)" in query and "fsdp" in query
+    assert f"{12 * 768 * 768 * 4 / 8 / 2**20:.2f} MiB" in query
+    assert not any("opt/" in line for line in lines)
+    assert max(map(len, lines)) < 140
+
+
+def test_rendering_for_a_chip_says_whether_it_fits_and_how_long(sharded):
+    text = render(sharded, "h100")
+    assert "fits: " in text and "of 80 GB" in text
+    seconds = sharded.flops_per_token["nanogpt"] * BATCH * CONTEXT / (8 * 989e12)
+    assert f"{seconds:.4g} s a step" in text
+    with pytest.raises(UserError, match="no chip called 'h10'") as caught:
+        render(sharded, "h10")
+    assert "h100" in caught.value.fix
+
+
+def test_dimensions_that_do_not_divide_stand_in_the_table():
+    config = gpt2_config(data=4, tensor=2)
+    state = gpt2_state()
+    text = render(plan(config, meshes.make(config.mesh), state, lowering(state, config)))
+    noted = [line for line in text.splitlines() if "50257 does not divide over tensor=2" in line]
+    assert [line.split()[0] for line in noted] == [f"{part}/embed/tokens/w" for part in ("params", "opt/mu", "opt/nu")]
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_is_compiled():
+    config = gpt2_config(data=8)
+    config = Config.from_dict({**config.to_dict(), "train": {**config.to_dict()["train"], "batch": 12}})
+    with pytest.raises(UserError, match="train.batch = 12"):
+        plan(config, meshes.make(config.mesh), gpt2_state(), lower=None)
+
+
+def test_pretended_devices_need_a_fresh_process():
+    jax.devices()
+    with pytest.raises(UserError, match="cannot be pretended"):
+        virtual_devices(512)
+    with pytest.raises(UserError, match="0 devices"):
+        virtual_devices(0)

@@ -1,0 +1,146 @@
+"""Every file in configs/ is valid and survives JSON, wrong settings are refused with a hint, no knob is idle."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from configs import base, gpt2
+from gpt_jax.config import Config, flatten
+from gpt_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "gpt2"))
+SETTINGS = [(name, None) for name in FILES] + [("gpt2", size) for size in gpt2.SIZES]
+KNOBS = [f"{section}.{key}" for section, knobs in base.get_config().to_dict().items() for key in knobs]
+
+# What the name and the value say by themselves: sizes with a letter in the legend, and names of registered variants.
+SELF_EVIDENT = {"layers", "position", "norm", "mlp", "init", "tokenizer", "schedule", "optimizer", "steps", "keep"}
+SELF_EVIDENT |= {"seed", "split", "bias", "temperature", "max_new_tokens", "tensorboard", "expert", "pipeline"}
+
+
+def _values(name: str, size: str | None):
+    get_config = importlib.import_module(f"configs.{name}").get_config
+    return get_config(size) if size else get_config()
+
+
+@pytest.mark.parametrize("name, size", SETTINGS)
+def test_loads_and_survives_json(name, size):
+    config = Config.from_dict(_values(name, size))
+    assert Config.from_json(config.to_json()) == config
+    assert set(flatten(config)) == set(KNOBS)
+
+
+@pytest.mark.parametrize("name, size", [s for s in SETTINGS if s[0] != "base"])
+def test_is_a_diff_of_base(name, size):
+    config, defaults = flatten(Config.from_dict(_values(name, size))), flatten(Config.from_dict(base.get_config()))
+    assert 0 < sum(config[key] != defaults[key] for key in KNOBS) < len(KNOBS) / 2
+    lines = (ROOT / "configs" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 35, f"configs/{name}.py has {len(lines)} lines; it is meant to be a diff of configs/base.py"
+
+
+def test_gpt2_has_its_four_sizes():
+    """Radford et al. 2019, table 2."""
+    shapes = {size: Config.from_dict(gpt2.get_config(size)).model for size in gpt2.SIZES}
+    assert {size: (m.layers, m.width, m.heads) for size, m in shapes.items()} == {
+        "124m": (12, 768, 12),
+        "355m": (24, 1024, 16),
+        "774m": (36, 1280, 20),
+        "1558m": (48, 1600, 25),
+    }
+    assert {(m.vocab, m.context, m.head_dim) for m in shapes.values()} == {(50257, 1024, 64)}
+
+
+def test_derived_sizes():
+    values = base.get_config()
+    values.model.update(width=96, heads=6, kv_heads=0, head_dim=0, mlp_width=0)
+    model = Config.from_dict(values).model
+    assert (model.kv_heads, model.head_dim, model.mlp_width) == (6, 16, 384)
+
+
+@pytest.mark.parametrize(
+    "key, value, hint",
+    [
+        ("model.widht", 3, "did you mean 'width'?"),
+        ("modle", {}, "did you mean 'model'?"),
+        ("model.width", "wide", "a int"),
+        ("model.width", 2.5, "a int"),
+        ("model.tied", 1, "a bool"),
+        ("train.steps", True, "a int"),
+        ("optim.schedule", "cosin", "did you mean 'cosine'?"),
+        ("model.norm", "layernrom", "did you mean 'layernorm'?"),
+        ("optim.optimizer", "adamv(b1=0.9)", "did you mean 'adamw'?"),
+        ("optim.schedule", "cosine(final=__import__('os'))", "literal"),
+        ("model.heads", 7, "divide"),
+        ("model.kv_heads", 5, "divisor of model.heads"),
+        ("train.batch", 0, "1 or more"),
+        ("sample.temperature", -1.0, "greedy"),
+        ("model.dtype", "float13", "bfloat16"),
+        ("mesh.data", 0, "-1 for the rest"),
+    ],
+)
+def test_refuses(key, value, hint):
+    values = base.get_config().to_dict()
+    *sections, last = key.split(".")
+    at = values
+    for section in sections:
+        at = at[section]
+    at[last] = value
+    with pytest.raises(UserError) as caught:
+        Config.from_dict(values)
+    assert hint in str(caught.value)
+    assert caught.value.where == f"config.{key}"
+    assert caught.value.exit_code == 2
+
+
+def test_refuses_a_batch_that_does_not_split():
+    values = base.get_config()
+    values.train.update(batch=8, accumulate=3)
+    with pytest.raises(UserError, match="multiple of train.accumulate = 3"):
+        Config.from_dict(values)
+
+
+def test_names_a_missing_key():
+    values = base.get_config().to_dict()
+    del values["train"]["steps"]
+    with pytest.raises(UserError, match="steps"):
+        Config.from_dict(values)
+
+
+def test_base_is_locked():
+    with pytest.raises((AttributeError, KeyError), match="width"):
+        base.get_config().model.widht = 1
+
+
+def test_every_knob_is_explained():
+    lines = (ROOT / "configs" / "base.py").read_text(encoding="utf-8").splitlines()
+    silent = []
+    for key in KNOBS:
+        name = key.split(".")[1]
+        at = [i for i, line in enumerate(lines) if re.match(rf"\s+\w\.{name} = ", line)]
+        assert at, f"configs/base.py does not set {key}"
+        explained = any("#" in lines[i] or "#" in lines[i - 1] for i in at)
+        if not explained and name not in SELF_EVIDENT:
+            silent.append(key)
+    assert not silent, f"without a unit or reason in configs/base.py: {', '.join(silent)}"
+
+
+def _read_names() -> set[str]:
+    """Attributes that gpt_jax and launch.py read, and the names they read attributes by."""
+    names = set()
+    for path in [*(ROOT / "gpt_jax").rglob("*.py"), ROOT / "launch.py"]:
+        if path != ROOT / "gpt_jax" / "config.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    names.add(node.attr)
+                elif path.parent.name == "mesh" and isinstance(node, ast.Constant):
+                    names.add(node.value)  # the mesh's axes are a tuple of names
+    return names
+
+
+def test_every_knob_is_read():
+    names = _read_names()
+    idle = [key for key in KNOBS if key.split(".")[1] not in names]
+    assert not idle, f"no code reads {', '.join(idle)}"

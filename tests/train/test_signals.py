@@ -1,0 +1,73 @@
+"""A request to stop is heard at any moment, and by all processes at the same step."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from gpt_jax.train.signals import SIGNALS, StopRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_sets_the_flag_and_handlers_come_back(number):
+    before = [signal.getsignal(n) for n in SIGNALS]
+    with StopRequest() as stop:
+        assert not stop.requested and stop.signal is None and not stop.agreed()
+        os.kill(os.getpid(), number)
+        assert stop.requested and stop.signal is number and stop.agreed()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.signal is number  # the first one is the reason
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_a_second_interrupt_stops_at_once():
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal is signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_many_terminations_only_set_the_flag():
+    with StopRequest() as stop:
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+
+
+PAIR = """
+    import sys, os, signal, time
+    import jax
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    rank = int(sys.argv[2])
+    jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, rank)
+    from gpt_jax.train.signals import StopRequest
+    with StopRequest() as stop:
+        for step in range(1, 100):
+            if rank == 1 and step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)  # would end it if a handler of the runtime were still there
+            if stop.agreed():
+                break
+    print("stopped", step, stop.signal.name)
+"""
+
+
+def test_processes_stop_at_the_same_step():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", textwrap.dedent(PAIR), port]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pair = [subprocess.Popen([*command, str(rank)], env=environment, text=True, **streams) for rank in range(2)]
+    for process in pair:
+        out, err = process.communicate(timeout=120)
+        assert out.splitlines()[-1:] == ["stopped 7 SIGTERM"], out + err
