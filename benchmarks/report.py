@@ -13,6 +13,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
+BUSY = 0.7  # programs running, on average over the minute before
 PAUSE = 0.3  # seconds between two workers: thread pools spin for a while after their last work
 
 
@@ -37,11 +38,15 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
+    """What the measurement is taken on; warns where others are at work there, which is not fair to anyone."""
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(f"the load is {load:.1f}: other programs are running, and the figures will say little", flush=True)
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(load, 2),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from gpt_jax.errors import UserError, did_you_mean
 
@@ -99,4 +99,17 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
             allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
             fix="; ".join(filter(None, (did_you_mean(k, own) for k in kwargs if k not in own))),
         ) from None
+    for key, value in kwargs.items():
+        _check_type(value, signature.parameters[key], name, where)
     return variant(*args, **kwargs, **context)
+
+
+def _check_type(value: Any, parameter: inspect.Parameter, name: str, where: str) -> None:
+    """Refuses a literal that is no instance of its parameter's annotation, where that is a plain type or a union of some."""
+    options = get_args(parameter.annotation) or (parameter.annotation,)
+    if parameter.annotation is inspect.Parameter.empty or not all(isinstance(option, type) for option in options):
+        return
+    fits = type(value) in options or (type(value) is int and float in options)
+    if not fits and not (isinstance(value, options) and not isinstance(value, bool)):
+        allowed = " or ".join("none" if option is type(None) else option.__name__ for option in options)
+        raise UserError(f"{name}({parameter.name}={value!r}): that is a {type(value).__name__}", where=where, allowed=allowed)

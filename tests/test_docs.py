@@ -16,8 +16,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(rf"(?:{'|'.join(ROOMS)})/[\w./-]*|[\w-]+\.(?:py|md|txt|toml)|Makefile")
 LAUNCH = re.compile(r"launch\.py +(\w+)")
 MAKE = re.compile(r"(?:^|[`$&;] *)make +([a-z][\w-]*)", re.MULTILINE)
-# Files a reader is told to write; a document marks them as new by saying so in the same line.
-NEW = re.compile(r"\b(?:new file|write|create|add)\b", re.IGNORECASE)
+# Files a reader is told to write: a document says so in the heading above or in the same line.
+NEW = re.compile(r"\b(?:new|your own|write|create|add)\b", re.IGNORECASE)
 
 
 def broken_links(text: str, folder: Path) -> list[str]:
@@ -28,9 +28,10 @@ def broken_links(text: str, folder: Path) -> list[str]:
 def missing_files(text: str, folder: Path) -> list[str]:
     """Paths in `code` that are neither in the repository nor beside the document."""
     known = {p.name for room in ROOMS for p in (ROOT / room).rglob("*") if p.is_file()}
-    faults = []
+    faults, heading = [], ""
     for line in text.splitlines():
-        if NEW.search(line):
+        heading = line if line.startswith("#") else heading
+        if NEW.search(line) or NEW.search(heading):
             continue
         for code in CODE.findall(line):
             path = code.split(":")[0]

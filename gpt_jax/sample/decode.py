@@ -17,9 +17,9 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
-from gpt_jax.model import gpt
+from gpt_jax.model import layout
 from gpt_jax.sample import processors
-from gpt_jax.sample.weights import merge, prepare
+from gpt_jax.sample.weights import merge, prepare, thin_product
 
 SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
 
@@ -70,7 +70,8 @@ class Decoder:
 
     def __init__(self, config: ModelConfig, params: dict):
         self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0)
-        self._weights = prepare(config, params)
+        unrolled = layout.unstack(params, len(config.attentions)) if config.scan else params
+        self._weights = prepare(self.config, unrolled)
 
     def generate(
         self,
@@ -203,7 +204,7 @@ def _advance(config: ModelConfig, weights: Any, state: dict, limit) -> dict:
 
 def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
     """Draws a token a row from the last hidden states and writes it down."""
-    logits_BV = model.logits(x_B1D)[:, 0].astype(jnp.float32)
+    logits_BV = thin_product(x_B1D, model.readout_DV().T.astype(x_B1D.dtype))[:, 0].astype(jnp.float32)
     step = state["written"]
     keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
     tokens_B = processors.choose(logits_BV, state["temperature_B"], state["top_k_B"], state["top_p_B"], keys_B)

@@ -4,7 +4,6 @@ A turn of the decoding loop multiplies B rows with every matrix of the model, so
 read. XLA's CPU backend reads w_FD faster than w_DF for such thin products (docs/sampling.md has the figures).
 """
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -13,54 +12,75 @@ import jax
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
-from gpt_jax.model import gpt, layout
+from gpt_jax.model import gpt
 from gpt_jax.model.linear import Linear
+
+TABLES = (("embed", "tokens", "w"), ("readout", "w"))  # read in model.dtype, like the linear layers' matrices
+
+
+class Turned:
+    """A linear layer over w_FD: what ``Linear`` computes, from a matrix that is contracted along its last axis.
+
+    Args:
+      linear: a ``Linear`` that holds w_FD in place of w.
+      shape: of w, (*inputs, *outputs).
+    """
+
+    def __init__(self, linear: Linear, shape: tuple[int, ...]):
+        self.w_FD, self.bias = linear.w[...], linear.bias
+        self.shape, self.rank_in = shape, linear.rank_in
+
+    @property
+    def w(self) -> jax.Array:
+        return self.w_FD.T.reshape(self.shape)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, T, *inputs] -> [B, T, *outputs], in x's dtype."""
+        x_BTD = x.reshape(*x.shape[:2], self.w_FD.shape[1])
+        y = thin_product(x_BTD, self.w_FD.astype(x.dtype)).reshape(*x.shape[:2], *self.shape[self.rank_in :])
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def thin_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
+    """y_BTF = x_BTD w_FD'. The rows are flattened here: of a single row XLA's CPU backend would turn w back first."""
+    b, t, d = x_BTD.shape
+    return jax.lax.dot_general(x_BTD.reshape(b * t, d), w_FD, (((1,), (1,)), ((), ()))).reshape(b, t, -1)
 
 
 def prepare(config: ModelConfig, params: dict) -> dict:
     """Copies of the linear layers' matrices as w_FD, and of the embedding, in ``config.dtype``; the rest as it is.
 
     Args:
-      params: in the layout that ``config.scan`` says.
+      config, params: of an unrolled model.
     """
-    if config.scan:
-        params = layout.unstack(params, len(config.attentions))
-    inputs = _input_ranks(dataclasses.replace(config, scan=False))
+    linears = _linears(config)
 
     def change(path, leaf):
-        names = _names(path)
-        if names in inputs:
-            return _turned(leaf, inputs[names], config.dtype)
-        return leaf.astype(config.dtype) if names in CAST else leaf
+        names = tuple(str(entry.key) for entry in path)
+        if names[:-1] in linears and names[-1] == "w":
+            return _turned(leaf, linears[names[:-1]][1], config.dtype)
+        return leaf.astype(config.dtype) if names in TABLES else leaf
 
     return jax.tree.map_with_path(change, params)
 
 
 def merge(config: ModelConfig, weights: dict) -> nnx.Module:
-    """The unrolled model over prepared weights. Only to be called under ``jax.jit``, where turning back costs nothing."""
-    shapes = jax.eval_shape(functools.partial(gpt.init, config), jax.random.key(0))
-    inputs = _input_ranks(config)
-
-    def change(path, leaf, shape):
-        return leaf.T.reshape(shape.shape) if _names(path) in inputs else leaf
-
-    return nnx.merge(gpt.graphdef(config), jax.tree.map_with_path(change, weights, shapes))
-
-
-CAST = (("embed", "tokens", "w"), ("readout", "w"))
+    """The unrolled model over what ``prepare`` returned."""
+    model = nnx.merge(gpt.graphdef(config), weights)
+    for path, (shape, _) in _linears(config).items():
+        parent = functools.reduce(getattr, path[:-1], model)
+        setattr(parent, path[-1], Turned(getattr(parent, path[-1]), shape))
+    return model
 
 
 @functools.lru_cache
-def _input_ranks(config: ModelConfig) -> dict[tuple, int]:
-    """How many leading axes of each linear layer's w are inputs, by the path of w."""
-    model = nnx.eval_shape(lambda: gpt.GPT(config, nnx.Rngs(params=0)))
-    return {(*map(str, path), "w"): m.rank_in for path, m in nnx.iter_modules(model) if isinstance(m, Linear)}
+def _linears(config: ModelConfig) -> dict[tuple[str, ...], tuple[tuple[int, ...], int]]:
+    """The model's linear layers by path: the shape of w, and how many of its axes are inputs."""
+    model: Any = nnx.eval_shape(lambda: gpt.GPT(config, nnx.Rngs(params=0)))
+    modules = [(path, module) for path, module in nnx.iter_modules(model) if isinstance(module, Linear)]
+    return {tuple(map(str, path)): (module.w.shape, module.rank_in) for path, module in modules}
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _turned(w: jax.Array, rank_in: int, dtype: str) -> jax.Array:
     return w.reshape(math.prod(w.shape[:rank_in]), -1).T.astype(dtype)
-
-
-def _names(path: Any) -> tuple[str, ...]:
-    return tuple(str(entry.key) for entry in path)

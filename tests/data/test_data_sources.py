@@ -106,7 +106,8 @@ def test_token_files(make_config, tmp_path):
     assert opened[0].vocab == 500
 
 
-def test_token_documents_end_at_the_separator(make_config, tmp_path):
+def test_token_documents_end_at_the_separator(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpt_jax.data.sources.tokens.CHUNK", 64)
     ids = np.tile([1, 2, 3, 4, 0], 100).astype(np.uint16)
     ids.tofile(tmp_path / "a.bin")
     path = str(tmp_path / "a.bin")
@@ -208,15 +209,19 @@ def test_missing_tfds_is_named(make_config, monkeypatch):
     assert "pip install" in refused(make_config(source="tfds(name='x')"), "not installed").fix
 
 
-def test_the_example_of_the_docs_works(make_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_variants", dict(registry._variants))  # forget the example afterwards
+@pytest.fixture
+def example():
+    """The docs' example source, registered for one test."""
     page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text("utf-8")
-    example = page.split("## Your own source in one file")[1].split("```python\n")[1].split("```")[0]
-    lines = [json.dumps({"text": f"post {i} is about the number {i}"}) for i in range(50)]
-    (tmp_path / "posts.jsonl").write_text("\n".join(lines))
-    exec(compile(example, "jsonl.py", "exec"), {})
-    data = open_data(
-        make_config(source=f"jsonl(path={str(tmp_path / 'posts.jsonl')!r})", tokenizer="bpe(vocab_size=270)")
-    )
+    code = page.split("## Your own source in one file")[1].split("```python\n")[1].split("```")[0]
+    exec(compile(code, "jsonl.py", "exec"), {})
+    yield
+    del registry._variants["data.sources", "jsonl"]
+
+
+def test_the_example_of_the_docs_works(example, make_config, tmp_path):
+    path = tmp_path / "posts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"post {i} is about the number {i}"}) for i in range(50)))
+    data = open_data(make_config(source=f"jsonl(path={str(path)!r})", tokenizer="bpe(vocab_size=270)"))
     assert data.tokenizer is not None and data.vocab == 270
     assert "is about" in data.tokenizer.decode(data.train.batches(8, 0)[0]["tokens"].ravel())

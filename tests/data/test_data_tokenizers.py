@@ -19,7 +19,9 @@ def texts(tmp_path) -> Texts:
     folder = tmp_path / "docs"
     folder.mkdir()
     for i in range(6):
-        (folder / f"{i}.txt").write_text(HARD * 20 + f"document {i} says hello to the other documents\n" * 30, "utf-8")
+        (folder / f"{i}.txt").write_text(
+            HARD * 20 + f"document {i} says hello to the other documents\n\n\n" * 30, "utf-8"
+        )
     paths = sorted(folder.iterdir())
     return Texts((from_files(paths, [p.name for p in paths]),), 0.3, tmp_path / "cache")
 
@@ -29,9 +31,9 @@ def build(call: str, texts: Texts):
 
 
 @pytest.fixture(params=["bytes", "chars", "bpe(vocab_size=300)", "file", "gpt2"])
-def tokenizer(request, texts, tmp_path, gpt2_folder):
+def tokenizer(request, texts, tmp_path):
     if request.param == "gpt2":
-        return build(f"gpt2(path={str(gpt2_folder)!r})", texts)
+        return build(f"gpt2(path={str(request.getfixturevalue('gpt2_folder'))!r})", texts)
     if request.param == "file":
         spec = json.loads(build("bpe(vocab_size=290)", texts).to_json())["spec"]
         (tmp_path / "tokenizer.json").write_text(spec)
@@ -56,9 +58,10 @@ def test_byte_lengths_of_single_ids(tokenizer):
             assert tokenizer.byte_lengths[i] == len(text.encode()), i
 
 
-def test_pieces_join_to_the_whole(tokenizer, monkeypatch):
-    monkeypatch.setattr(f"{type(tokenizer).__module__}.PIECE", 40)
-    text = HARD * 10
+@pytest.mark.parametrize("size", [1, 40])
+def test_pieces_join_to_the_whole(tokenizer, size, monkeypatch):
+    monkeypatch.setattr(f"{type(tokenizer).__module__}.PIECE", size)
+    text = (HARD + "hello\n\n\ndocuments\n  \n\n\nsay\nhello\n") * 10
     pieces = tokenizer.pieces(text)
     assert "".join(pieces) == text and len(pieces) >= 10
     assert np.array_equal(np.concatenate(tokenizer.encode_many(pieces)), tokenizer.encode(text))

@@ -3,7 +3,6 @@
 import functools
 import os
 import threading
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
