@@ -1,10 +1,8 @@
 """The one command: ``python launch.py VERB …``. Verbs parse their flags and call one function each."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -105,7 +103,9 @@ def _parse(
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         if "--debug" in argv:
             raise
-        raise UserError(str(error).strip("\"'"), where="command line", fix="see configs/base.py for every knob") from None
+        raise UserError(
+            str(error).strip("\"'"), where="command line", fix="see configs/base.py for every knob"
+        ) from None
     if missing or rest:
         what = f"--{missing[0]} is missing" if missing else f"{rest[0]!r} is no flag"
         raise UserError(what, where="command line", fix="python launch.py --help")

@@ -112,4 +112,6 @@ def _check_type(value: Any, parameter: inspect.Parameter, name: str, where: str)
     fits = type(value) in options or (type(value) is int and float in options)
     if not fits and not (isinstance(value, options) and not isinstance(value, bool)):
         allowed = " or ".join("none" if option is type(None) else option.__name__ for option in options)
-        raise UserError(f"{name}({parameter.name}={value!r}): that is a {type(value).__name__}", where=where, allowed=allowed)
+        raise UserError(
+            f"{name}({parameter.name}={value!r}): that is a {type(value).__name__}", where=where, allowed=allowed
+        )

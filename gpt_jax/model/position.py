@@ -1,7 +1,6 @@
 """How a token learns where it stands."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import ModelConfig

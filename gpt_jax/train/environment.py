@@ -19,7 +19,14 @@ from gpt_jax.train.metrics import read_json, write_json
 NAME = "environment.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "ml-collections", "numpy")
 _FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
-_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID")
+_VARIABLES = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "JAX_PLATFORMS",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "SLURM_JOB_ID",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -36,7 +43,9 @@ def environment() -> dict[str, Any]:
         "packages": _versions(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processes": jax.process_count(),
-        "devices": {kind: sum(d.device_kind == kind for d in devices) for kind in sorted({d.device_kind for d in devices})},
+        "devices": {
+            kind: sum(d.device_kind == kind for d in devices) for kind in sorted({d.device_kind for d in devices})
+        },
         "jax": {flag: getattr(jax.config, flag) for flag in _FLAGS},
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "git": _git(Path(__file__).resolve().parent),
@@ -73,7 +82,10 @@ def _git(folder: Path) -> dict[str, Any] | None:
     """Revision, and whether files differ from it, of the repository that tracks this package; None where none does."""
     if _run_git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    return {"revision": _run_git(folder, "rev-parse", "HEAD"), "dirty": bool(_run_git(folder, "status", "--porcelain", ":/"))}
+    return {
+        "revision": _run_git(folder, "rev-parse", "HEAD"),
+        "dirty": bool(_run_git(folder, "status", "--porcelain", ":/")),
+    }
 
 
 def _run_git(folder: Path, *args: str) -> str | None:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from gpt_jax.train import figures
-from gpt_jax.train.metrics import read, summarise as summarise_records, write_summary
+from gpt_jax.train.metrics import read, write_summary
+from gpt_jax.train.metrics import summarise as summarise_records
 from gpt_jax.train.progress import duration, quantity
 from gpt_jax.train.run import Run
 from gpt_jax.train.step import State

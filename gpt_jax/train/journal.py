@@ -120,7 +120,9 @@ class Journal:
 
     def _window_record(self) -> dict[str, float]:
         """The means since the last such record, over the steps that were not skipped."""
-        counted = [values for values in self.window if math.isfinite(values["loss"] + values["grad_norm"])] or self.window
+        counted = [
+            values for values in self.window if math.isfinite(values["loss"] + values["grad_norm"])
+        ] or self.window
         means = {name: math.fsum(v[name] for v in counted) / len(counted) for name in ("loss", "z_loss", "grad_norm")}
         if not self.run.config.train.z_loss:
             del means["z_loss"]

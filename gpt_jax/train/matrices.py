@@ -53,7 +53,7 @@ def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.Grad
         treedef = jax.tree.structure(jax.eval_shape(inner.init, jnp.zeros((2, 2))))
         trees = treedef.flatten_up_to(state)
         both = jax.tree_util.tree_map_with_path(leaf_update, params, grads, *trees)
-        is_pair = lambda node: isinstance(node, tuple)  # noqa: E731
+        is_pair = lambda node: type(node) is tuple  # and not optax's MaskedNode, a named one
         directions = jax.tree.map(lambda pair: pair[0], both, is_leaf=is_pair)
         after = [jax.tree.map(lambda pair, i=i: pair[1][i], both, is_leaf=is_pair) for i in range(len(trees))]
         return directions, treedef.unflatten(after)

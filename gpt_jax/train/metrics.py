@@ -78,7 +78,7 @@ def read(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def summarise(records: list[dict[str, Any]], best_by: str = "valid/loss") -> dict[str, dict[str, Any]]:
-    """"final": the last value of every name; "best": the record with the lowest finite ``best_by``, empty if none."""
+    """ "final": the last value of every name; "best": the record with the lowest finite ``best_by``, empty if none."""
     final = {name: value for record in records for name, value in record.items()}
     rated = [record for record in records if math.isfinite(record.get(best_by, math.nan))]
     return {"final": final, "best": min(rated, key=lambda record: record[best_by], default={})}

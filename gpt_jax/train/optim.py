@@ -19,7 +19,7 @@ from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.paths import map_with_path
 
 Hyper = dict[str, Any]
-ROW_KEYS = {"optimizer": str, "lr": (int, float), "weight_decay": (int, float)}
+ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ class Optimizer:
 def hyper_of(config: Config) -> Hyper:
     """What sweeps vary, as scalars that a compiled step takes as arguments."""
     o = config.optim
-    values = {"lr": o.lr, "weight_decay": o.weight_decay, "warmup": o.warmup, "steps": config.train.steps, "clip": o.clip}
+    values = {
+        "lr": o.lr,
+        "weight_decay": o.weight_decay,
+        "warmup": o.warmup,
+        "steps": config.train.steps,
+        "clip": o.clip,
+    }
     return {name: np.float32(value) for name, value in values.items()}
 
 
@@ -55,12 +61,13 @@ def build(config: OptimConfig, params: Any, scanned: bool) -> Optimizer:
     Raises:
       UserError: an unknown optimizer or row key, or a parameter that no row of ``optim.groups`` is about.
     """
-    rows = map_with_path(lambda path, _: _row(config, path), params)
+    groups = [_checked(group, f"config.optim.groups[{i}]") for i, group in enumerate(config.groups)]
+    rows = map_with_path(lambda path, _: _row(config, groups, path), params)
     schedule = registry.build("train.schedules", config.schedule, where="config.optim.schedule")
     direction = _direction(rows, scanned)
 
     def update(grads, state, params, step, hyper):
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         scale = jnp.where((hyper["clip"] > 0) & (norm > hyper["clip"]), hyper["clip"] / norm, 1.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
         directions, state = direction.update(grads, state, params)
@@ -84,17 +91,16 @@ def ema(old: Any, new: Any, decay: float) -> Any:
 def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
     names = sorted({row.optimizer for row in jax.tree.leaves(rows)})
     transforms = {
-        name: registry.build("train.optimizers", name, where="config.optim.optimizer", scanned=scanned) for name in names
+        name: registry.build("train.optimizers", name, where="config.optim.optimizer", scanned=scanned)
+        for name in names
     }
     if len(transforms) == 1:
         return transforms[names[0]]
     return optax.partition(transforms, jax.tree.map(lambda row: row.optimizer, rows))
 
 
-def _row(config: OptimConfig, path: str) -> Row:
-    for number, group in enumerate(config.groups):
-        where = f"config.optim.groups[{number}]"
-        pattern, values = _checked(group, where)
+def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str) -> Row:
+    for pattern, values in groups:
         if re.search(pattern, path):
             return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": 1.0, **values})
     raise UserError(
@@ -109,8 +115,10 @@ def _checked(group: Any, where: str) -> tuple[str, dict]:
     if not (isinstance(group, tuple) and len(group) == 2 and isinstance(group[0], str) and isinstance(group[1], dict)):
         raise UserError(f"{group!r} is no row", where=where, allowed=form)
     for key, value in group[1].items():
-        if not isinstance(value, ROW_KEYS.get(key, ())):
-            raise UserError(f"{key!r}: {value!r} has no place in a row", where=where, allowed=form, fix=did_you_mean(key, ROW_KEYS))
+        if type(value) not in ROW_KEYS.get(key, ()) or (key != "optimizer" and value < 0):
+            raise UserError(
+                f"{key!r}: {value!r} has no place in a row", where=where, allowed=form, fix=did_you_mean(key, ROW_KEYS)
+            )
     try:
         re.compile(group[0])
     except re.error as error:

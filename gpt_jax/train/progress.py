@@ -78,7 +78,9 @@ class Progress:
             if now - self._drawn >= _REDRAW or step == self.total:
                 self._drawn = now
                 self._redraw()
-        elif step * _LINES // self.total > before * _LINES // self.total or len(self._recent) == 1 or step == self.total:
+        elif (
+            step * _LINES // self.total > before * _LINES // self.total or len(self._recent) == 1 or step == self.total
+        ):
             self._print(f"step {step}/{self.total}, {self.describe()}")
 
     def compiled(self, seconds: float) -> None:
@@ -166,7 +168,11 @@ def duration(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
-    for below, large, small, form in ((60, 1, 1, "{0}s"), (3600, 60, 1, "{0}m{1:02d}s"), (86400, 3600, 60, "{0}h{1:02d}m")):
+    for below, large, small, form in (
+        (60, 1, 1, "{0}s"),
+        (3600, 60, 1, "{0}m{1:02d}s"),
+        (86400, 3600, 60, "{0}h{1:02d}m"),
+    ):
         if whole < below:
             return form.format(whole // large, whole % large // small)
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

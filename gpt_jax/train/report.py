@@ -27,7 +27,9 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
     with jax.set_mesh(run.mesh):
         values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
     assert values is not None
-    print(f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}")
+    print(
+        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}"
+    )
     units = {"loss": "nats/token", "perplexity": "per token", "bits_per_byte": ""}
     for name, unit in units.items():
         if name in values:

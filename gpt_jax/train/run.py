@@ -43,7 +43,9 @@ class Run:
     @property
     def byte_lengths_V(self) -> np.ndarray | None:
         """UTF-8 bytes each token id stands for; None where tokens are not text."""
-        return None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
+        return (
+            None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
+        )
 
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)

@@ -123,7 +123,12 @@ class _Wandb:
         identity = read_json(workdir / "wandb.json", missing={"id": uuid.uuid4().hex[:12]})
         try:
             self._run = wandb.init(
-                project=project, id=identity["id"], resume="allow", dir=str(workdir), name=workdir.name, config=dict(config)
+                project=project,
+                id=identity["id"],
+                resume="allow",
+                dir=str(workdir),
+                name=workdir.name,
+                config=dict(config),
             )
         except Exception as error:
             raise UserError(

@@ -71,7 +71,7 @@ def test_restored_arrays_are_donated_like_any_others(tmp_path):
 )
 def test_the_newest_and_the_best_are_kept(tmp_path, keep, keep_best, left):
     checkpoints = opened(tmp_path, keep, keep_best)
-    losses = {1: 3.0, 2: 1.0, 3: float("nan"), 4: None, 5: 2.0}
+    losses = {1: float("nan"), 2: 1.0, 3: 3.0, 4: None, 5: 2.0}
     for step, loss in losses.items():
         checkpoints.save(step, state_at(step), {}, loss)
     checkpoints.close()
