@@ -174,7 +174,7 @@ def flatten(config: Config) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, knobs in sections for key, value in knobs.items()}
 
 
-def _section(cls: type, values: typing.Mapping[str, Any], where: str) -> Any:
+def _section(cls: Any, values: typing.Mapping[str, Any], where: str) -> Any:
     types_ = typing.get_type_hints(cls)
     for key in values:
         if key not in types_:
@@ -194,7 +194,7 @@ def _typed(value: Any, want: Any, where: str) -> Any:
     if dataclasses.is_dataclass(want):
         return _section(want, value, where)
     options = typing.get_args(want) if isinstance(want, types.UnionType) else (want,)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         value = _tuples(value)
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

@@ -12,11 +12,11 @@ DOCS = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) i
 ROOMS = ("gpt_jax", "configs", "benchmarks", "tests", "docs", "experiments", "requirements")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```.*?^```|^ {4}\S.*?$", re.MULTILINE | re.DOTALL)  # or an indented block
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(rf"(?:{'|'.join(ROOMS)})/[\w./-]*|[\w-]+\.(?:py|md|txt|toml)|Makefile")
 LAUNCH = re.compile(r"launch\.py +(\w+)")
-MAKE = re.compile(r"(?:^|[$&;]) *make +([a-z][\w-]*)", re.MULTILINE)
+MAKE = re.compile(r"(?:^|[$&;])\s*make +([a-z][\w-]*)", re.MULTILINE)
 # Files a reader is told to write: a document says so in the heading above or in the same line.
 NEW = re.compile(r"\b(?:new|your own|write|create|add)\b", re.IGNORECASE)
 
@@ -88,8 +88,9 @@ def test_make_help_lists_every_target(targets):
 
 def test_the_checks_can_fail(tmp_path):
     text = "See [there](no/such.md), `gpt_jax/nothing.py` and `make peace`.\nWe\nmake sense.\n"
-    text += "```\nmake nonsense\npython launch.py fly\n```\n## Your own file\n`gpt_jax/idea.py`, `make test`\n"
+    text += "```\nmake nonsense\n```\n\n    python launch.py fly\n    make haste\n\n"
+    text += "## Your own file\n`gpt_jax/idea.py`, `make test`\n"
     assert broken_links(text, tmp_path) == ["no/such.md"]
     assert missing_files(text, tmp_path) == ["gpt_jax/nothing.py"]
     assert unknown_names(LAUNCH, text, {"train"}) == ["fly"]
-    assert unknown_names(MAKE, text, {"test"}) == ["nonsense", "peace"]
+    assert unknown_names(MAKE, text, {"test"}) == ["nonsense", "haste", "peace"]

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.config import MeshConfig
 from gpt_jax.errors import UserError
+from gpt_jax.mesh.processes import open_connections
 
 AXES = ("data", "fsdp", "tensor", "context", "expert", "pipeline")
 BATCH_AXES = ("data", "fsdp")  # split the rows of a batch between them
@@ -34,7 +35,9 @@ def make(config: MeshConfig) -> Mesh:
                 fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
             )
     shape = tuple(_resolve(sizes, jax.device_count()).values())
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    open_connections(mesh)
+    return mesh
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,11 +1,14 @@
 """Several processes as one program: who they are, found in the environment, and how they join."""
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.errors import UserError
 
@@ -78,6 +81,33 @@ def start_processes() -> None:
             f"the processes must join before JAX is used: {error}",
             fix="leave jax.devices() and arrays out of config files and of whatever is imported before",
         ) from error
+
+
+def open_connections(mesh: Mesh) -> None:
+    """Has processes on CPUs connect now for every group of devices that collectives on this mesh can name.
+
+    Gloo gives up on a partner who comes more than 30 s late to the first collective of their group, while later ones
+    wait. Reading data or compiling the first step may take one process that much longer than another.
+    """
+    if jax.process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
+        return
+    from jax.experimental import multihost_utils
+
+    split = [axis for axis, size in mesh.shape.items() if size > 1]
+    groups = [group for n in range(1, len(split) + 1) for group in itertools.combinations(split, n)]
+    everywhere = PartitionSpec(mesh.axis_names)
+    ones = jax.make_array_from_callback(
+        (mesh.size,), NamedSharding(mesh, everywhere), lambda index: np.ones(mesh.size, np.float32)[index]
+    )
+    add = jax.shard_map(
+        lambda x: [jax.lax.psum(x, group) for group in groups],
+        mesh=mesh,
+        in_specs=everywhere,
+        out_specs=everywhere,
+    )
+    jax.block_until_ready(jax.jit(add)(ones))
+    multihost_utils.process_allgather(np.int32(0))  # its groups are of one device per process
+    multihost_utils.broadcast_one_to_all(np.int32(0))
 
 
 def _explicit(env: Mapping[str, str]) -> Launch | None:

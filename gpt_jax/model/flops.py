@@ -180,7 +180,9 @@ def peak(devices: Sequence[jax.Device]) -> Peak | None:
         processes = len({device.process_index for device in devices})
         return Peak(measure_peak() * processes, "measured fp32 GEMM rate", measured=True)
     chip = chip_peak(first.device_kind)
-    return chip and Peak(chip * len(devices), f"{len(devices)} x {first.device_kind}, dense bf16", measured=False)
+    if chip is None:
+        return None
+    return Peak(chip * len(devices), f"{len(devices)} x {first.device_kind}, dense bf16", measured=False)
 
 
 def measure_peak(size: int = 1024, seconds: float = 0.2) -> float:
@@ -189,7 +191,8 @@ def measure_peak(size: int = 1024, seconds: float = 0.2) -> float:
         a_DD = jax.numpy.ones((size, size), "float32")
         multiply = jax.jit(lambda x_DD, y_DD: x_DD @ y_DD)
         multiply(a_DD, a_DD).block_until_ready()
-        times, end = [], time.perf_counter() + seconds
+        times: list[float] = []
+        end = time.perf_counter() + seconds
         while not times or time.perf_counter() < end:
             start = time.perf_counter()
             multiply(a_DD, a_DD).block_until_ready()

@@ -24,7 +24,12 @@ def stack(tree: Any, period: int) -> Any:
 def unstack(tree: Any, period: int) -> Any:
     """Stacked -> unrolled: the inverse of ``stack``. Some dict of the tree must hold arrays, to tell how many layers."""
     found: list[int] = []
-    _over_blocks(lambda blocks: found.extend(len(leaf) for leaf in jax.tree.leaves(blocks)) or blocks, tree)
+
+    def measure(blocks: dict) -> dict:
+        found.extend(len(leaf) for leaf in jax.tree.leaves(blocks))
+        return blocks
+
+    _over_blocks(measure, tree)
     repeats = found[0]
 
     def convert(blocks: dict) -> dict:

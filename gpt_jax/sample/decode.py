@@ -108,14 +108,15 @@ class Decoder:
         every: int = 8,
     ) -> Iterator[Generated]:
         """``generate`` in parts of ``every`` tokens a row; the parts joined are what ``generate`` returns."""
-        check(self.config, prompts, max_new_tokens)
+        for row, prompt in enumerate(prompts, start=1):
+            check(self.config, prompt, max_new_tokens, f"prompt {row} of {len(prompts)}")
         if not max_new_tokens or not prompts:
             return
         longest = max(map(len, prompts))
         width, room = bucket(longest), bucket(max_new_tokens)
         tokens_BP = np.zeros((len(prompts), width), np.int32)
-        for row, prompt in zip(tokens_BP, prompts, strict=True):
-            row[width - len(prompt) :] = prompt
+        for slots, prompt in zip(tokens_BP, prompts, strict=True):
+            slots[width - len(prompt) :] = prompt
         per_row = _per_row(sampling, seeds, len(prompts))
         lengths_B = np.array([len(p) for p in prompts], np.int32)
         state = _prefill(self.config, self._weights, tokens_BP, lengths_B, per_row, room)
@@ -131,26 +132,23 @@ class Decoder:
             done = written if written == limit else max_new_tokens
 
 
-def check(config: ModelConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """Raises UserError for prompts that the model cannot continue."""
-    for number, prompt in enumerate(prompts):
-        where = f"prompt {number + 1} of {len(prompts)}"
-        if not len(prompt):
-            raise UserError("the prompt holds no token", where=where, fix="start it with at least one token")
-        outside = [int(t) for t in prompt if not 0 <= t < config.vocab]
-        if outside:
-            raise UserError(
-                f"token id {outside[0]} is outside the vocabulary", where=where, allowed=f"0 to {config.vocab - 1}"
-            )
-        if len(prompt) + max_new_tokens > config.context:
-            raise UserError(
-                f"{len(prompt)} prompt tokens and {max_new_tokens} new ones exceed the context of {config.context}",
-                where=f"{where}, sample.max_new_tokens, model.context",
-                allowed=f"together at most {config.context} tokens",
-                fix=f"set sample.max_new_tokens to {config.context - len(prompt)} or less"
-                if len(prompt) < config.context
-                else "shorten the prompt",
-            )
+def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where: str) -> None:
+    """Raises UserError for a prompt that the model cannot continue."""
+    if not len(prompt):
+        raise UserError("the prompt holds no token", where=where, fix="start it with at least one token")
+    outside = [int(t) for t in prompt if not 0 <= t < config.vocab]
+    if outside:
+        raise UserError(
+            f"token id {outside[0]} is outside the vocabulary", where=where, allowed=f"0 to {config.vocab - 1}"
+        )
+    room = config.context - len(prompt)
+    if room < max_new_tokens:
+        raise UserError(
+            f"{len(prompt)} prompt tokens and {max_new_tokens} new ones do not fit into {config.context} positions",
+            where=f"{where}, sample.max_new_tokens, model.context",
+            allowed=f"{config.context} tokens in all",
+            fix=f"--sample.max_new_tokens={room}" if room > 0 else "shorten the prompt",
+        )
 
 
 def bucket(tokens: int) -> int:

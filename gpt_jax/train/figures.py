@@ -59,7 +59,7 @@ def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float,
     points = [(r["step"], r["tokens"], r[name]) for r in records if math.isfinite(r.get(name, math.nan))]
     group = math.ceil(len(points) / _SPAN)
     groups = [points[i : i + group] for i in range(0, len(points), group)] if points else []
-    return [tuple(sum(column) / len(g) for column in zip(*g, strict=True)) for g in groups]  # type: ignore[misc]
+    return [tuple(sum(column) / len(g) for column in zip(*g, strict=True)) for g in groups]
 
 
 def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float | None) -> None:

@@ -7,7 +7,7 @@ from gpt_jax.train.metrics import read, write_summary
 from gpt_jax.train.metrics import summarise as summarise_records
 from gpt_jax.train.progress import duration, quantity
 from gpt_jax.train.run import Run
-from gpt_jax.train.step import State
+from gpt_jax.train.step import State, read_params
 
 
 def summarise(run: Run, step: int, seconds: float, status: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _samples(run: Run, state: State) -> str:
         return ""
     from gpt_jax.sample.text import continuations
 
-    params = state.get("ema", state["params"])
+    params = read_params(state)
     texts = continuations(run.config.model, params, run.data.tokenizer, run.config.sample)
     shown = "\n".join(f"--- sample {i}\n{text}" for i, text in enumerate(texts, start=1))
     path = run.workdir / "samples" / f"{int(state['step'])}.txt"

@@ -135,7 +135,7 @@ class Journal:
 
     @staticmethod
     def _watched(metrics: dict) -> dict[str, float]:
-        record = {}
+        record: dict[str, float] = {}
         for kind in ("params", "grads", "updates"):
             prefix = f"watch/{kind}/"
             values = {name[len(prefix) :]: value for name, value in metrics.items() if name.startswith(prefix)}

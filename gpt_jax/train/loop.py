@@ -23,8 +23,8 @@ from gpt_jax.train.lock import WorkdirLock
 from gpt_jax.train.metrics import write_atomically
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import State, hyper_scalars
-from gpt_jax.train.workdir import CONFIG, previous_config
+from gpt_jax.train.step import State, hyper_scalars, read_params
+from gpt_jax.train.workdir import CONFIG, TOKENIZER, previous_config
 
 
 def train(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -49,6 +49,8 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
             if first:
                 write_atomically(run.workdir / CONFIG, run.config.to_json())
                 environment.write(run.workdir, run.mesh.shape)
+                if run.data.tokenizer is not None:
+                    write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
             hyper = hyper_scalars(run.config)
             with Journal.open(run, hyper, start, notes) as journal:
                 for change in changes if start else ():
@@ -122,7 +124,7 @@ def _evaluate(run: Run, state: State, step: int, journal: Journal, stop: StopReq
     settings = run.config.train
     with journal.progress.pause():
         fixed = run.data.valid.fixed(settings.batch, settings.eval_batches)
-        params = state.get("ema", state["params"])
+        params = read_params(state)
         values = evaluate(run.program.evaluate, params, fixed, run.mesh, run.byte_lengths_V, stop.agreed)
     if values is None:
         return None

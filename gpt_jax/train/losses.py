@@ -61,7 +61,8 @@ def _chunked(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT):
     that no logits are computed twice or kept."""
 
     def add(total, part):
-        return jax.tree.map(jnp.add, total, _sums(part[0], w_DV, *part[1:], z_loss)), None
+        x, targets, weights = part
+        return jax.tree.map(jnp.add, total, _sums(x, w_DV, targets, weights, z_loss)), None
 
     zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
     return jax.lax.scan(add, (zero, zero), _pieces(length, x_BTD, targets_BT, weights_BT))[0]

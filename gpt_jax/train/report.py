@@ -1,6 +1,7 @@
 """The verbs that look at a run, or at a plan of one, without training."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -8,9 +9,11 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
+from gpt_jax.train import resume
 from gpt_jax.train.evaluate import evaluate
-from gpt_jax.train.run import Run, open_run, with_vocab
-from gpt_jax.train.step import State, hyper_scalars, make_program
+from gpt_jax.train.run import ReadRun, open_run, open_to_read, with_vocab
+from gpt_jax.train.step import State, hyper_scalars, make_program, read_params
+from gpt_jax.train.workdir import read_tokenizer
 
 
 def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
@@ -20,10 +23,11 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
       UserError: there is no such run or checkpoint.
     """
     run = open_run(config, workdir)
-    step, state = _restored(run, step)
+    step, state, notes = _restored(run, step)
+    resume.check_fingerprint(notes["data"], run.data.fingerprint)
     split = getattr(run.data, config.eval.split)
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
-    params = state.get("ema", state["params"])
+    params = read_params(state)
     with jax.set_mesh(run.mesh):
         values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
     assert values is not None
@@ -40,10 +44,9 @@ def sample_run(config: Config, workdir: str | Path, step: int | None, prompts: d
     """Prints continuations by a checkpoint; ``prompts`` and ``output`` as ``gpt_jax.sample.text`` reads them."""
     from gpt_jax.sample import text
 
-    run = open_run(config, workdir)
-    _, state = _restored(run, step)
-    params = state.get("ema", state["params"])
-    text.sample_command(run.config.model, params, run.data.tokenizer, run.config.sample, prompts, output)
+    run = open_to_read(config, workdir)
+    _, state, _ = _restored(run, step)
+    text.sample_command(config.model, read_params(state), read_tokenizer(workdir), config.sample, prompts, output)
 
 
 def print_plan(config: Config, devices: int | None) -> None:
@@ -76,8 +79,8 @@ def _planned_vocab(config: Config) -> int:
     return open_data(config).vocab
 
 
-def _restored(run: Run, step: int | None) -> tuple[int, State]:
+def _restored(run: ReadRun, step: int | None) -> tuple[int, State, dict[str, Any]]:
     found = run.restore(run.checkpoints(), step)
     if found is None:
         raise UserError("there is no checkpoint in this run", where=str(run.workdir), fix="train it first")
-    return found[0], found[1]
+    return found

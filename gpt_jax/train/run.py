@@ -21,14 +21,28 @@ from gpt_jax.train.step import Program, State, make_program
 
 
 @dataclass(frozen=True)
-class Run:
-    """What training, evaluation and sampling all start from."""
+class ReadRun:
+    """A run whose states can be read; what sampling needs."""
 
     config: Config
     workdir: Path
     mesh: Mesh
-    data: Data
     program: Program
+
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
+
+    def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[int, State, dict[str, Any]] | None:
+        """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
+        found = checkpoints.restore(self.program.abstract, step)
+        return found and (found[0], self.program.unstack(found[1]), found[2])
+
+
+@dataclass(frozen=True)
+class Run(ReadRun):
+    """A run with its data: what training and evaluation start from."""
+
+    data: Data
 
     @property
     def tokens_per_step(self) -> int:
@@ -47,13 +61,17 @@ class Run:
             None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
         )
 
-    def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
 
-    def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[int, State, dict[str, Any]] | None:
-        """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
-        found = checkpoints.restore(self.program.abstract, step)
-        return found and (found[0], self.program.unstack(found[1]), found[2])
+def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
+    """A run that exists, without its data.
+
+    Raises:
+      UserError: the mesh does not match the devices.
+    """
+    processes.start_processes()
+    _keep_compiled()
+    mesh = meshes.make(config.mesh)
+    return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
 
 
 def open_run(config: Config, workdir: str | Path) -> Run:
@@ -68,7 +86,7 @@ def open_run(config: Config, workdir: str | Path) -> Run:
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     data = open_data(config)
     config = with_vocab(config, data.vocab)
-    return Run(config, Path(workdir), mesh, data, make_program(config, mesh))
+    return Run(config, Path(workdir), mesh, make_program(config, mesh), data)
 
 
 def with_vocab(config: Config, needed: int) -> Config:

@@ -36,7 +36,7 @@ class Program:
     """
 
     init: Callable[[int], State]
-    step: Callable[[State, Batch, dict], tuple[State, dict]]
+    step: jax.stages.Wrapped
     watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
     evaluate: Callable[[dict, Batch, jax.Array], dict]
     gradients: Callable[[State, Batch, dict], dict]
@@ -90,6 +90,11 @@ def make_program(config: Config, mesh: Mesh) -> Program:
         abstract=abstract,
         live=live,
     )
+
+
+def read_params(state: State) -> dict:
+    """The parameters that evaluation and sampling use: the moving average, where the run keeps one."""
+    return state["ema"] if "ema" in state else state["params"]
 
 
 def init_state(config: Config, key: jax.Array) -> State:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax.config import Config
+from gpt_jax.data import tokenizers
 from gpt_jax.errors import UserError
 
 CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 
 
 def previous_config(workdir: Path) -> Config | None:
@@ -30,3 +32,18 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{CONFIG} cannot be read: {error}", where=str(path)) from error
+
+
+def read_tokenizer(workdir: str | Path) -> tokenizers.Tokenizer | None:
+    """The tokenizer a run was trained with; None where its tokens stand for no text.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = Path(workdir) / TOKENIZER
+    if not path.exists():
+        return None
+    try:
+        return tokenizers.from_json(path.read_text("utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from error

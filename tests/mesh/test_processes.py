@@ -103,6 +103,12 @@ def test_two_processes_share_a_batch(tmp_path):
         assert found["tensor"] == whole | {"rows": [0, 16]}
 
 
+def test_a_process_may_come_later_to_the_first_step_than_gloo_waits(tmp_path):
+    gloo_waits = 30
+    finished = run_processes(["-m", "tests.mesh.late_process", str(gloo_waits + 3)], tmp_path, seconds=240)
+    assert [process.returncode for process in finished] == [0, 0], finished[0].stderr[-2000:]
+
+
 def test_processes_that_hang_are_killed_at_their_limit(tmp_path):
     with pytest.raises(TimeoutError, match="did not end within 2 s"):
         run_processes(["-c", "import time; time.sleep(600)"], tmp_path, seconds=2)

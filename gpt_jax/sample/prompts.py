@@ -1,0 +1,119 @@
+"""Where prompts come from: a text, token ids, a file of either, or the run's own ``sample.prompts``."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpt_jax.config import ModelConfig, SampleConfig
+from gpt_jax.errors import UserError
+from gpt_jax.sample.decode import check
+
+LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line'
+
+
+class Tokenizer(Protocol):
+    """What is used here of a tokenizer; ``separator`` is the id between documents, or None."""
+
+    separator: int | None
+
+    def encode(self, text: str) -> np.ndarray: ...
+
+    def decode(self, ids: list[int]) -> str: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to continue; ``text`` is None where ids were given, ``where`` is for error messages."""
+
+    ids: list[int]
+    text: str | None
+    where: str
+
+
+def read_prompts(
+    given: Mapping[str, str | None], sample: SampleConfig, model: ModelConfig, tokenizer: Tokenizer | None
+) -> list[Prompt]:
+    """The prompts of the command line, all checked.
+
+    Args:
+      given: at most one of "prompt" (a text), "prompt_ids" ("5 17 3") and "prompts" (a JSONL file); without one,
+        ``sample.prompts`` are continued.
+
+    Raises:
+      UserError: several are given, one cannot be read, or the model cannot continue it.
+    """
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise UserError(f"--{chosen[0]} and --{chosen[1]} cannot be used together", where="command line")
+    name = chosen[0] if chosen else "sample.prompts"
+    value = given[name] if chosen else None
+    if value is None:
+        prompts = [encoded(text, name, tokenizer) for text in sample.prompts]
+        if not prompts:
+            raise UserError("there is no prompt", where="command line", allowed="--prompt, --prompt_ids or --prompts")
+    elif name == "prompts":
+        prompts = _from_file(Path(value), tokenizer)
+    elif name == "prompt_ids":
+        prompts = [Prompt(_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
+    else:
+        prompts = [encoded(value, f"--{name}", tokenizer)]
+    for prompt in prompts:
+        check(model, prompt.ids, sample.max_new_tokens, prompt.where)
+    return prompts
+
+
+def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
+    """A text as a prompt. An empty one becomes the token between documents, after which a new one starts."""
+    if tokenizer is None:
+        raise UserError(
+            "this run's data has no tokenizer, so a text cannot be continued",
+            where=where,
+            fix='give token ids: --prompt_ids="5 17 3"',
+        )
+    ids = tokenizer.encode(text).tolist()
+    if not ids and tokenizer.separator is not None:
+        ids = [tokenizer.separator]
+    if not ids:
+        raise UserError(
+            "the prompt is empty and this tokenizer has no token to start a document with",
+            where=where,
+            fix="start it with at least one character",
+        )
+    return Prompt(ids, text, where)
+
+
+def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
+    try:
+        lines = path.expanduser().read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", where="--prompts") from None
+    prompts = [
+        _from_line(line, f"{path}:{number}", tokenizer) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not prompts:
+        raise UserError(f"{path} holds no prompt", where="--prompts", allowed=LINE)
+    return prompts
+
+
+def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
+    try:
+        record: Any = json.loads(line.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"the line is not JSON: {error}", where=where, allowed=LINE) from None
+    match record:
+        case {"prompt": str(text), **rest} if not rest:
+            return encoded(text, where, tokenizer)
+        case {"ids": list(ids), **rest} if not rest:
+            return Prompt(_ids(ids, where), None, where)
+    raise UserError("the line is not a prompt", where=where, allowed=LINE)
+
+
+def _ids(values: list, where: str) -> list[int]:
+    for value in values:
+        if isinstance(value, bool | float) or not str(value).removeprefix("-").isdecimal():
+            raise UserError(f"{value!r} is not a token id", where=where, allowed="whole numbers from 0")
+    return [int(value) for value in values]

@@ -1,0 +1,150 @@
+"""Attention, GELU, norm and products against float64 NumPy, their derivatives, initial values and parameter counts."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from gpt_jax import registry
+from gpt_jax.model import gpt
+from gpt_jax.model.linear import matmul
+from gpt_jax.model.mlp import gelu
+from tests.model.variants import config, parameters
+
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", registry.names("model.attend"))
+@pytest.mark.parametrize(
+    "b, n, k, t, s", [(2, 4, 4, 5, 5), (2, 6, 2, 5, 5), (3, 4, 1, 1, 7), (1, 4, 4, 1, 7), (1, 4, 2, 3, 8)]
+)
+def test_attend_is_softmax_of_scaled_scores(name, b, n, k, t, s):
+    h = 8
+    q, key, value = normal(b, n, t, h), normal(b, k, s, h), normal(b, k, s, h)
+    visible = RANDOM.random((b, t, s)) < 0.6
+    visible[..., 0] = True
+    got = registry.build("model.attend", name, q, key, value, jnp.asarray(visible), lambda weights: weights)
+    for i in range(b):
+        for j in range(n):
+            scores = q[i, j].astype(np.float64) @ key[i, j // (n // k)].T / math.sqrt(h)
+            weights = np.where(visible[i], np.exp(scores), 0)
+            expected = weights / weights.sum(-1, keepdims=True) @ value[i, j // (n // k)]
+            np.testing.assert_allclose(got[i, j], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", registry.names("model.attend"))
+def test_attend_drops_its_weights(name):
+    q, key, value = normal(1, 2, 3, 4), normal(1, 2, 3, 4), normal(1, 2, 3, 4)
+    visible = jnp.ones((1, 3, 3), bool)
+    seen = []
+
+    def drop(weights_BNTS):
+        seen.append(weights_BNTS)
+        return weights_BNTS.at[:, 1].set(0)
+
+    got = registry.build("model.attend", name, q, key, value, visible, drop)
+    np.testing.assert_allclose(seen[0].sum(-1), np.ones((1, 2, 3)), atol=1e-6)
+    assert np.all(np.asarray(got)[:, 1] == 0) and np.any(np.asarray(got)[:, 0] != 0)
+
+
+def test_gelu_and_its_derivative():
+    x = np.linspace(-8, 8, 2001)
+
+    def exact(x):
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+    np.testing.assert_allclose(gelu(jnp.float32(x)), exact(x), atol=1e-6)
+    slope = jax.vmap(jax.grad(gelu))(jnp.float32(x))
+    np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=2e-6)
+    check_grads(gelu, (jnp.float32(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("d, f", [(6, 10), (10, 6), (7, 7)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2)])
+def test_matmul_and_its_derivatives(d, f, dtype, tolerance):
+    """Both branches of the weight gradient: the narrower operand is the one that is transposed."""
+    x, w, g = (jnp.asarray(normal(*shape), dtype) for shape in ((2, 5, d), (d, f), (2, 5, f)))
+    y, back = jax.vjp(matmul, x, w)
+    dx, dw = back(g)
+    wide = [np.asarray(a, np.float64) for a in (x, w, g)]
+    np.testing.assert_allclose(np.float64(y), wide[0] @ wide[1], atol=tolerance * f)
+    np.testing.assert_allclose(np.float64(dx), wide[2] @ wide[1].T, atol=tolerance * f)
+    np.testing.assert_allclose(np.float64(dw), np.einsum("btd,btf->df", wide[0], wide[2]), atol=tolerance * 10)
+    assert dx.dtype == x.dtype and dw.dtype == w.dtype
+
+
+def test_layernorm():
+    c = config()
+    norm = registry.build("model.norm", "layernorm", c.width, c)
+    x = normal(3, 5, c.width) * 3 + 1
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    np.testing.assert_allclose(norm(x), centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5), atol=1e-5)
+
+
+def test_gpt2_initial_values():
+    c = config(layers=6, width=64, heads=4, kv_heads=4, head_dim=16, mlp_width=256, vocab=500, context=200, tied=False)
+    params = gpt.init(c, jax.random.key(0))
+    residual = 0.02 / math.sqrt(2 * 6)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        name = "/".join(key.key for key in path)
+        if name.endswith("scale"):
+            assert np.all(leaf == 1), name
+        elif name.endswith("bias"):
+            assert np.all(leaf == 0), name
+        else:
+            std = 0.01 if "position" in name else residual if name.endswith(("out/w", "down/w")) else 0.02
+            assert abs(float(leaf.std()) / std - 1) < 5 / math.sqrt(2 * leaf.size), name
+            assert abs(float(leaf.mean())) < 5 * std / math.sqrt(leaf.size), name
+
+
+def test_no_two_matrices_start_alike():
+    leaves = [leaf.reshape(-1)[:8] for leaf in jax.tree.leaves(gpt.init(config(), jax.random.key(0))) if leaf.std() > 0]
+    values = np.stack([leaf / jnp.linalg.norm(leaf) for leaf in leaves])
+    similarity = np.abs(values @ values.T - np.eye(len(values)))
+    assert similarity.max() < 0.999
+
+
+GPT2 = {"heads": 12, "vocab": 50257, "context": 1024, "bias": True}
+NANO = {"bias": False}
+COUNTS = [
+    ({"layers": 12, "width": 768, **GPT2}, 124_439_808),
+    ({"layers": 24, "width": 1024, **GPT2, "heads": 16}, 354_823_168),
+    ({"layers": 36, "width": 1280, **GPT2, "heads": 20}, 774_030_080),
+    ({"layers": 48, "width": 1600, **GPT2, "heads": 25}, 1_557_611_200),
+    ({"layers": 12, "width": 768, **GPT2, **NANO}, 124_337_664),
+    ({"layers": 6, "width": 384, "heads": 6, "vocab": 65, "context": 256, **NANO}, 10_745_088),
+    ({"layers": 4, "width": 128, "heads": 4, "vocab": 65, "context": 64, **NANO}, 804_096),
+]
+
+
+@pytest.mark.parametrize("sizes, expected", COUNTS, ids=[str(count) for _, count in COUNTS])
+@pytest.mark.parametrize("scan", [False, True])
+def test_parameter_counts(sizes, expected, scan):
+    width, heads = sizes["width"], sizes["heads"]
+    c = config(**sizes, kv_heads=heads, head_dim=width // heads, mlp_width=4 * width, scan=scan)
+    shapes = jax.eval_shape(functools.partial(gpt.init, c), jax.random.key(0))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == expected
+
+
+@pytest.mark.parametrize(
+    "changes, gone",
+    [
+        ({"bias": False}, "bias"),
+        ({"position": "none"}, "position"),
+        ({"tied": True}, "readout"),
+    ],
+)
+def test_options_leave_parameters_out(changes, gone):
+    paths = {
+        key.key for path, _ in jax.tree_util.tree_flatten_with_path(parameters(config(**changes)))[0] for key in path
+    }
+    assert gone not in paths
