@@ -23,7 +23,7 @@ Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: -
 
 def train(argv: list[str]) -> None:
     flag = _flags()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=flag)
+    config_flags.DEFINE_config_file("config", flag_values=flag, sys_argv=["launch.py", *argv])
     flags.DEFINE_string("workdir", None, "directory of the run, made if need be", flag_values=flag)
     _parse(flag, argv, required=("config", "workdir"))
     from gpt_jax.config import Config
@@ -60,7 +60,7 @@ def sample(argv: list[str]) -> None:
 
 def plan(argv: list[str]) -> None:
     flag = _flags()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=flag)
+    config_flags.DEFINE_config_file("config", flag_values=flag, sys_argv=["launch.py", *argv])
     flags.DEFINE_integer("devices", None, "pretend so many devices; those at hand if not given", flag_values=flag)
     _parse(flag, argv, required=("config",))
     from gpt_jax.config import Config
@@ -92,20 +92,21 @@ def _parse(
         if config_of_run:
             flags.DEFINE_string("workdir", None, "directory of the run", flag_values=flag)
             stored = _stored_config(argv)
-            config_flags.DEFINE_config_dict("config", stored, lock_config=True, flag_values=flag)
-            for section in sections:
-                config_flags.DEFINE_config_dict(section, stored[section], lock_config=True, flag_values=flag)
+            tables = {"config": stored, **{section: stored[section] for section in sections}}
+            for name, table in tables.items():
+                config_flags.DEFINE_config_dict(name, table, flag_values=flag, sys_argv=["launch.py", *argv])
         rest = flag(["launch.py", *argv])[1:]
         if flag.help:
             print(USAGE + "\n" + flag.get_help())
             raise SystemExit(DONE)
         missing = [name for name in required if flag[name].value is None]
+        if "config" in required and not missing:
+            flag.config.items()  # a file that could not be read says so when it is used
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         if "--debug" in argv:
             raise
-        raise UserError(
-            str(error).strip("\"'"), where="command line", fix="see configs/base.py for every knob"
-        ) from None
+        said = str(error).strip("\"'\n").splitlines()[-1].strip()  # what comes before is a traceback
+        raise UserError(said, where="command line", fix="see configs/base.py for every knob") from None
     if missing or rest:
         what = f"--{missing[0]} is missing" if missing else f"{rest[0]!r} is no flag"
         raise UserError(what, where="command line", fix="python launch.py --help")
