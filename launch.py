@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from gpt_jax import backend
 from gpt_jax.errors import DONE, INTERNAL, Failure, UserError, did_you_mean
 
 USAGE = """usage: python launch.py VERB [flags]
@@ -62,11 +63,12 @@ def plan(argv: list[str]) -> None:
     flag = _flags()
     config_flags.DEFINE_config_file("config", flag_values=flag, sys_argv=["launch.py", *argv])
     flags.DEFINE_integer("devices", None, "pretend so many devices; those at hand if not given", flag_values=flag)
+    flags.DEFINE_string("chip", "", "chip to hold the memory against, such as h100", flag_values=flag)
     _parse(flag, argv, required=("config",))
     from gpt_jax.config import Config
     from gpt_jax.train import report
 
-    report.print_plan(Config.from_dict(flag.config), flag.devices)
+    report.print_plan(Config.from_dict(flag.config), flag.devices, flag.chip)
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "sample": sample, "plan": plan}
@@ -105,7 +107,10 @@ def _parse(
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         if "--debug" in argv:
             raise
-        said = str(error).strip("\"'\n").splitlines()[-1].strip()  # what comes before is a traceback
+        said = str(error.args[0] if error.args else error).strip()
+        lines = said.splitlines()
+        said = lines[-1].strip() if "Traceback" in said or isinstance(error, OSError) else " ".join(lines)
+        said = said.replace("\\n", " ").replace("\\'", "'").strip("\"'")
         raise UserError(said, where="command line", fix="see configs/base.py for every knob") from None
     if missing or rest:
         what = f"--{missing[0]} is missing" if missing else f"{rest[0]!r} is no flag"
@@ -134,6 +139,7 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return DONE
     verb, rest = argv[0], argv[1:]
+    backend.tune()
     try:
         if verb not in VERBS:
             raise UserError(f"there is no verb {verb!r}", allowed=", ".join(VERBS), fix=did_you_mean(verb, VERBS))

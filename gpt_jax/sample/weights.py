@@ -42,9 +42,14 @@ class Turned:
 
 
 def thin_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
-    """y_BTF = x_BTD w_FD'. The rows are flattened here: of a single row XLA's CPU backend would turn w back first."""
+    """y_BTF = x_BTD w_FD', for few rows.
+
+    The matrix is the left operand, as XLA's CPU backend is fastest that way; the barrier keeps the compiler from
+    swapping the operands, and the rows are flattened because it would turn w for the sake of an axis of size 1.
+    """
     b, t, d = x_BTD.shape
-    return jax.lax.dot_general(x_BTD.reshape(b * t, d), w_FD, (((1,), (1,)), ((), ()))).reshape(b, t, -1)
+    y_FR = jax.lax.dot_general(w_FD, x_BTD.reshape(b * t, d), (((1,), (1,)), ((), ())))
+    return jax.lax.optimization_barrier(y_FR).T.reshape(b, t, -1)
 
 
 def prepare(config: ModelConfig, params: dict) -> dict:

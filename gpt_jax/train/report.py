@@ -25,6 +25,7 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
     run = open_run(config, workdir)
     step, state, notes = _restored(run, step)
     resume.check_fingerprint(notes["data"], run.data.fingerprint)
+    meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)
     split = getattr(run.data, config.eval.split)
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
     params = read_params(state)
@@ -49,9 +50,9 @@ def sample_run(config: Config, workdir: str | Path, step: int | None, prompts: d
     text.sample_command(config.model, read_params(state), read_tokenizer(workdir), config.sample, prompts, output)
 
 
-def print_plan(config: Config, devices: int | None) -> None:
+def print_plan(config: Config, devices: int | None, chip: str) -> None:
     """Prints what a run would take; with ``devices``, on so many pretended CPU devices."""
-    if devices:
+    if devices is not None:
         plans.virtual_devices(devices)
     mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
@@ -67,7 +68,7 @@ def print_plan(config: Config, devices: int | None) -> None:
         with jax.set_mesh(mesh):
             return program.step.lower(program.live, batch, hyper_scalars(config))
 
-    print(plans.render(plans.plan(config, mesh, program.live, lower)), end="")
+    print(plans.render(plans.plan(config, mesh, program.live, lower), chip), end="")
 
 
 def _planned_vocab(config: Config) -> int:
