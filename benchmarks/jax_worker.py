@@ -7,6 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from gpt_jax import backend
+
+backend.tune()  # as launch.py does, before anything uses JAX
+
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.worker import seconds, serve
 from configs import base

@@ -121,15 +121,13 @@ class Decoder:
         lengths_B = np.array([len(p) for p in prompts], np.int32)
         state = _prefill(self.config, self._weights, tokens_BP, lengths_B, per_row, room)
         done = 0
-        while done < max_new_tokens:
-            limit = min(done + every, max_new_tokens)
-            state = _advance(self.config, self._weights, state, limit)
-            count_B, written = np.asarray(state["count_B"]), int(state["written"])
-            yield Generated(
-                _rows(state["tokens_BR"], done, count_B),
-                _rows(state["logprobs_BR"], done, count_B),
-            )
-            done = written if written == limit else max_new_tokens
+        while True:
+            state = _advance(self.config, self._weights, state, min(done + every, max_new_tokens))
+            count_B = np.asarray(state["count_B"])
+            yield Generated(_rows(state["tokens_BR"], done, count_B), _rows(state["logprobs_BR"], done, count_B))
+            done = int(state["written"])
+            if done == max_new_tokens or not np.any(state["open_B"]):
+                return
 
 
 def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where: str) -> None:

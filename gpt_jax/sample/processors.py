@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-LANES = 256  # partial sums of a long reduction: XLA's CPU backend vectorises sums over leading axes only
+BLOCK = 256  # tokens; a draw first picks one of V / 256 blocks, then a token in it
 
 
 def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
@@ -24,12 +24,11 @@ def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
     """
     greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
-    def draw():
+    def drawn():
         masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B)
-        drawn_B = jax.vmap(jax.random.categorical)(keys_B, masked_BV).astype(jnp.int32)
-        return jnp.where(temperature_B > 0, drawn_B, greedy_B)
+        return jnp.where(temperature_B > 0, draw(masked_BV, keys_B), greedy_B)
 
-    return jax.lax.cond(jnp.any(temperature_B > 0), draw, lambda: greedy_B)
+    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: greedy_B)
 
 
 def mask(logits_BV, temperature_B, top_k_B, top_p_B) -> jax.Array:
@@ -37,6 +36,33 @@ def mask(logits_BV, temperature_B, top_k_B, top_p_B) -> jax.Array:
     logits_BV = scale(logits_BV, temperature_B)
     logits_BV = jax.lax.cond(jnp.any(top_k_B > 0), lambda x: keep_top_k(x, top_k_B), lambda x: x, logits_BV)
     return jax.lax.cond(jnp.any(top_p_B < 1), lambda x: keep_top_p(x, top_p_B), lambda x: x, logits_BV)
+
+
+def draw(logits_BV, keys_B) -> jax.Array:
+    """A token of each row with the probabilities softmax(logits), int32 [B].
+
+    Inverts the cumulative distribution in two steps with a uniform number each: one float32 would be too coarse for the
+    tail of a large vocabulary, and noise for every token (the Gumbel trick) takes as long as reading out the logits.
+    """
+    weights_BV = jnp.exp(logits_BV - logits_BV.max(-1, keepdims=True))
+    padding = -weights_BV.shape[1] % BLOCK
+    blocks_BCV = jnp.pad(weights_BV, ((0, 0), (0, padding))).reshape(len(weights_BV), -1, BLOCK)
+
+    def one(key, blocks_CV):
+        uniform = jax.random.uniform(key, (2,))
+        block = _invert(blocks_CV.sum(1), uniform[0])
+        return block * BLOCK + _invert(blocks_CV[block], uniform[1])
+
+    return jax.vmap(one)(keys_B, blocks_BCV)
+
+
+def _invert(weights_C: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The first index whose cumulative share exceeds ``uniform`` (below 1), among those of a weight above 0."""
+    cumulative_C = jnp.cumsum(weights_C)
+    possible_C = weights_C > 0
+    reached_C = possible_C & (cumulative_C > uniform * cumulative_C[-1])
+    last = len(weights_C) - 1 - jnp.argmax(possible_C[::-1])  # where rounding leaves nothing above
+    return jnp.where(reached_C.any(), jnp.argmax(reached_C), last).astype(jnp.int32)
 
 
 def scale(logits_BV, temperature_B) -> jax.Array:
@@ -64,10 +90,10 @@ def keep_top_p(logits_BV, top_p_B) -> jax.Array:
     """
     bits_BV = _ordered_bits(logits_BV)
     weights_BV = jnp.exp(logits_BV - logits_BV.max(-1, keepdims=True))
-    spare_B = (1 - top_p_B) * _sum(weights_BV)
+    spare_B = (1 - top_p_B) * weights_BV.sum(-1)
 
     def below(threshold_B):
-        return _sum(jnp.where(bits_BV < threshold_B[:, None], weights_BV, 0))
+        return jnp.where(bits_BV < threshold_B[:, None], weights_BV, 0).sum(-1)
 
     cut_B = jnp.minimum(_largest(lambda t_B: below(t_B) <= spare_B, len(logits_BV)), bits_BV.max(-1))
     equal_BV = bits_BV == cut_B[:, None]
@@ -95,8 +121,3 @@ def _largest(holds: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:
         return jnp.where(holds(trial_B), trial_B, found_B)
 
     return jax.lax.fori_loop(0, 32, settle, jnp.zeros(rows, jnp.uint32))
-
-
-def _sum(x_BV: jax.Array) -> jax.Array:
-    padded_BV = jnp.pad(x_BV, ((0, 0), (0, -x_BV.shape[1] % LANES)))
-    return padded_BV.reshape(len(x_BV), -1, LANES).sum(1).sum(-1)

@@ -156,11 +156,12 @@ class Progress:
 
 def quantity(value: float) -> str:
     """Three significant digits and a unit of thousands: 950, 1.23k, 124M, 1.56B, 300T; powers of ten past that."""
+    scaled = value
     for unit in ("", "k", "M", "B", "T"):
-        if float(f"{value:.3g}") < 1000:
-            return f"{value:.3g}{unit}" if unit == "" else f"{value:#.3g}".rstrip(".") + unit
-        value /= 1000
-    return f"{value * 1e12:.2e}"
+        if float(f"{scaled:.3g}") < 1000:
+            return f"{scaled:.3g}{unit}" if unit == "" else f"{scaled:#.3g}".rstrip(".") + unit
+        scaled /= 1000
+    return f"{value:.2e}"
 
 
 def duration(seconds: float) -> str:

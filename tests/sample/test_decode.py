@@ -1,0 +1,220 @@
+"""Decoding equals the plain forward pass, row by row and position by position."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpt_jax.errors import UserError
+from gpt_jax.model import layout
+from gpt_jax.sample import decode
+from gpt_jax.sample.decode import Decoder, Sampling, bucket, generate
+from tests.model.variants import NAMES, VARIANTS, config, logits, parameters
+
+GREEDY = Sampling(temperature=0.0)
+WARM = Sampling(temperature=1.0)
+C = config(context=64)
+NEW = 12
+
+
+def prompts(c, lengths, seed=0):
+    random = np.random.default_rng(seed)
+    return [random.integers(c.vocab, size=length).tolist() for length in lengths]
+
+
+@functools.cache
+def decoder(c=C):
+    return Decoder(c, parameters(c))
+
+
+def run(given, sampling=WARM, seeds=None, c=C, new=NEW):
+    return decoder(c).generate(given, max_new_tokens=new, sampling=sampling, seeds=seeds or range(len(given)))
+
+
+def assert_follows_the_model(c, params, given, got, atol):
+    """Teacher forcing: what was written is fed to the uncached model, which must give each token its log-probability."""
+    for prompt, new, logprobs in zip(given, got.tokens, got.logprobs, strict=True):
+        whole = np.array([prompt + new])
+        scores = np.asarray(jax.nn.log_softmax(logits(c, params, whole)[0]))[len(prompt) - 1 : -1]
+        expected = scores[np.arange(len(new)), new]
+        np.testing.assert_allclose(logprobs, expected, atol=atol)
+        yield new, scores
+
+
+@pytest.mark.parametrize("kind, name", VARIANTS, ids=NAMES)
+def test_every_variant_decodes_what_the_uncached_model_says(kind, name):
+    c = config(context=64, **{kind: name})
+    given = prompts(c, [5, 1, 17])
+    for _ in assert_follows_the_model(c, parameters(c), given, run(given, c=c), 1e-4):
+        pass
+
+
+@pytest.mark.parametrize(
+    "changes, atol",
+    [
+        ({"tied": False, "bias": False}, 1e-4),
+        ({"attention": ("full", "full"), "layers": 4}, 1e-4),
+        ({"kv_heads": 4, "dropout": 0.3, "remat": "full"}, 1e-4),
+        ({"dtype": "bfloat16"}, 0.1),
+    ],
+)
+@pytest.mark.parametrize("scan", [False, True])
+def test_layouts_and_options(changes, atol, scan):
+    c = config(context=64, **changes)
+    params = parameters(c)
+    live = layout.stack(params, len(c.attentions)) if scan else params
+    given = prompts(c, [7, 2])
+    got = generate(
+        config(context=64, scan=scan, **changes), live, given, max_new_tokens=NEW, sampling=WARM, seeds=[4, 5]
+    )
+    for _ in assert_follows_the_model(c, params, given, got, atol):
+        pass
+
+
+def test_greedy_takes_the_most_likely_token():
+    given = prompts(C, [9, 3, 16])
+    for new, scores in assert_follows_the_model(C, parameters(C), given, run(given, GREEDY), 1e-4):
+        assert new == scores.argmax(-1).tolist()
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    """Alone, among others, at another place, and next to prompts that need another padding."""
+    given = prompts(C, [6, 1, 40, 13])
+    together = run(given, seeds=[3, 1, 4, 1])
+    for row in range(4):
+        assert run([given[row]], seeds=[[3, 1, 4, 1][row]]).tokens[0] == together.tokens[row]
+    turned = run(given[::-1], seeds=[1, 4, 1, 3])
+    assert turned.tokens[::-1] == together.tokens
+
+
+def test_seeds_matter_and_a_text_goes_on_as_the_longer_one():
+    (prompt,) = prompts(C, [6])
+    rows = run([prompt] * 3, seeds=[0, 1, 0], new=20).tokens
+    assert rows[0] == rows[2] != rows[1]
+    assert run([prompt + rows[0][:7]], seeds=[0], new=13).tokens[0] == rows[0][7:]
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1.0, top_k=1), Sampling(1.0, top_p=1e-6), Sampling(1e-6)])
+def test_limits_of_the_settings_are_greedy(sampling):
+    given = prompts(C, [9, 3])
+    assert run(given, sampling).tokens == run(given, GREEDY).tokens
+
+
+def test_rows_have_settings_of_their_own():
+    (prompt,) = prompts(C, [6])
+    rows = run([prompt] * 3, Sampling([0.0, 1.0, 2.0], [0, 1, 0], [1.0, 1.0, 0.5])).tokens
+    greedy = run([prompt], GREEDY).tokens[0]
+    assert rows[0] == rows[1] == greedy != rows[2]
+
+
+def test_sampled_tokens_follow_the_models_distribution():
+    """The first new token of many rows, against the exact probabilities (the draw itself: test_processors)."""
+    (prompt,) = prompts(C, [4])
+    rows = 400
+    first = np.array([row[0] for row in run([prompt] * rows, new=1, seeds=range(rows)).tokens])
+    exact = np.asarray(jax.nn.softmax(logits(C, parameters(C), np.array([prompt]))[0, -1]), np.float64)
+    counts = np.bincount(first, minlength=C.vocab)
+    z = (counts - rows * exact) / np.sqrt(rows * exact * (1 - exact) + 1e-9)
+    assert np.abs(z[exact * rows > 5]).max() < 4.5 and np.sum(exact * rows > 5) >= 3
+
+
+def test_stop_id_ends_a_row_and_is_kept():
+    given = prompts(C, [9, 3, 16])
+    free = run(given, GREEDY)
+    stop = free.tokens[0][4]
+    got = run(given, Sampling(0.0, stop_id=stop))
+    for row, whole in enumerate(free.tokens):
+        end = whole.index(stop) + 1 if stop in whole else NEW
+        assert got.tokens[row] == whole[:end] and len(got.logprobs[row]) == end
+
+
+def test_a_stop_id_may_come_first_and_in_the_prompt():
+    (prompt,) = prompts(C, [9])
+    first = run([prompt], GREEDY).tokens[0][0]
+    assert run([prompt], Sampling(0.0, stop_id=first)).tokens == [[first]]
+    others = set(range(C.vocab)) - set(run([prompt], GREEDY).tokens[0])
+    inside = next(t for t in prompt if t in others)
+    assert len(run([prompt], Sampling(0.0, stop_id=inside)).tokens[0]) == NEW
+
+
+@pytest.mark.parametrize("every", [1, 5, 100])
+def test_streamed_parts_join_to_the_whole(every):
+    given = prompts(C, [9, 3])
+    whole = run(given)
+    parts = list(decoder().stream(given, max_new_tokens=NEW, sampling=WARM, seeds=[0, 1], every=every))
+    assert len(parts) == -(-NEW // every)
+    assert [sum((part.tokens[row] for part in parts), []) for row in (0, 1)] == whole.tokens
+    assert [sum((part.logprobs[row] for part in parts), []) for row in (0, 1)] == whole.logprobs
+
+
+def test_what_sweeps_vary_does_not_compile_again():
+    run(prompts(C, [16]), WARM)
+    compiled = decode._prefill._cache_size(), decode._advance._cache_size()
+    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_id=3), Sampling(2.0, 0, 0.9)):
+        for length, new in ((16, NEW), (2, 3), (11, 16)):
+            run(prompts(C, [length]), sampling, seeds=[length], new=new)
+    Decoder(C, parameters(C)).generate(prompts(C, [5]), max_new_tokens=NEW, sampling=WARM, seeds=[0])
+    assert (decode._prefill._cache_size(), decode._advance._cache_size()) == compiled
+
+
+def test_the_cache_is_donated_and_written_in_place():
+    """The compiled loop aliases the cache and copies no buffer of its size, for one row and for several."""
+    c = config(width=32, head_dim=8, kv_heads=4, context=512)
+    for batch in (1, 3):
+        weights = Decoder(c, parameters(c))._weights
+        per_row = decode._per_row(WARM, range(batch), batch)
+        tokens_BP = np.zeros((batch, 128), np.int32)
+        live = jax.eval_shape(
+            lambda *a: decode._prefill(c, *a, 384), weights, tokens_BP, np.ones(batch, np.int32), per_row
+        )
+        compiled = decode._advance.lower(c, weights, live, 3).compile()
+        cache = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(live["cache"]))
+        memory = compiled.memory_analysis()
+        assert memory.alias_size_in_bytes >= cache
+        assert memory.temp_size_in_bytes < cache / 4, f"{memory.temp_size_in_bytes} bytes beside a cache of {cache}"
+
+
+def test_buckets_are_few_and_close():
+    sizes = {bucket(n) for n in range(1, 1025)}
+    assert len(sizes) <= 13
+    assert all(n <= bucket(n) <= max(16, 1.5 * n) for n in range(1, 1025))
+
+
+def test_a_prompt_and_new_tokens_may_fill_the_context_exactly():
+    given = prompts(C, [C.context - 5])
+    for _ in assert_follows_the_model(C, parameters(C), given, run(given, new=5), 1e-4):
+        pass
+    assert len(run(given, new=5).tokens[0]) == 5
+
+
+@pytest.mark.parametrize(
+    "given, new, words",
+    [
+        ([[1] * 60], 5, ("60", "5", "64", "--sample.max_new_tokens=4")),
+        ([[1], [1] * 64], 1, ("prompt 2 of 2", "64", "shorten")),
+        ([[1], []], 1, ("no token", "prompt 2 of 2")),
+        ([[0, 37]], 1, ("37", "0 to 36")),
+        ([[-1]], 1, ("-1", "0 to 36")),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(given, new, words):
+    with pytest.raises(UserError) as error:
+        run(given, new=new)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_nothing_to_do():
+    assert run([], seeds=[]) == decode.Generated([], [])
+    assert run(prompts(C, [3]), new=0) == decode.Generated([[]], [[]])
+
+
+def test_prepared_weights_are_in_the_models_dtype():
+    c = config(dtype="bfloat16", tied=False)
+    weights = Decoder(c, parameters(c))._weights
+    dtypes = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.dtype
+              for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]}  # fmt: skip
+    for path, dtype in dtypes.items():
+        matrix = path.endswith("/w") and "position" not in path
+        assert dtype == (jnp.bfloat16 if matrix else jnp.float32), path

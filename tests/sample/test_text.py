@@ -1,0 +1,187 @@
+"""Prompts in, texts out: the pieces behind `launch.py sample`."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gpt_jax.config import SampleConfig
+from gpt_jax.errors import UserError
+from gpt_jax.sample import text
+from gpt_jax.sample.prompts import read_prompts
+from gpt_jax.sample.text import TextStream, continuations, sample_command
+from tests.model.variants import config, parameters
+
+SAMPLE = SampleConfig(max_new_tokens=6, temperature=0.9, top_k=0, top_p=1.0, seed=3, prompts=("ab", "c"))
+
+
+class Bytes:
+    """Ids 0 to 255 are bytes; ``separator`` is the first that is none."""
+
+    def __init__(self, separator=256):
+        self.separator = separator
+
+    def encode(self, text):
+        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+    def decode(self, ids):
+        return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+
+
+MODEL = config(vocab=257, context=32)
+
+
+def read(sample=SAMPLE, tokenizer=None, **given):
+    names = ("prompt", "prompt_ids", "prompts")
+    return read_prompts({name: given.get(name) for name in names}, sample, MODEL, tokenizer or Bytes())
+
+
+def command(output, capsys, sample=SAMPLE, tokenizer=None, **given):
+    names = ("prompt", "prompt_ids", "prompts")
+    prompts = {name: given.get(name) for name in names}
+    sample_command(MODEL, parameters(MODEL), tokenizer or Bytes(), sample, prompts, output)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("whole", ["plain", "naïve café", "日本語", "🙂🙃", "a\N{REPLACEMENT CHARACTER}b", "e\u0301"])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_streamed_text_breaks_no_character(whole, size):
+    ids = list(whole.encode())
+    stream = TextStream(Bytes())
+    parts = [stream.write(ids[i : i + size]) for i in range(0, len(ids), size)]
+    assert "".join(parts) + stream.close() == whole
+    assert all(part in whole for part in parts)
+
+
+def test_streamed_text_of_broken_bytes_is_that_of_the_whole():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        ids = random.choice([0x61, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x99, 0x82, 0xFF], size=12).tolist()
+        stream = TextStream(Bytes(), ids[:3])
+        streamed = "".join(stream.write([i]) for i in ids[3:]) + stream.close()
+        assert Bytes().decode(ids).endswith(streamed)
+        assert len(Bytes().decode(ids)) - len(streamed) in (
+            len(Bytes().decode(ids[:3])),
+            len(Bytes().decode(ids[:3])) - 1,
+        )
+
+
+def test_a_character_begun_by_the_prompt_is_finished():
+    stream = TextStream(Bytes(), list("é".encode())[:1])
+    assert stream.write(list("é".encode())[1:] + [0x21]) + stream.close() == "é!"
+
+
+def test_prompts_from_the_command_line():
+    assert read(prompt="hé")[0].ids == list("hé".encode())
+    assert [p.ids for p in (*read(prompt_ids="5 17 3"), *read(prompt_ids=" 5,17, 3 "))] == [[5, 17, 3]] * 2
+    assert [p.text for p in read()] == ["ab", "c"]
+    assert read(prompt="")[0].ids == [256]
+
+
+def test_prompts_from_a_file(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "a\\u00e9"}\r\n\n{"ids": [5, 17]}\n{"prompt": ""}')
+    assert [p.ids for p in read(prompts=str(path))] == [[0x61, 0xC3, 0xA9], [5, 17], [256]]
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (b'{"prompt": 5}', ("p.jsonl:2", '{"prompt": "text"}')),
+        (b'{"prompt": "a", "seed": 1}', ("p.jsonl:2", "not a prompt")),
+        (b'["a"]', ("p.jsonl:2", "not a prompt")),
+        (b'{"prompt": "a"', ("p.jsonl:2", "not JSON")),
+        (b'{"prompt": "\xff"}', ("p.jsonl:2", "utf-8")),
+        (b'{"ids": [1, 2.5]}', ("p.jsonl:2", "2.5")),
+        (b'{"ids": [true]}', ("p.jsonl:2", "True")),
+        (b'{"ids": [300]}', ("p.jsonl:2", "300", "0 to 256")),
+        (b'{"ids": []}', ("p.jsonl:2", "no token")),
+        (b'{"ids": [' + b"1," * 40 + b"1]}", ("p.jsonl:2", "41 prompt tokens", "32")),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, words):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"prompt": "fine"}\n' + line + b"\n")
+    with pytest.raises(UserError) as error:
+        read(prompts=str(path))
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"prompt": "a", "prompt_ids": "1"}, ("--prompt", "--prompt_ids")),
+        ({"prompt_ids": "5 x"}, ("'x'", "--prompt_ids")),
+        ({"prompt_ids": "5 -1"}, ("-1", "0 to 256")),
+        ({"prompt_ids": ""}, ("no token",)),
+        ({"prompts": "/no/such/file"}, ("/no/such/file", "No such file")),
+        ({"prompt": "a" * 30}, ("30 prompt tokens", "6 new", "--sample.max_new_tokens=2")),
+    ],
+)
+def test_a_bad_flag_is_named(given, words):
+    with pytest.raises(UserError) as error:
+        read(**given)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_an_empty_file_and_no_prompt_at_all(tmp_path):
+    (tmp_path / "p.jsonl").write_text("\n \n")
+    with pytest.raises(UserError, match="no prompt"):
+        read(prompts=str(tmp_path / "p.jsonl"))
+    with pytest.raises(UserError, match="no prompt"):
+        read(sample=replace(SAMPLE, prompts=()))
+
+
+def test_an_empty_prompt_needs_a_separator():
+    with pytest.raises(UserError, match="empty"):
+        read(prompt="", tokenizer=Bytes(separator=None))
+
+
+def test_text_needs_a_tokenizer():
+    with pytest.raises(UserError, match="--prompt_ids"):
+        read_prompts({"prompt": "a"}, SAMPLE, MODEL, None)
+    with pytest.raises(UserError, match="ids, jsonl"):
+        sample_command(MODEL, {}, None, SAMPLE, {"prompt_ids": "1 2"}, "text")
+
+
+def test_outputs_agree(capsys, tmp_path):
+    """Live text, text of several, ids and JSON lines all tell of the same continuation."""
+    live = command("text", capsys, prompt="ab")
+    assert live.startswith("ab") and live.endswith("\n")
+    line = json.loads(command("jsonl", capsys, prompt="ab"))
+    assert line["prompt"] == "ab" and line["prompt_ids"] == [97, 98] and len(line["ids"]) == len(line["logprobs"]) == 6
+    assert live == "ab" + line["text"] + "\n" and all(value < 0 for value in line["logprobs"])
+    assert command("ids", capsys, prompt_ids="97 98").split() == [str(i) for i in [97, 98, *line["ids"]]]
+    assert command("text", capsys).startswith("--- sample 1\n" + live.removesuffix("\n") + "\n--- sample 2\nc")
+    assert continuations(MODEL, parameters(MODEL), Bytes(), SAMPLE)[0] == live.removesuffix("\n")
+
+
+def test_ids_without_a_tokenizer(capsys):
+    sample_command(MODEL, parameters(MODEL), None, SAMPLE, {"prompt_ids": "5 6"}, "jsonl")
+    line = json.loads(capsys.readouterr().out)
+    assert line["text"] is None and line["prompt"] is None and line["prompt_ids"] == [5, 6] and len(line["ids"]) == 6
+
+
+def test_groups_of_prompts_do_not_change_what_is_written(capsys, tmp_path, monkeypatch):
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": "a" * n}) + "\n" for n in range(1, 6)))
+    whole = command("ids", capsys, prompts=str(tmp_path / "p.jsonl"))
+    assert len(whole.splitlines()) == 5
+    monkeypatch.setattr(text, "ROWS", 2)
+    assert command("ids", capsys, prompts=str(tmp_path / "p.jsonl")) == whole
+
+
+def test_a_separator_ends_the_text_and_is_not_shown(capsys):
+    greedy = replace(SAMPLE, temperature=0.0)
+    ids = json.loads(command("jsonl", capsys, sample=greedy, tokenizer=Bytes(separator=None), prompt="ab"))["ids"]
+    stop = ids[3]
+    line = json.loads(command("jsonl", capsys, sample=greedy, tokenizer=Bytes(separator=stop), prompt="ab"))
+    assert line["ids"] == ids[: ids.index(stop) + 1]
+    assert line["text"] == Bytes().decode([97, 98, *ids[: ids.index(stop)]])[2:]
+
+
+def test_samples_after_training_keep_to_the_context():
+    (written,) = continuations(
+        MODEL, parameters(MODEL), Bytes(None), replace(SAMPLE, max_new_tokens=500, prompts=("ab",))
+    )
+    assert written.startswith("ab")
