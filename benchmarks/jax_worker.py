@@ -7,13 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpt_jax import backend
-
-backend.tune()  # as launch.py does, before anything uses JAX
-
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.worker import seconds, serve
 from configs import base
+from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
@@ -126,5 +123,6 @@ def run_decode(mode: str, batch: int) -> float:
 
 
 if __name__ == "__main__":
+    backend.tune()  # as launch.py does, before anything uses JAX
     commands = {"build": build, "run": run, "gemm": gemm, "model_flops": model_flops, "data": data}
     serve({**commands, "build_decode": build_decode, "run_decode": run_decode})

@@ -16,4 +16,5 @@ def step(workdir: Path, window: tuple, k: int) -> Iterator[None]:
         yield
     if window and k == window[1]:
         jax.effects_barrier()
-        jax.profiler.stop_trace()
+        with contextlib.suppress(RuntimeError):  # a run that was resumed after ``first`` has begun no trace
+            jax.profiler.stop_trace()

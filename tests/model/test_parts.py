@@ -63,7 +63,7 @@ def test_gelu_and_its_derivative():
 
     np.testing.assert_allclose(gelu(jnp.float32(x)), exact(x), atol=1e-6)
     slope = jax.vmap(jax.grad(gelu))(jnp.float32(x))
-    np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=2e-6)
+    np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=5e-6)  # float32 next to 1 + tanh = 0
     check_grads(gelu, (jnp.float32(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-2, rtol=1e-2)
 
 

@@ -46,12 +46,14 @@ def config(**changes) -> ModelConfig:
 @functools.lru_cache(maxsize=64)
 def parameters(c: ModelConfig) -> dict:
     """Random ones, biases and scales included, so that no part of the model is without effect."""
-    params = jax.jit(gpt.init, static_argnums=0)(c, jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(
-        tree, [a + 0.3 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    )
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(functools.partial(gpt.init, c), jax.random.key(0))
+
+    def fill(path, leaf):
+        values = 0.3 * random.standard_normal(leaf.shape) + (path[-1].key == "scale")
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree.map_with_path(fill, shapes)
 
 
 def model(c: ModelConfig, params: dict) -> nnx.Module:
@@ -68,7 +70,11 @@ def logits(c: ModelConfig, params: dict, tokens_BT, positions_BT=None, segments_
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def weighted_sum(c: ModelConfig, params: dict, tokens_BT, keys_B=None) -> jax.Array:
-    """A scalar in which every logit counts differently."""
-    logits_BTV = model(c, params)(tokens_BT, keys_B=keys_B)
-    return jnp.sum(jax.nn.log_softmax(logits_BTV) * jax.random.normal(jax.random.key(5), logits_BTV.shape))
+def value_and_grad(c: ModelConfig, params: dict, tokens_BT, keys_B=None) -> tuple[jax.Array, dict]:
+    """A scalar in which every logit counts differently, and its derivative by the parameters."""
+
+    def value(params):
+        logits_BTV = model(c, params)(tokens_BT, keys_B=keys_B)
+        return jnp.sum(jax.nn.log_softmax(logits_BTV) * jax.random.normal(jax.random.key(5), logits_BTV.shape))
+
+    return jax.value_and_grad(value)(params)

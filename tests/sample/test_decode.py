@@ -36,8 +36,10 @@ def run(given, sampling=WARM, seeds=None, c=C, new=NEW):
 def assert_follows_the_model(c, params, given, got, atol):
     """Teacher forcing: what was written is fed to the uncached model, which must give each token its log-probability."""
     for prompt, new, logprobs in zip(given, got.tokens, got.logprobs, strict=True):
-        whole = np.array([prompt + new])
-        scores = np.asarray(jax.nn.log_softmax(logits(c, params, whole)[0]))[len(prompt) - 1 : -1]
+        whole = np.zeros((1, c.context), np.int32)  # one shape for all; what follows the text cannot change it
+        whole[0, : len(prompt + new)] = prompt + new
+        scores = np.asarray(jax.nn.log_softmax(logits(c, params, whole)[0]))
+        scores = scores[len(prompt) - 1 : len(prompt + new) - 1]
         expected = scores[np.arange(len(new)), new]
         np.testing.assert_allclose(logprobs, expected, atol=atol)
         yield new, scores

@@ -129,7 +129,7 @@ def test_the_chi_square_test_can_fail():
     scores = (2 * RANDOM.standard_normal(50)).astype(np.float32)
     keys = jax.random.split(jax.random.key(1), 20_000)
     drawn = np.asarray(jax.vmap(lambda key: one_draw(scores, key))(keys))
-    wrong = np.exp(scores / 1.2)
+    wrong = np.exp(scores.astype(np.float64) / 1.2)
     assert stats.chisquare(np.bincount(drawn, minlength=50), wrong / wrong.sum() * len(drawn)).pvalue < 1e-6
 
 

@@ -97,6 +97,7 @@ def _note(**change):
         ("", False),
         ('{"host": "ha', False),
     ],
+    ids=["alive", "elsewhere", "restarted", "number reused", "no such process", "empty", "torn"],
 )
 def test_without_locks_in_the_file_system_the_note_decides(tmp_path, monkeypatch, note, refused):
     def no_flock(*_):

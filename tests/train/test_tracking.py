@@ -34,7 +34,9 @@ def curve(found: list, tag: str) -> dict[int, float]:
     for event in found:
         if event.session_log.status == event.session_log.START:
             shown = {step: value for step, value in shown.items() if step < event.step}
-        shown |= {event.step: value.simple_value for value in event.summary.value if value.tag == tag}
+        for value in event.summary.value:
+            if value.tag == tag:
+                shown[event.step] = value.simple_value
     return shown
 
 
