@@ -12,7 +12,7 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
 from gpt_jax.model.where import Where, dropout
 
-EMBED_DROPOUT_LAYER = -1  # a "layer" of its own for the keys of the embedding's dropout
+EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
 
 REMAT_POLICIES = {
     "none": None,

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from gpt_jax import registry
 from gpt_jax.model import gpt
@@ -63,8 +62,11 @@ def test_gelu_and_its_derivative():
 
     np.testing.assert_allclose(gelu(jnp.float32(x)), exact(x), atol=1e-6)
     slope = jax.vmap(jax.grad(gelu))(jnp.float32(x))
-    np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=5e-6)  # float32 next to 1 + tanh = 0
-    check_grads(gelu, (jnp.float32(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-2, rtol=1e-2)
+    np.testing.assert_allclose(
+        slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=5e-6
+    )  # float32 next to 1 + tanh = 0
+    _, forward = jax.jvp(gelu, (jnp.float32(x),), (jnp.ones(len(x), jnp.float32),))
+    np.testing.assert_array_equal(forward, slope)
 
 
 @pytest.mark.parametrize("d, f", [(6, 10), (10, 6), (7, 7)])
@@ -90,9 +92,13 @@ def test_layernorm():
     np.testing.assert_allclose(norm(x), centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5), atol=1e-5)
 
 
+def initial(c):
+    return jax.jit(gpt.init, static_argnums=0)(c, jax.random.key(0))
+
+
 def test_gpt2_initial_values():
     c = config(layers=6, width=64, heads=4, kv_heads=4, head_dim=16, mlp_width=256, vocab=500, context=200, tied=False)
-    params = gpt.init(c, jax.random.key(0))
+    params = initial(c)
     residual = 0.02 / math.sqrt(2 * 6)
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         name = "/".join(key.key for key in path)
@@ -101,14 +107,14 @@ def test_gpt2_initial_values():
         elif name.endswith("bias"):
             assert np.all(leaf == 0), name
         else:
-            std = 0.01 if "position" in name else residual if name.endswith(("out/w", "down/w")) else 0.02
+            std = 0.01 if "position" in name else residual if name.endswith(("attention/out/w", "mlp/down/w")) else 0.02
             assert abs(float(leaf.std()) / std - 1) < 5 / math.sqrt(2 * leaf.size), name
             assert abs(float(leaf.mean())) < 5 * std / math.sqrt(leaf.size), name
 
 
 def test_no_two_matrices_start_alike():
-    leaves = [leaf.reshape(-1)[:8] for leaf in jax.tree.leaves(gpt.init(config(), jax.random.key(0))) if leaf.std() > 0]
-    values = np.stack([leaf / jnp.linalg.norm(leaf) for leaf in leaves])
+    leaves = [np.asarray(leaf).reshape(-1)[:8] for leaf in jax.tree.leaves(initial(config())) if leaf.std() > 0]
+    values = np.stack([leaf / np.linalg.norm(leaf) for leaf in leaves])
     similarity = np.abs(values @ values.T - np.eye(len(values)))
     assert similarity.max() < 0.999
 
