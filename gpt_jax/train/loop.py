@@ -12,12 +12,13 @@ from typing import Any
 import jax
 
 from gpt_jax.config import Config
-from gpt_jax.errors import Stopped
+from gpt_jax.errors import NonFiniteError, Stopped
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.train import environment, finish, profile, resume
 from gpt_jax.train.checkpoint import Checkpoints
 from gpt_jax.train.evaluate import evaluate
+from gpt_jax.train.finite import first_bad
 from gpt_jax.train.journal import Journal, due
 from gpt_jax.train.lock import WorkdirLock
 from gpt_jax.train.metrics import write_atomically
@@ -113,10 +114,21 @@ def _steps(
         stopping = stop.agreed()
         if saving or stopping:
             with journal.progress.pause():
+                _check_finite(run, state, step)
                 checkpoints.save(step, run.program.stack(state), journal.notes(), valid_loss=loss)
         if stopping:
             return state, step
     return state, settings.steps
+
+
+def _check_finite(run: Run, state: State, step: int) -> None:
+    """Refuses to save a state that an update has taken out of float32's range, though its gradient was finite."""
+    if not bool(run.program.finite(state)):
+        raise NonFiniteError(
+            f"step {step}: the state is not finite; first bad tensor: {first_bad(state)}",
+            where=str(run.workdir),
+            fix="lower optim.lr; the last checkpoint is whole",
+        )
 
 
 def _evaluate(run: Run, state: State, step: int, journal: Journal, stop: StopRequest) -> float | None:

@@ -31,8 +31,9 @@ class Program:
 
     ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
     metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
-    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``stack`` and ``unstack`` lead between the
-    live state and the layout of checkpoints, whose shapes and shardings are ``abstract``.
+    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``finite(tree)`` tells whether all of it is.
+    ``stack`` and ``unstack`` lead between the live state and the layout of checkpoints, whose shapes and shardings are
+    ``abstract``.
     """
 
     init: Callable[[int], State]
@@ -40,6 +41,7 @@ class Program:
     watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
     evaluate: Callable[[dict, Batch, jax.Array], dict]
     gradients: Callable[[State, Batch, dict], dict]
+    finite: Callable[[Any], jax.Array]
     stack: Callable[[State], State]
     unstack: Callable[[State], State]
     abstract: State
@@ -85,6 +87,7 @@ def make_program(config: Config, mesh: Mesh) -> Program:
         watch_step=step(watched=True),
         evaluate=jax.jit(functools.partial(eval_step, recipe)),
         gradients=jax.jit(lambda state, batch, hyper: loss_and_grads(recipe, state, batch, hyper)[1]),
+        finite=jax.jit(finite.all_finite),
         stack=jax.jit(to_stacked, out_shardings=abstract_shardings),
         unstack=jax.jit(to_live, out_shardings=live_shardings),
         abstract=abstract,
