@@ -153,25 +153,26 @@ def test_streamed_parts_join_to_the_whole(every):
 
 def test_what_sweeps_vary_does_not_compile_again():
     run(prompts(C, [16]), WARM)
-    compiled = decode._prefill._cache_size(), decode._advance._cache_size()
+    programs = decode.compiled()
+    before = [program._cache_size() for program in programs]
     for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_id=3), Sampling(2.0, 0, 0.9)):
         for length, new in ((16, NEW), (2, 3), (11, 16)):
             run(prompts(C, [length]), sampling, seeds=[length], new=new)
     Decoder(C, parameters(C)).generate(prompts(C, [5]), max_new_tokens=NEW, sampling=WARM, seeds=[0])
-    assert (decode._prefill._cache_size(), decode._advance._cache_size()) == compiled
+    assert [program._cache_size() for program in programs] == before
 
 
 def test_the_cache_is_donated_and_written_in_place():
     """The compiled loop aliases the cache and copies no buffer of its size, for one row and for several."""
     c = config(width=32, head_dim=8, kv_heads=4, context=512)
+    _, advance = decode.compiled()
     for batch in (1, 3):
         weights = Decoder(c, parameters(c))._weights
         per_row = decode._per_row(WARM, range(batch), batch)
         tokens_BP = np.zeros((batch, 128), np.int32)
-        live = jax.eval_shape(
-            lambda *a: decode._prefill(c, *a, 384), weights, tokens_BP, np.ones(batch, np.int32), per_row
-        )
-        compiled = decode._advance.lower(c, weights, live, 3).compile()
+        prompts = (tokens_BP, np.ones(batch, np.int32))
+        live = jax.eval_shape(functools.partial(decode._prefill, c, room=384), weights, *prompts, per_row)
+        compiled = advance.lower(c, weights, live, 3).compile()
         cache = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(live["cache"]))
         memory = compiled.memory_analysis()
         assert memory.alias_size_in_bytes >= cache

@@ -37,8 +37,7 @@ class FullAttention(nnx.Module):
         """
         q_BNTH, k_BKSH, v_BKSH = (linear(x_BTD).swapaxes(1, 2) for linear in (self.q, self.k, self.v))
         if cache is not None:
-            k_BKSH = jax.lax.dynamic_update_slice_in_dim(cache["k"], k_BKSH, where.start, axis=2)
-            v_BKSH = jax.lax.dynamic_update_slice_in_dim(cache["v"], v_BKSH, where.start, axis=2)
+            k_BKSH, v_BKSH = append(cache["k"], k_BKSH, where.start), append(cache["v"], v_BKSH, where.start)
             cache = {"k": k_BKSH, "v": v_BKSH}
         y_BNTH = registry.build(
             "model.attend",
@@ -55,3 +54,16 @@ class FullAttention(nnx.Module):
         """Room for ``length`` tokens a row: {"k", "v"}: [B, K, S, H]."""
         _, kv_heads, head_dim = self.k.w.shape
         return {name: jnp.zeros((batch, kv_heads, length, head_dim), dtype) for name in ("k", "v")}
+
+
+def append(cache_BKSH: jax.Array, new_BKTH: jax.Array, start: jax.Array | int) -> jax.Array:
+    """The cache with T new entries at slots start, start + 1, …
+
+    The condition always holds. It keeps XLA's CPU backend from fusing the write into its readers, which would copy the
+    whole cache several times a layer instead of writing in place.
+    """
+
+    def write():
+        return jax.lax.dynamic_update_slice_in_dim(cache_BKSH, new_BKTH, start, axis=2)
+
+    return jax.lax.cond(start < cache_BKSH.shape[2], write, lambda: cache_BKSH)
