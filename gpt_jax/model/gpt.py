@@ -10,6 +10,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
+from gpt_jax.model.linear import matmul
 from gpt_jax.model.where import Where, dropout
 
 EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
@@ -101,8 +102,7 @@ class GPT(nnx.Module):
         return self.embed.tokens.w[...].T if self.readout is None else self.readout.w[...]
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
-        w_DV = self.readout_DV().astype(x_BTD.dtype)
-        return jnp.einsum("BTD,DV->BTV", x_BTD, w_DV).astype(jnp.promote_types(x_BTD.dtype, jnp.float32))
+        return matmul(x_BTD, self.readout_DV().astype(x_BTD.dtype), jnp.promote_types(x_BTD.dtype, jnp.float32))
 
     def _run(self, tokens_BT, where: Where, cache: dict | None):
         x_BTD = self.embed(tokens_BT, where.positions_BT, jnp.dtype(self.config.dtype))

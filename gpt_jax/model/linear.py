@@ -10,31 +10,15 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.model import init
 
 
-@jax.custom_vjp
-def matmul(x_BTD: jax.Array, w_DF: jax.Array) -> jax.Array:
-    """y_BTF = x_BTD w_DF.
+def matmul(x_BTD: jax.Array, w_DF: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+    """y_BTF = x_BTD w_DF, as one product of matrices; in ``dtype``, or that of the operands.
 
-    The derivative is the textbook one. It is spelled out because XLA's CPU backend copies the transposed left operand
-    of a weight gradient: the narrower of the two operands is the one to transpose (docs/performance.md has the figures).
+    Batch and time are one axis here because XLA's CPU backend folds the transpose of a matrix into the weight gradient's
+    product, but copies the transpose of anything of higher rank (docs/performance.md has the figures).
     """
-    return jnp.einsum("BTD,DF->BTF", x_BTD, w_DF)
-
-
-def _matmul_forward(x_BTD, w_DF):
-    return matmul(x_BTD, w_DF), (x_BTD, w_DF)
-
-
-def _matmul_backward(saved, g_BTF):
-    x_BTD, w_DF = saved
-    dx_BTD = jnp.einsum("BTF,DF->BTD", g_BTF, w_DF)
-    if x_BTD.shape[-1] > g_BTF.shape[-1]:
-        dw_DF = jnp.einsum("BTF,BTD->FD", g_BTF, x_BTD).T
-    else:
-        dw_DF = jnp.einsum("BTD,BTF->DF", x_BTD, g_BTF)
-    return dx_BTD, dw_DF
-
-
-matmul.defvjp(_matmul_forward, _matmul_backward)
+    b, t, d = x_BTD.shape
+    y_XF = jnp.matmul(x_BTD.reshape(b * t, d), w_DF, preferred_element_type=dtype)
+    return y_XF.reshape(b, t, w_DF.shape[1])
 
 
 class Linear(nnx.Module):

@@ -6,6 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.model.linear import matmul
+
 LOGITS_AT_ONCE = 2**26  # elements a device may hold: 256 MiB in float32
 
 
@@ -52,7 +54,7 @@ def _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss):
 
 def _logits(x_BTD, w_DV):
     wide = jnp.promote_types(x_BTD.dtype, jnp.float32)
-    return jnp.einsum("BTD,DV->BTV", x_BTD, w_DV.astype(x_BTD.dtype), preferred_element_type=wide)
+    return matmul(x_BTD, w_DV.astype(x_BTD.dtype), wide)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
