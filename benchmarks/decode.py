@@ -42,10 +42,12 @@ def measure(batch: int, rounds: int, task: dict[str, Any]) -> dict[str, Any]:
         turns = {name: functools.partial(contest, name, "run_decode", batch=batch) for name in contest.names}
         times = report.interleave(turns, rounds)
         seconds = {name: report.summary(values) for name, values in times.items()}
+        read = report.interleave({OURS: functools.partial(contest.ask, OURS, "weights", shape=task["shape"])}, 3)[OURS]
         speeds = [f"{name} {batch * task['new'] / values['median']:.1f} tokens/s" for name, values in seconds.items()]
         print(f"batch {batch}: {'; '.join(speeds)}", flush=True)
         speed_ups = {name: report.ratio(times[OURS], values) for name, values in times.items() if name != OURS}
-        return {**contest.report(), "seconds": seconds, "speed_up": speed_ups}
+        measured = {"seconds": seconds, "speed_up": speed_ups, "weights_seconds": report.summary(read)}
+        return {**contest.report(), **measured}
 
 
 if __name__ == "__main__":

@@ -115,6 +115,18 @@ def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int) -> fl
     return time.perf_counter() - start
 
 
+def weights(shape: str) -> float:
+    """Seconds to multiply every matrix that a new token passes through with one vector: to read the weights once."""
+    config = config_of(SHAPES[shape]).model
+    matrices = [
+        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(gpt.init, config, jax.random.key(0))) if leaf.ndim > 1
+    ]
+    w = jax.numpy.ones((sum(matrices) // config.width, config.width))
+    x = jax.numpy.ones(config.width)
+    multiply = jax.jit(lambda w, x: w @ x)
+    return seconds(lambda: multiply(w, x).block_until_ready())
+
+
 def run_decode(mode: str, batch: int) -> float:
     """Seconds of one generation."""
     start = time.perf_counter()
@@ -125,4 +137,4 @@ def run_decode(mode: str, batch: int) -> float:
 if __name__ == "__main__":
     backend.tune()  # as launch.py does, before anything uses JAX
     commands = {"build": build, "run": run, "gemm": gemm, "model_flops": model_flops, "data": data}
-    serve({**commands, "build_decode": build_decode, "run_decode": run_decode})
+    serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from benchmarks.contest import OURS
 from benchmarks.worker import ROOT
 
 Rows = list[list[str]]
@@ -26,6 +27,7 @@ def train_step(results: dict[str, Any]) -> str:
     speed_ups = [_best(values["speed_up"]) for values in shapes.values()]
     if any(speed_ups):
         rows.append(["**faster than the best peer**", *speed_ups])
+        rows.append(["at most, were it products alone", *(_bound(values) for values in shapes.values())])
     rows.append(["share of JAX's own GEMM rate", *(f"{values['share_of_gemm']:.0%}" for values in shapes.values())])
     rows.append(["making a batch, share of the step", *(f"{values['data_share']:.2%}" for values in shapes.values())])
     text = _table(rows)
@@ -49,6 +51,8 @@ def decode(results: dict[str, Any]) -> str:
     speed_ups = [_best(values["speed_up"]) for values in batches.values()]
     if any(speed_ups):
         rows.append(["**faster than the best peer**", *speed_ups])
+    once = [int(batch) / values["weights_seconds"]["median"] for batch, values in batches.items()]
+    rows.append(["at most, were it reading the weights once a token", *(f"{speed:.0f}" for speed in once)])
     shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
     return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
 
@@ -83,6 +87,13 @@ def _table(rows: Rows) -> str:
 def _best(speed_ups: dict[str, Any]) -> str:
     """Against the fastest peer: the smallest of the ratios."""
     return f"**{min(values['median'] for values in speed_ups.values()):.2f}x**" if speed_ups else ""
+
+
+def _bound(values: dict[str, Any]) -> str:
+    """How many times faster than the best peer a step would be that took as long as its products at JAX's own rate."""
+    products = values["step_flops"] / values["gemm_flops"][OURS]["median"]
+    peers = [step["median"] for name, step in values["step_seconds"].items() if name != OURS]
+    return f"{min(peers) / products:.2f}x"
 
 
 def _conditions(results: dict[str, Any]) -> str:

@@ -76,8 +76,9 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     machine = {"cores": 2, "cpu": "CPU", "packages": {"jax": "1"}, "date": "today"}
     steps = {"gpt_jax": {"median": 0.02}, "peer": {"median": 0.05}}
     small = {"step_seconds": steps, "speed_up": {"peer": {"median": 2.5}}, "share_of_gemm": 0.5, "data_share": 0.001}
+    small |= {"step_flops": 1e9, "gemm_flops": {"gpt_jax": {"median": 1e11}}}
     report.write("train_step", {"machine": machine, "shapes": {"small": small}})
-    speeds = {"seconds": {"gpt_jax": {"median": 2.0}}, "speed_up": {}}
+    speeds = {"seconds": {"gpt_jax": {"median": 2.0}}, "speed_up": {}, "weights_seconds": {"median": 0.01}}
     values = {"machine": machine, "shape": "tiny", "prompt": 4, "new": 100, "batches": {"8": speeds}}
     (tmp_path / "decode.json").write_text(json.dumps(values))
     readme = tmp_path / "README.md"
@@ -88,6 +89,8 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     assert text.startswith("a\n<!-- bench:train_step -->\n| one training step | small |\n")
     assert text.endswith("<!-- /bench:train_step -->\nb\n")
     assert "| gpt_jax | 20 ms |" in text and "**2.50x**" in text and "old" not in text
-    assert "| gpt_jax | 400 |" in table.decode(report.read("decode"))
+    assert "| at most, were it products alone | 5.00x |" in text
+    decoding = table.decode(report.read("decode"))
+    assert "| gpt_jax | 400 |" in decoding and "once a token | 800 |" in decoding
     table.main()
     assert readme.read_text() == text
