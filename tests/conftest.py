@@ -12,6 +12,9 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         f"--xla_force_host_platform_device_count={VIRTUAL_DEVICES}",
         "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+        # Most of the tests' time is compilation, of small programs that run once.
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
     ]
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
