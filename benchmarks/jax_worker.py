@@ -1,5 +1,6 @@
 """Ours: the step of a training run and the decode loop, as ``launch.py`` runs them."""
 
+import functools
 import statistics
 import time
 from typing import Any
@@ -118,8 +119,9 @@ def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int) -> fl
 def weights(shape: str) -> float:
     """Seconds to multiply every matrix that a new token passes through with one vector: to read the weights once."""
     config = config_of(SHAPES[shape]).model
+    key = jax.random.key(0)
     matrices = [
-        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(gpt.init, config, jax.random.key(0))) if leaf.ndim > 1
+        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(functools.partial(gpt.init, config), key)) if leaf.ndim > 1
     ]
     w = jax.numpy.ones((sum(matrices) // config.width, config.width))
     x = jax.numpy.ones(config.width)

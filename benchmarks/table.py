@@ -23,11 +23,11 @@ def train_step(results: dict[str, Any]) -> str:
     rows = [["one training step", *shapes]]
     for name in names:
         steps = [values["step_seconds"].get(name) for values in shapes.values()]
-        rows.append([name, *(f"{1e3 * step['median']:.3g} ms" if step else "–" for step in steps)])
+        rows.append([name, *(f"{_milliseconds(step['median'])} ms" if step else "–" for step in steps)])
     speed_ups = [_best(values["speed_up"]) for values in shapes.values()]
     if any(speed_ups):
-        rows.append(["**faster than the best peer**", *speed_ups])
-        rows.append(["at most, were it products alone", *(_bound(values) for values in shapes.values())])
+        rows.append(["**times as fast as the best peer**", *speed_ups])
+        rows.append(["at most, if a step were its products alone", *(_bound(values) for values in shapes.values())])
     rows.append(["share of JAX's own GEMM rate", *(f"{values['share_of_gemm']:.0%}" for values in shapes.values())])
     rows.append(["making a batch, share of the step", *(f"{values['data_share']:.2%}" for values in shapes.values())])
     text = _table(rows)
@@ -50,9 +50,9 @@ def decode(results: dict[str, Any]) -> str:
         rows.append([name, *speeds])
     speed_ups = [_best(values["speed_up"]) for values in batches.values()]
     if any(speed_ups):
-        rows.append(["**faster than the best peer**", *speed_ups])
+        rows.append(["**times as fast as the best peer**", *speed_ups])
     once = [int(batch) / values["weights_seconds"]["median"] for batch, values in batches.items()]
-    rows.append(["at most, were it reading the weights once a token", *(f"{speed:.0f}" for speed in once)])
+    rows.append(["at most, if a step were reading the weights alone", *(f"{speed:.0f}" for speed in once)])
     shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
     return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
 
@@ -82,6 +82,10 @@ def main() -> None:
 def _table(rows: Rows) -> str:
     rows = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
 def _best(speed_ups: dict[str, Any]) -> str:

@@ -89,8 +89,8 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     assert text.startswith("a\n<!-- bench:train_step -->\n| one training step | small |\n")
     assert text.endswith("<!-- /bench:train_step -->\nb\n")
     assert "| gpt_jax | 20 ms |" in text and "**2.50x**" in text and "old" not in text
-    assert "| at most, were it products alone | 5.00x |" in text
+    assert "| at most, if a step were its products alone | 5.00x |" in text
     decoding = table.decode(report.read("decode"))
-    assert "| gpt_jax | 400 |" in decoding and "once a token | 800 |" in decoding
+    assert "| gpt_jax | 400 |" in decoding and "the weights alone | 800 |" in decoding
     table.main()
     assert readme.read_text() == text
