@@ -169,9 +169,7 @@ def test_a_module_is_its_graphdef_and_a_dict():
 
 
 def assert_trees_close(got, expected, relative):
-    """Up to a share of a leaf's own largest value, or of a hundredth of the tree's where all of a leaf is rounding."""
     assert jax.tree.structure(got) == jax.tree.structure(expected)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
     for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(got)[0], jax.tree.leaves(expected), strict=True):
-        scale = max(float(jnp.abs(b).max()), largest / 100)
+        scale = float(jnp.abs(b).max()) + 1e-3
         np.testing.assert_allclose(a, b, atol=relative * scale, err_msg=jax.tree_util.keystr(path))

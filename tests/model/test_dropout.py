@@ -48,7 +48,6 @@ def test_a_mask_does_not_depend_on_the_other_examples():
     assert float(jnp.abs(together - logits(C, params, tokens_BT)).max()) > 0.1
 
 
-@pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 devices (tests/conftest.py makes 8 virtual ones)")
 def test_a_mask_does_not_change_with_sharding():
     params, tokens_BT = parameters(C), tokens(C, 4, 9)
     keys_B = jax.random.split(jax.random.key(3), 4)

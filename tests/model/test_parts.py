@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from gpt_jax import registry
 from gpt_jax.model import gpt
@@ -61,12 +62,14 @@ def test_gelu_and_its_derivative():
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
     np.testing.assert_allclose(gelu(jnp.float32(x)), exact(x), atol=1e-6)
-    slope = jax.vmap(jax.grad(gelu))(jnp.float32(x))
-    np.testing.assert_allclose(
-        slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=5e-6
-    )  # float32 next to 1 + tanh = 0
+    with jax.enable_x64(True):
+        slope = jax.vmap(jax.grad(gelu))(jnp.float64(x))
+        np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=1e-9)
+        check_grads(gelu, (jnp.float64(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
+    narrow = jax.vmap(jax.grad(gelu))(jnp.float32(x))
+    np.testing.assert_allclose(narrow, slope, atol=5e-6)  # 1 + tanh is 0 in float32 where the slope is still -3e-6
     _, forward = jax.jvp(gelu, (jnp.float32(x),), (jnp.ones(len(x), jnp.float32),))
-    np.testing.assert_array_equal(forward, slope)
+    np.testing.assert_array_equal(forward, narrow)
 
 
 @pytest.mark.parametrize("d, f", [(6, 10), (10, 6), (7, 7)])
