@@ -18,8 +18,6 @@ from gpt_jax.config import Config
 from gpt_jax.mesh.mesh import AXES
 from gpt_jax.train.step import Batch, State, hyper_scalars, init_state, make_program
 
-# Half the time to compile; what is compiled here runs a few times.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = {
     "model.layers": 1,
@@ -117,7 +115,7 @@ def start(c: Config) -> tuple[State, Callable]:
     def step(state: State, batch: Batch, watched: bool = False) -> tuple[State, dict]:
         if watched not in compiled:
             function = program.watch_step if watched else program.step
-            compiled[watched] = function.lower(state, batch, hyper).compile(compiler_options=QUICKLY)
+            compiled[watched] = function.lower(state, batch, hyper).compile()
         return compiled[watched](state, batch, hyper)
 
     state = jax.tree.map(jnp.copy, init_state(c, jax.random.key(c.train.seed)))  # one buffer may not be donated twice
