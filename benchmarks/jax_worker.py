@@ -120,10 +120,9 @@ def weights(shape: str) -> float:
     """Seconds to multiply every matrix that a new token passes through with one vector: to read the weights once."""
     config = config_of(SHAPES[shape]).model
     key = jax.random.key(0)
-    matrices = [
-        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(functools.partial(gpt.init, config), key)) if leaf.ndim > 1
-    ]
-    w = jax.numpy.ones((sum(matrices) // config.width, config.width))
+    params = jax.eval_shape(functools.partial(gpt.init, config), key)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+    w = jax.numpy.ones((size // config.width, config.width))
     x = jax.numpy.ones(config.width)
     multiply = jax.jit(lambda w, x: w @ x)
     return seconds(lambda: multiply(w, x).block_until_ready())

@@ -97,7 +97,7 @@ def _bound(values: dict[str, Any]) -> str:
     """How many times faster than the best peer a step would be that took as long as its products at JAX's own rate."""
     products = values["step_flops"] / values["gemm_flops"][OURS]["median"]
     peers = [step["median"] for name, step in values["step_seconds"].items() if name != OURS]
-    return f"{min(peers) / products:.2f}x"
+    return f"{min(peers) / products:.2f}x" if peers else ""
 
 
 def _conditions(results: dict[str, Any]) -> str:
