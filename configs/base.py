@@ -23,13 +23,17 @@ def get_config() -> ConfigDict:
     m.vocab = 0  # V: rows of the embedding; 0 = the tokenizer's size
     m.context = 1024  # T: tokens per sequence
     m.attention = any_of("full")  # a mechanism in gpt_jax/model/attention, or a list of them, cycled over layers
-    m.attend = "auto"  # backend of the softmax(q k) v core
-    m.position = "learned"
+    m.attend = "auto"  # backend of the softmax(q k) v core, in gpt_jax/model/attend
+    m.position = "learned"  # in gpt_jax/model/position
     m.norm = "layernorm"
-    m.mlp = "gelu"
+    m.mlp = "gelu"  # in gpt_jax/model/mlp
     m.block = "pre"  # where the norms stand
     m.tied = True  # one matrix embeds tokens and reads them out
-    m.bias = True  # biases in linear layers and norms
+    # Biases in linear layers and norms; or a list of places: qkv, out (of attention), mlp,
+    # norm, readout, router.
+    m.bias = any_of(True)
+    m.embed_scale = 1.0  # factor of the token embeddings (Gemma: sqrt(width))
+    m.logit_softcap = 0.0  # logits are c * tanh(logits / c) (Gemma 2); 0 = off
     m.dropout = 0.0  # probability, on embeddings, attention weights and both residual branches
     m.init = "gpt2"
     m.dtype = "float32"  # of activations and matmuls; parameters, softmax, norms and losses are float32

@@ -14,6 +14,7 @@ from gpt_jax import registry
 from gpt_jax.errors import UserError, did_you_mean
 
 Calls = str | tuple  # one "name(...)" or several
+BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class ModelConfig:
     mlp: str
     block: str
     tied: bool
-    bias: bool
+    bias: bool | tuple
+    embed_scale: float
+    logit_softcap: float
     dropout: float
     init: str
     dtype: str
@@ -44,6 +47,10 @@ class ModelConfig:
     def attentions(self) -> tuple[str, ...]:
         """The cycle of attention mechanisms over layers."""
         return (self.attention,) if isinstance(self.attention, str) else self.attention
+
+    def biased(self, place: str) -> bool:
+        """Whether linear layers (or norms) of a place have biases; those outside ``BIASES`` never do."""
+        return place in (self.bias if isinstance(self.bias, tuple) else BIASES[:4] if self.bias else ())
 
 
 @dataclass(frozen=True)
@@ -244,6 +251,9 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
             m.layers % len(m.attentions) == 0,
             f"a multiple of the {len(m.attentions)} mechanisms of model.attention",
         ),
+        ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
+        ("model.embed_scale", m.embed_scale > 0, "above 0"),
+        ("model.logit_softcap", m.logit_softcap >= 0, "0 (none) or more"),
         ("model.dropout", 0 <= m.dropout < 1, "0 up to, not including, 1"),
         (
             "model.dtype",

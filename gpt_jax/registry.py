@@ -29,6 +29,20 @@ def register(kind: str, name: str) -> Callable:
     return add
 
 
+def options(cls: type) -> Callable:
+    """Decorator for ``def variant(…, **given)``: the fields of the dataclass ``cls`` are its keyword arguments."""
+
+    def add(variant: Callable) -> Callable:
+        own = inspect.signature(variant)
+        fields = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(cls).parameters.values()]
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        merged = [*kept, *(f for f in fields if f.name not in own.parameters)]
+        variant.__signature__ = own.replace(parameters=merged)  # type: ignore[attr-defined]
+        return variant
+
+    return add
+
+
 def parse(call: str, where: str = "") -> tuple[str, dict[str, Any]]:
     """Splits ``"name(key=literal, ...)"`` or ``"name"`` into the name and its keyword arguments.
 
@@ -69,8 +83,8 @@ def lookup(kind: str, name: str, where: str = "") -> Callable:
         module = importlib.import_module(f"gpt_jax.{kind}")
         if name in {m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))}:
             importlib.import_module(f"gpt_jax.{kind}.{name}")
+    known = names(kind) if (kind, name) not in _variants else []
     if (kind, name) not in _variants:
-        known = names(kind)
         raise UserError(
             f"there is no {kind} called {name!r}",
             where=where,
@@ -88,7 +102,7 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
     """
     name, kwargs = parse(call, where)
     variant = lookup(kind, name, where)
-    signature = inspect.signature(variant)
+    signature = _signature(variant)
     own = [p for p in list(signature.parameters)[len(args) :] if p not in context]
     try:
         signature.bind(*args, **kwargs, **context)
@@ -102,6 +116,14 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
     for key, value in kwargs.items():
         _check_type(value, signature.parameters[key], name, where)
     return variant(*args, **kwargs, **context)
+
+
+def _signature(variant: Callable) -> inspect.Signature:
+    """Of the constructor itself where ``variant`` is a class: a metaclass may hide it behind (*args, **kwargs)."""
+    if not inspect.isclass(variant):
+        return inspect.signature(variant)
+    constructor = inspect.signature(variant.__init__)
+    return constructor.replace(parameters=list(constructor.parameters.values())[1:])
 
 
 def _check_type(value: Any, parameter: inspect.Parameter, name: str, where: str) -> None:

@@ -107,12 +107,12 @@ def plan(config: Config, mesh: Mesh, state: Any, lower: Callable[[Mesh], jax.sta
     """
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     table = rules.describe(state, mesh, config.mesh.rules, config.model.scan)
-    model, counts = config.model, flops.count(state["params"])
+    model = config.model
     return Plan(
         mesh=dict(mesh.shape),
         backend=mesh.devices.flat[0].platform,
-        parameters=counts,
-        flops_per_token={c: flops.flops_per_token(model, model.context, c, counts) for c in flops.CONVENTIONS},
+        parameters=flops.parameters(model),
+        flops_per_token={c: flops.flops_per_token(model, model.context, c) for c in flops.CONVENTIONS},
         tokens_per_step=config.train.batch * model.context,
         steps=config.train.steps,
         state=_state_bytes(state, table),

@@ -34,14 +34,27 @@ def default() -> Table:
     return (
         (r"embed/tokens/w$", ("tensor", "fsdp")),  # [V, D]
         (r"embed/position/w$", (None, "fsdp")),  # [T, D]
-        (r"attention/[qkv]/w$", ("fsdp", "tensor", None)),  # [D, N, H]
-        (r"attention/[qkv]/bias$", ("tensor", None)),  # [N, H]
+        (r"attention/position/w$", (None, None)),  # [buckets, N]
+        (r"attention/(down|q_down|k_rope)/w$", ("fsdp", None)),  # [D, rank]
+        (r"attention/(write|forget)/w$", ("fsdp", None)),  # [D, N]
+        (r"attention/(q|k|v|gate|q_rope)/w$", ("fsdp", "tensor", None)),  # [D or rank, N, H]
+        (r"attention/(q|k|v|gate|q_rope)/bias$", ("tensor", None)),  # [N, H]
         (r"attention/out/w$", ("tensor", None, "fsdp")),  # [N, H, D]
-        (r"mlp/(up|gate)/w$", ("fsdp", "tensor")),  # [D, F]
-        (r"mlp/(up|gate)/bias$", ("tensor",)),  # [F]
-        (r"mlp/down/w$", ("tensor", "fsdp")),  # [F, D]
+        (r"(mlp|shared)/(up|gate)/w$", ("fsdp", "tensor")),  # [D, F]
+        (r"(mlp|shared)/(up|gate)/bias$", ("tensor",)),  # [F]
+        (r"(mlp|shared)/down/w$", ("tensor", "fsdp")),  # [F, D]
+        (r"router/w$", ("fsdp", None)),  # [D, E]
+        (r"experts/(up|gate)/w$", ("expert", "fsdp", "tensor")),  # [E, D, F]
+        (r"experts/(up|gate)/bias$", ("expert", "tensor")),  # [E, F]
+        (r"experts/down/w$", ("expert", "tensor", "fsdp")),  # [E, F, D]
+        (r"experts/down/bias$", ("expert", None)),  # [E, D]
         (r"readout/w$", ("fsdp", "tensor")),  # [D, V]
-        (r"(^|/)(scale|bias)$", (None,)),  # norms, and biases that join the residual stream: [D]
+        (r"(^|/)(scale|bias|alpha)$", (None,)),  # norms, and biases that join the residual stream: [D]
+        (r"attention/(lambdas|before|after)$", (None, None)),
+        (r"attention/(temperature|sink|head_scale|value_mix|log_rate|step_bias)$", (None,)),  # [N], or two factors
+        (r"residual/skip$|mlp/balance$", (None,)),
+        (r"position/(up|up_bias|slope|length)$", ()),  # FIRE's network
+        (r"position/down$", (None, None)),
         (r"(^|/)ns_coeffs$", (None,)),  # muon's polynomial
     )
 

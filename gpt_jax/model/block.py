@@ -1,6 +1,9 @@
-"""One layer of the stack: attention and an MLP around a residual stream."""
+"""One layer of the stack: attention and an MLP around a residual stream, and where the norms stand."""
+
+from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax import registry
@@ -9,6 +12,43 @@ from gpt_jax.model.where import Where, dropout
 from gpt_jax.registry import register
 
 ATTENTION_DROPOUT_SITE, MLP_DROPOUT_SITE = 1, 2
+Out = tuple[jax.Array, dict | None, dict]
+
+
+class Residual(nnx.Module):
+    """How a branch joins the stream: shortcut * x + branch * y.
+
+    Args:
+      shortcut, branch: fixed factors; DeepNet's alpha is a shortcut, 1/sqrt(2L) a branch that keeps variance with depth.
+      embed_skip: x is first replaced by a * x + b * (the embedded tokens), with a = 1 and b = 0 trained from there on.
+    """
+
+    def __init__(self, config: ModelConfig, shortcut: float, branch: float, embed_skip: bool):
+        self.shortcut, self.branch, self.rate = shortcut, branch, config.dropout
+        self.skip = nnx.Param(jnp.array([1.0, 0.0])) if embed_skip else None
+
+    def start(self, x_BTD: jax.Array, where: Where) -> jax.Array:
+        if self.skip is None:
+            return x_BTD
+        keep, skip = self.skip[...].astype(x_BTD.dtype)
+        return keep * x_BTD + skip * where.embedded_BTD
+
+    def join(self, x_BTD: jax.Array, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
+        y_BTD = dropout(y_BTD, self.rate, where.keys_B, site)
+        x_BTD = x_BTD if self.shortcut == 1 else self.shortcut * x_BTD
+        return x_BTD + (y_BTD if self.branch == 1 else self.branch * y_BTD)
+
+
+def _norm(config: ModelConfig) -> nnx.Module:
+    return registry.build("model.norm", config.norm, config.width, config, where="config.model.norm")
+
+
+def _attention(config: ModelConfig, call: str, rngs: nnx.Rngs) -> nnx.Module:
+    return registry.build("model.attention", call, config, rngs, where="config.model.attention")
+
+
+def _mlp(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
+    return registry.build("model.mlp", config.mlp, config, rngs, where="config.model.mlp")
 
 
 @register("model.block", "pre")
@@ -17,17 +57,138 @@ class PreNormBlock(nnx.Module):
 
     Args:
       attention: this layer's mechanism, a name or call of kind "model.attention".
+      shortcut, branch, embed_skip: see ``Residual``.
     """
 
-    def __init__(self, config: ModelConfig, attention: str, rngs: nnx.Rngs):
-        self.norm1 = registry.build("model.norm", config.norm, config.width, config)
-        self.attention = registry.build("model.attention", attention, config, rngs)
-        self.norm2 = registry.build("model.norm", config.norm, config.width, config)
-        self.mlp = registry.build("model.mlp", config.mlp, config, rngs)
-        self.dropout = config.dropout
+    final_norm: ClassVar[bool] = True
 
-    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
+    def __init__(
+        self,
+        config: ModelConfig,
+        attention: str,
+        rngs: nnx.Rngs,
+        *,
+        shortcut: float = 1.0,
+        branch: float = 1.0,
+        embed_skip: bool = False,
+    ):
+        self.norm1 = _norm(config)
+        self.attention = _attention(config, attention, rngs)
+        self.norm2 = _norm(config)
+        self.mlp = _mlp(config, rngs)
+        self.residual = Residual(config, shortcut, branch, embed_skip)
+
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
+        """The stream after this layer, the cache with these tokens, and what the layer reports (statistics by name)."""
+        x_BTD = self.residual.start(x_BTD, where)
         y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
-        x_BTD = x_BTD + dropout(y_BTD, self.dropout, where.keys_B, ATTENTION_DROPOUT_SITE)
-        y_BTD = self.mlp(self.norm2(x_BTD))
-        return x_BTD + dropout(y_BTD, self.dropout, where.keys_B, MLP_DROPOUT_SITE), cache
+        x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
+        y_BTD, report = self.mlp(self.norm2(x_BTD))
+        return self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE), cache, report
+
+    def attended(self, x_BTD: jax.Array) -> jax.Array:
+        """What attention reads of the stream."""
+        return self.norm1(x_BTD)
+
+
+@register("model.block", "post")
+class PostNormBlock(nnx.Module):
+    """norm(x + attention(x)), then norm(x + mlp(x)), and no norm after the last layer (Vaswani et al. 2017; GPT-1).
+
+    Args:
+      deepnorm: the shortcut is (2L)^(1/4) (Wang et al. 2022, section 4.2), meant for ``model.init = "deepnorm"``.
+    """
+
+    final_norm: ClassVar[bool] = False
+
+    def __init__(
+        self, config: ModelConfig, attention: str, rngs: nnx.Rngs, *, deepnorm: bool = False, embed_skip: bool = False
+    ):
+        self.attention = _attention(config, attention, rngs)
+        self.norm1 = _norm(config)
+        self.mlp = _mlp(config, rngs)
+        self.norm2 = _norm(config)
+        self.residual = Residual(config, (2 * config.layers) ** 0.25 if deepnorm else 1.0, 1.0, embed_skip)
+
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
+        x_BTD = self.residual.start(x_BTD, where)
+        y_BTD, cache = self.attention(x_BTD, where, cache)
+        x_BTD = self.norm1(self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE))
+        y_BTD, report = self.mlp(x_BTD)
+        return self.norm2(self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE)), cache, report
+
+    def attended(self, x_BTD: jax.Array) -> jax.Array:
+        return x_BTD
+
+
+@register("model.block", "sandwich")
+class SandwichBlock(nnx.Module):
+    """x + norm(attention(norm(x))), then x + norm(mlp(norm(x))) (Ding et al. 2021; Gemma 2 and 3)."""
+
+    final_norm: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        attention: str,
+        rngs: nnx.Rngs,
+        *,
+        shortcut: float = 1.0,
+        branch: float = 1.0,
+        embed_skip: bool = False,
+    ):
+        self.norm1, self.norm1_out = _norm(config), _norm(config)
+        self.attention = _attention(config, attention, rngs)
+        self.norm2, self.norm2_out = _norm(config), _norm(config)
+        self.mlp = _mlp(config, rngs)
+        self.residual = Residual(config, shortcut, branch, embed_skip)
+
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
+        x_BTD = self.residual.start(x_BTD, where)
+        y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
+        x_BTD = self.residual.join(x_BTD, self.norm1_out(y_BTD), where, ATTENTION_DROPOUT_SITE)
+        y_BTD, report = self.mlp(self.norm2(x_BTD))
+        return self.residual.join(x_BTD, self.norm2_out(y_BTD), where, MLP_DROPOUT_SITE), cache, report
+
+    def attended(self, x_BTD: jax.Array) -> jax.Array:
+        return self.norm1(x_BTD)
+
+
+@register("model.block", "parallel")
+class ParallelBlock(nnx.Module):
+    """x + attention(norm(x)) + mlp(norm(x)): both branches read the same stream (Wang & Komatsuzaki 2021).
+
+    Args:
+      shared_norm: one norm feeds both (GPT-J), rather than one each (GPT-NeoX, Pythia).
+    """
+
+    final_norm: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        attention: str,
+        rngs: nnx.Rngs,
+        *,
+        shared_norm: bool = True,
+        shortcut: float = 1.0,
+        branch: float = 1.0,
+        embed_skip: bool = False,
+    ):
+        self.norm1 = _norm(config)
+        self.attention = _attention(config, attention, rngs)
+        self.norm2 = None if shared_norm else _norm(config)
+        self.mlp = _mlp(config, rngs)
+        self.residual = Residual(config, shortcut, branch, embed_skip)
+
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
+        x_BTD = self.residual.start(x_BTD, where)
+        normed_BTD = self.norm1(x_BTD)
+        y_BTD, cache = self.attention(normed_BTD, where, cache)
+        z_BTD, report = self.mlp(normed_BTD if self.norm2 is None else self.norm2(x_BTD))
+        x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
+        z_BTD = dropout(z_BTD, self.residual.rate, where.keys_B, MLP_DROPOUT_SITE)
+        return x_BTD + self.residual.branch * z_BTD, cache, report
+
+    def attended(self, x_BTD: jax.Array) -> jax.Array:
+        return self.norm1(x_BTD)

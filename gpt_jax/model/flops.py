@@ -7,19 +7,22 @@ counts. The peak is the chip's published dense bf16 rate whatever dtype the run 
 fp32 matrix products.
 """
 
+import dataclasses
+import functools
 import math
 import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.model import gpt
+from gpt_jax.model.mlp import moe
 
 
 @dataclass(frozen=True)
@@ -30,77 +33,54 @@ class Parameters:
       total: all of them.
       non_embedding: without the token table, the position table and an untied readout (Kaplan et al. 2020, Pythia).
       lookup: of tables that are only read by index: positions, and the token table where the readout is untied.
-      matmul: that multiply every token: the weights of linear layers and the readout.
+      matmul: that multiply a token: the weights of linear layers, the readout, and the experts it passes.
+      idle: of the experts that a token does not pass.
     """
 
     total: int
     non_embedding: int
     lookup: int
     matmul: int
-
-
-# What a variant adds, in the units named. A variant that is not here is counted from its parameters, by ``count``.
-_POSITION_TABLES = {"learned": 1, "none": 0, "rope": 0, "alibi": 0}  # tables of [T, D]
-_NORM_SCALES = {"layernorm": 1, "rmsnorm": 1}  # vectors of [D], beside the bias
-_NORM_BIASES = {"layernorm": 1, "rmsnorm": 0}  # vectors of [D], where config.bias
-_MLP_UPS = {"gelu": 1, "relu": 1, "swiglu": 2}  # matrices of [D, F], beside the one of [F, D]
-_FINAL_NORMS = {"pre": 1, "post": 0}
-_ATTENTIONS = {"full": 1}
+    idle: int
 
 
 def parameters(config: ModelConfig) -> Parameters:
-    """The closed form, for decoders of full attention whose parts are in the tables above.
+    """Of a model as it would be made, from its shapes.
 
     Raises:
-      UserError: the vocabulary is not set, or a part has no closed form here.
+      UserError: the vocabulary is not set, or a part cannot be built.
     """
-    c = config
-    if c.vocab < 1:
+    if config.vocab < 1:
         raise UserError("the size of the vocabulary is not known", where="config.model.vocab", allowed="1 or more")
-    for call in c.attentions:
-        _part(_ATTENTIONS, "attention", call)
-    ups, final_norms = _part(_MLP_UPS, "mlp", c.mlp), _part(_FINAL_NORMS, "block", c.block)
-    norm = c.width * (_part(_NORM_SCALES, "norm", c.norm) + c.bias * _part(_NORM_BIASES, "norm", c.norm))
-    queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    weights = c.width * (2 * queries + 2 * keys) + (ups + 1) * c.width * c.mlp_width
-    biases = c.bias * (queries + 2 * keys + c.width + ups * c.mlp_width + c.width)
-    non_embedding = c.layers * (weights + biases + 2 * norm) + final_norms * norm
-    tokens, positions = c.vocab * c.width, _part(_POSITION_TABLES, "position", c.position) * c.context * c.width
-    untied = 0 if c.tied else tokens
-    return Parameters(
-        total=non_embedding + tokens + positions + untied,
-        non_embedding=non_embedding,
-        lookup=positions + untied,
-        matmul=c.layers * weights + tokens,
-    )
+    scanned = dataclasses.replace(config, scan=True)
+    return count(jax.eval_shape(functools.partial(gpt.init, scanned), jax.random.key(0)), scanned)
 
 
-def _part(table: Mapping[str, int], key: str, call: str) -> int:
-    name, _ = registry.parse(call, where=f"config.model.{key}")
-    if name not in table:
-        raise UserError(
-            f"there is no closed form for the parameters of {name!r}",
-            where=f"config.model.{key}",
-            allowed=", ".join(table),
-            fix="count the model's own parameters with gpt_jax.model.flops.count",
-        )
-    return table[name]
+def count(params: Mapping[str, Any], config: ModelConfig) -> Parameters:
+    """The same from the parameters themselves (arrays or shapes; stacked or not).
 
-
-def count(params: Mapping[str, Any]) -> Parameters:
-    """The same numbers from the parameters themselves (arrays or shapes; stacked or not), for any variant.
-
-    Leaves below "embed" are tables, "readout" is the untied readout, and any other leaf called "w" is multiplied.
+    Leaves below "embed" are tables, "readout/w" is the untied readout, and any other leaf called "w" is multiplied; of
+    those below "experts" only the share that a token passes.
     """
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     sizes = {tuple(str(key.key) for key in path): math.prod(leaf.shape) for path, leaf in leaves}
-    total = sum(sizes.values())
-    tables = sum(size for path, size in sizes.items() if path[0] == "embed")
-    tokens = sum(size for path, size in sizes.items() if path[:2] == ("embed", "tokens"))
-    readout = sum(size for path, size in sizes.items() if path[0] == "readout")
-    linear = sum(size for path, size in sizes.items() if path[-1] == "w" and path[0] != "embed")
-    tied = tokens if "readout" not in params else 0
-    return Parameters(total=total, non_embedding=total - tables - readout, lookup=tables - tied, matmul=linear + tied)
+
+    def add(chosen: Callable[[tuple[str, ...]], bool]) -> int:
+        return sum(size for path, size in sizes.items() if chosen(path))
+
+    tables, tokens = add(lambda path: path[0] == "embed"), add(lambda path: path[:2] == ("embed", "tokens"))
+    readout = add(lambda path: path[0] == "readout")
+    experts = add(lambda path: "experts" in path and path[-1] == "w")
+    idle = experts - experts * moe.passed(config.mlp)
+    linear = add(lambda path: path[-1] == "w" and path[0] != "embed")
+    tied = 0 if ("readout", "w") in sizes else tokens
+    return Parameters(
+        total=sum(sizes.values()),
+        non_embedding=sum(sizes.values()) - tables - readout,
+        lookup=tables - tied,
+        matmul=int(linear + tied - idle),
+        idle=int(idle),
+    )
 
 
 def _attention(config: ModelConfig, context: float) -> float:
@@ -113,24 +93,21 @@ CONVENTIONS = {
     # Every parameter that is multiplied, and whole attention: nanoGPT's transformer_sizing.ipynb.
     "nanogpt": lambda n, config, context: 6 * n.matmul + _attention(config, context),
     # The same with norms and biases counted as if they were multiplied: PaLM (2022), appendix B.
-    "palm": lambda n, config, context: 6 * (n.total - n.lookup) + _attention(config, context),
+    "palm": lambda n, config, context: 6 * (n.total - n.lookup - n.idle) + _attention(config, context),
     # The half of attention that a causal mask keeps, the diagonal included.
     "causal": lambda n, config, context: 6 * n.matmul + _attention(config, (context + 1) / 2),
     # C = 6 N D with all parameters: Hoffmann et al. (2022); the training compute of GPT-3's appendix D.
-    "6n": lambda n, config, context: 6 * n.total,
+    "6n": lambda n, config, context: 6 * (n.total - n.idle),
     # C = 6 N D with non-embedding parameters: Kaplan et al. (2020).
-    "kaplan": lambda n, config, context: 6 * n.non_embedding,
+    "kaplan": lambda n, config, context: 6 * (n.non_embedding - n.idle),
 }
 
 
-def flops_per_token(config: ModelConfig, context: int, convention: str, counts: Parameters | None = None) -> float:
+def flops_per_token(config: ModelConfig, context: int, convention: str) -> float:
     """Training FLOPs per token of sequences of ``context`` tokens, by a name in ``CONVENTIONS``.
 
-    Args:
-      counts: ``count(params)`` for a model that has no closed form; None = ``parameters(config)``.
-
     Raises:
-      UserError: no such convention, or no closed form.
+      UserError: no such convention, or a model that cannot be counted.
     """
     if convention not in CONVENTIONS:
         raise UserError(
@@ -138,7 +115,7 @@ def flops_per_token(config: ModelConfig, context: int, convention: str, counts: 
             allowed=", ".join(CONVENTIONS),
             fix=did_you_mean(convention, CONVENTIONS),
         )
-    return float(CONVENTIONS[convention](counts or parameters(config), config, context))
+    return float(CONVENTIONS[convention](parameters(config), config, context))
 
 
 @dataclass(frozen=True)

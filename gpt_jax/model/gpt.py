@@ -1,5 +1,6 @@
 """The GPT: embed tokens, run the stack of blocks, read out logits."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,7 +11,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
-from gpt_jax.model.linear import matmul
+from gpt_jax.model.readout import Projection, Readout, logits_of
 from gpt_jax.model.where import Where, dropout
 
 EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
@@ -34,17 +35,14 @@ class Embed(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.tokens = Embedding(config, rngs)
-        self.position = registry.build("model.position", config.position, config, rngs)
+        self.position: Any = registry.build(
+            "model.position", config.position, config, rngs, where="config.model.position"
+        )
+        self.scale = config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-        return self.position(self.tokens.w[...].astype(dtype)[tokens_BT], positions_BT)
-
-
-class Readout(nnx.Module):
-    """The output projection of a model whose embedding is not tied to it: w [D, V]."""
-
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        self.w = nnx.Param(initial.normal(config, "readout", rngs, (config.width, config.vocab)))
+        x_BTD = self.tokens.w[...].astype(dtype)[tokens_BT]
+        return self.position.embed(x_BTD if self.scale == 1 else self.scale * x_BTD, positions_BT)
 
 
 class GPT(nnx.Module):
@@ -57,16 +55,19 @@ class GPT(nnx.Module):
         self.config = config
         self.embed = Embed(config, rngs)
         self.blocks = nnx.Dict(_blocks(config, rngs.params()))
-        self.norm = registry.build("model.norm", config.norm, config.width, config)
-        self.readout = None if config.tied else Readout(config, rngs)
+        placement, _ = registry.parse(config.block, where="config.model.block")
+        block: Any = registry.lookup("model.block", placement, where="config.model.block")
+        self.norm: Any = registry.build("model.norm", config.norm, config.width, config) if block.final_norm else None
+        self.readout = Readout(config, rngs)
 
     def __call__(self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None) -> jax.Array:
         """Logits of the next token, float32 [B, T, V]. Arguments as in ``hidden``."""
-        x_BTD = self.hidden(tokens_BT, positions_BT, segments_BT, keys_B)
+        x_BTD, _ = self.hidden(tokens_BT, positions_BT, segments_BT, keys_B)
         return self.logits(x_BTD)
 
-    def hidden(self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None) -> jax.Array:
-        """The normalised last state of the residual stream, [B, T, D] in ``config.dtype``.
+    def hidden(self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None) -> tuple[jax.Array, dict]:
+        """The normalised last state of the residual stream, [B, T, D] in ``config.dtype``, and what the layers report of
+        themselves: name -> an array with a leading axis of the layers that report it.
 
         Args:
           tokens_BT: ids below ``config.vocab``.
@@ -75,7 +76,8 @@ class GPT(nnx.Module):
           keys_B: one dropout key an example, or None for none.
         """
         where = Where(positions_BT=positions_BT, segments_BT=segments_BT, keys_B=keys_B)
-        return self._run(tokens_BT, where, cache=None)[0]
+        x_BTD, _, report = self._run(tokens_BT, where, cache=None)
+        return x_BTD, report
 
     def extend(self, tokens_BT, cache, start, positions_BT, valid_BS) -> tuple[jax.Array, dict]:
         """``hidden`` of T more tokens after those in the cache, and the cache with them appended.
@@ -86,7 +88,8 @@ class GPT(nnx.Module):
           valid_BS: which of the cache's slots may be attended to: False for left padding.
         """
         where = Where(positions_BT=positions_BT, start=start, valid_BS=valid_BS)
-        return self._run(tokens_BT, where, cache)
+        x_BTD, cache, _ = self._run(tokens_BT, where, cache)
+        return x_BTD, cache
 
     def init_cache(self, batch: int, length: int) -> dict:
         """An empty cache for ``batch`` rows of up to ``length`` tokens, in the layout of ``blocks``."""
@@ -97,27 +100,43 @@ class GPT(nnx.Module):
 
         return {i: jax.vmap(empty)(block) if self.config.scan else empty(block) for i, block in self.blocks.items()}
 
-    def readout_DV(self) -> jax.Array:
-        """The matrix that turns ``hidden`` into logits."""
-        return self.embed.tokens.w[...].T if self.readout is None else self.readout.w[...]
+    def projection(self) -> Projection:
+        """What turns ``hidden`` into logits."""
+        w_DV = self.embed.tokens.w[...].T if self.readout.w is None else self.readout.w[...]
+        bias = self.readout.bias
+        return Projection(w_DV, None if bias is None else bias[...], self.config.logit_softcap)
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
-        return matmul(x_BTD, self.readout_DV().astype(x_BTD.dtype), jnp.promote_types(x_BTD.dtype, jnp.float32))
+        return logits_of(x_BTD, self.projection())
 
     def _run(self, tokens_BT, where: Where, cache: dict | None):
         x_BTD = self.embed(tokens_BT, where.positions_BT, jnp.dtype(self.config.dtype))
         x_BTD = dropout(x_BTD, self.config.dropout, where.for_layer(EMBED_DROPOUT_LAYER).keys_B, 0)
+        where = dataclasses.replace(
+            where, position=self.embed.position, embedded_BTD=x_BTD, values_BKTH=self._first_values(x_BTD)
+        )
         run = self._scanned if self.config.scan else self._unrolled
-        x_BTD, cache = run(x_BTD, where, cache)
-        return self.norm(x_BTD), cache
+        x_BTD, cache, report = run(x_BTD, where, cache)
+        x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+        factor = initial.scheme(self.config).logits
+        return (x_BTD if factor == 1 else factor * x_BTD), cache, report
+
+    def _first_values(self, x_BTD) -> jax.Array | None:
+        """The first layer's values, where its attention hands them on."""
+        block = self.blocks["0"]
+        if self.config.scan:
+            block = jax.tree.map(lambda leaf: leaf[0], block)
+        give = getattr(block.attention, "values", None)
+        return None if give is None else give(block.attended(x_BTD))
 
     def _unrolled(self, x_BTD, where, cache):
         step = _remat(self.config.remat)
-        new_cache = {}
+        new_cache, reports = {}, []
         for i in range(self.config.layers):
             layer_cache = None if cache is None else cache[str(i)]
-            x_BTD, new_cache[str(i)] = step(self.blocks[str(i)], x_BTD, where, i, layer_cache)
-        return x_BTD, (None if cache is None else new_cache)
+            x_BTD, new_cache[str(i)], report = step(self.blocks[str(i)], x_BTD, where, i, layer_cache)
+            reports.append(report)
+        return x_BTD, (None if cache is None else new_cache), _stacked(reports)
 
     def _scanned(self, x_BTD, where, cache):
         step = _remat(self.config.remat)
@@ -125,14 +144,22 @@ class GPT(nnx.Module):
 
         def cycle(x_BTD, inputs):
             blocks, layer, caches = inputs
-            out = {}
+            out, reports = {}, []
             for j in range(period):
                 given = None if caches is None else caches[str(j)]
-                x_BTD, out[str(j)] = step(blocks[str(j)], x_BTD, where, layer + j, given)
-            return x_BTD, (None if caches is None else out)
+                x_BTD, out[str(j)], report = step(blocks[str(j)], x_BTD, where, layer + j, given)
+                reports.append(report)
+            return x_BTD, (None if caches is None else out, _stacked(reports))
 
         first_layers = jnp.arange(0, self.config.layers, period)
-        return jax.lax.scan(cycle, x_BTD, (dict(self.blocks.items()), first_layers, cache))
+        x_BTD, (cache, report) = jax.lax.scan(cycle, x_BTD, (dict(self.blocks.items()), first_layers, cache))
+        return x_BTD, cache, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report)
+
+
+def _stacked(reports: list[dict]) -> dict:
+    """One report of several layers, with a leading axis of layers; a name that some lack has fewer."""
+    names = {name for report in reports for name in report}
+    return {name: jnp.stack([report[name] for report in reports if name in report]) for name in sorted(names)}
 
 
 def _remat(policy: str):

@@ -26,12 +26,15 @@ class Linear(nnx.Module):
 
     Args:
       inputs, outputs: axis sizes, for example (D,) and (N, H); flattened around the product.
-      role: how ``config.init`` fills w ("linear", or "residual" where the output joins the residual stream).
+      place: "qkv", "out" or "mlp": ``model.bias`` says which of them have one.
+      role: how ``model.init`` fills w ("linear", or "residual" where the output joins the residual stream).
     """
 
-    def __init__(self, inputs: tuple, outputs: tuple, config: ModelConfig, rngs: nnx.Rngs, role: str = "linear"):
-        self.w = nnx.Param(init.normal(config, role, rngs, (*inputs, *outputs)))
-        self.bias = nnx.Param(jnp.zeros(outputs)) if config.bias else None
+    def __init__(
+        self, inputs: tuple, outputs: tuple, config: ModelConfig, rngs: nnx.Rngs, place: str, role: str = "linear"
+    ):
+        self.w = nnx.Param(init.normal(config, role, rngs, (*inputs, *outputs), len(inputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs)) if config.biased(place) else None
         self.rank_in = len(inputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

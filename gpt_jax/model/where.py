@@ -1,6 +1,7 @@
 """What a layer is told about its tokens besides their activations."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,33 @@ import jax.numpy as jnp
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Tokens:
+    """Where n tokens of each row stand; what decides who may attend to whom.
+
+    Args:
+      slot_T: their order in the row, or in the cache.
+      position_BT: their place in the text, [B or 1, n]; packed documents begin at 0 each, so does text after padding.
+      segment_BT: document numbers, or None for one document a row.
+      valid_BT: whether there is a token at all, or None for everywhere.
+    """
+
+    slot_T: jax.Array
+    position_BT: jax.Array
+    segment_BT: jax.Array | None = None
+    valid_BT: jax.Array | None = None
+
+    def take(self, start: jax.Array | int, length: int) -> "Tokens":
+        """``length`` of them from ``start`` on, which may be traced."""
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length, axis=-1), self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Where:
     """Where the T tokens at hand stand, whom they may see, and the randomness of their dropout.
 
-    Training gives at most ``segments_BT`` and ``keys_B``; cached decoding gives ``start`` and ``valid_BS``.
+    Training gives at most ``segments_BT`` and ``keys_B``; cached decoding gives ``start`` and ``valid_BS``. The model
+    adds ``layer``, ``position``, and what layers may read of the network's beginning.
     """
 
     positions_BT: jax.Array | None = None  # None: 0, 1, 2, …
@@ -19,22 +43,32 @@ class Where:
     keys_B: jax.Array | None = None  # dropout keys, one an example; None: no dropout
     start: jax.Array | None = None  # the cache slot of the first token
     valid_BS: jax.Array | None = None  # cache slots that hold a token
+    layer: jax.Array | int = 0
+    position: Any = None  # the model's position scheme (gpt_jax.model.position)
+    embedded_BTD: jax.Array | None = None  # the residual stream before the first layer
+    values_BKTH: jax.Array | None = None  # the first layer's values, for attention that mixes them in
 
-    def visible_BTS(self, length: int) -> jax.Array:
-        """Which of S keys each of T queries may attend to, as booleans of shape [B or 1, T, S]."""
-        if self.valid_BS is not None:
-            reach_T = self.start + jnp.arange(length)
-            return self.valid_BS[:, None, :] & (jnp.arange(self.valid_BS.shape[1]) <= reach_T[:, None])
-        causal_1TS = jnp.tril(jnp.ones((1, length, length), bool))
-        if self.segments_BT is None:
-            return causal_1TS
-        return causal_1TS & (self.segments_BT[:, :, None] == self.segments_BT[:, None, :])
+    def queries(self, length: int) -> Tokens:
+        """The ``length`` tokens at hand."""
+        slot_T = jnp.arange(length) + (0 if self.start is None else self.start)
+        position_BT = jnp.arange(length)[None] if self.positions_BT is None else self.positions_BT
+        return Tokens(slot_T, position_BT, self.segments_BT)
+
+    def keys(self, length: int) -> Tokens:
+        """What can be attended to: the ``length`` slots of the cache, or the tokens at hand."""
+        if self.valid_BS is None:
+            return self.queries(length)
+        slot_S = jnp.arange(length)
+        queries = self.queries(1 if self.positions_BT is None else self.positions_BT.shape[1])
+        ahead_B1 = queries.position_BT[:, -1:] - queries.slot_T[-1]  # by the last token: the first may be padding
+        return Tokens(slot_S, slot_S + ahead_B1, None, self.valid_BS)
 
     def for_layer(self, layer: jax.Array | int) -> "Where":
-        """The same, with the dropout keys of one layer."""
+        """The same, with the number and the dropout keys of one layer."""
         if self.keys_B is None:
-            return self
-        return dataclasses.replace(self, keys_B=jax.vmap(jax.random.fold_in, (0, None))(self.keys_B, layer))
+            return dataclasses.replace(self, layer=layer)
+        keys_B = jax.vmap(jax.random.fold_in, (0, None))(self.keys_B, layer)
+        return dataclasses.replace(self, layer=layer, keys_B=keys_B)
 
 
 def dropout(x: jax.Array, rate: float, keys_B: jax.Array | None, site: int) -> jax.Array:

@@ -210,7 +210,9 @@ def _advance(config: ModelConfig, weights: Any, state: dict, limit) -> dict:
 
 def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
     """Draws a token a row from the last hidden states and writes it down."""
-    logits_BV = thin_product(x_B1D, model.readout_DV().T.astype(x_B1D.dtype))[:, 0].astype(jnp.float32)
+    projection = model.projection()
+    product_B1V = thin_product(x_B1D, projection.w_DV.T.astype(x_B1D.dtype))
+    logits_BV = projection.finish(product_B1V[:, 0].astype(jnp.float32))
     step = state["written"]
     keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
     tokens_B = processors.choose(logits_BV, state["temperature_B"], state["top_k_B"], state["top_p_B"], keys_B)

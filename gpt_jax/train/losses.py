@@ -6,14 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gpt_jax.model.linear import matmul
+from gpt_jax.model.readout import Projection, logits_of
 
 LOGITS_AT_ONCE = 2**26  # elements a device may hold: 256 MiB in float32
 
 
 def cross_entropy(
     x_BTD: jax.Array,
-    w_DV: jax.Array,
+    projection: Projection,
     targets_BT: jax.Array,
     weights_BT: jax.Array,
     *,
@@ -21,7 +21,7 @@ def cross_entropy(
     chunk: int,
     shards: int,
 ) -> dict[str, jax.Array]:
-    """Sums over tokens of weight * -log softmax(x w)[target], and of the z-loss z * log(Z)^2 (PaLM, section 5).
+    """Sums over tokens of weight * -log softmax(logits)[target], and of the z-loss z * log(Z)^2 (PaLM, section 5).
 
     Sums rather than means, so that micro-batches of unequal valid tokens add up to the whole batch's.
 
@@ -32,18 +32,37 @@ def cross_entropy(
     Returns:
       "objective", the differentiable loss + z-loss, and "loss", "z_loss", "tokens" (the sum of weights).
     """
-    tokens = chunk or LOGITS_AT_ONCE // w_DV.shape[1]
+    tokens = chunk or LOGITS_AT_ONCE // projection.w_DV.shape[1]
     length = max(1, tokens * shards // x_BTD.shape[0])
     if length >= x_BTD.shape[1]:
-        sums = _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss)
+        sums = _sums(x_BTD, projection, targets_BT, weights_BT, z_loss)
     else:
-        sums = _chunked(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT)
+        sums = _chunked(z_loss, length, x_BTD, projection, targets_BT, weights_BT)
     fixed = jax.lax.stop_gradient(sums)
     return {"objective": sums[0] + sums[1], "loss": fixed[0], "z_loss": fixed[1], "tokens": weights_BT.sum()}
 
 
-def _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss):
-    logits_BTV = _logits(x_BTD, w_DV)
+def with_experts(sums: dict[str, jax.Array], report: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and their
+    statistics: "moe_loss" (over layers, summed), "moe_max_load" (of the busiest expert, times the number of experts: 1 =
+    all alike), "moe_min_load" and "moe_dropped" (the worst layer's). All weighed by the batch's tokens."""
+    if not report:
+        return sums
+    fixed = jax.lax.stop_gradient(report)
+    load_LE = fixed["moe_load"] * fixed["moe_load"].shape[-1]
+    means = {
+        "moe_loss": fixed["moe_loss"].sum(),
+        "moe_max_load": load_LE.max(),
+        "moe_min_load": load_LE.min(),
+        "moe_dropped": fixed["moe_dropped"].max(),
+    }
+    tokens = sums["tokens"]
+    objective = sums["objective"] + tokens * report["moe_loss"].sum()
+    return {**sums, "objective": objective} | {name: tokens * value for name, value in means.items()}
+
+
+def _sums(x_BTD, projection, targets_BT, weights_BT, z_loss):
+    logits_BTV = logits_of(x_BTD, projection)
     logz_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
     # A comparison instead of an index: its derivative is a product, where a gather's is a scatter.
     at_target_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
@@ -52,47 +71,42 @@ def _sums(x_BTD, w_DV, targets_BT, weights_BT, z_loss):
     return loss, (z_loss * weights_BT * jnp.square(logz_BT)).sum() if z_loss else jnp.zeros_like(loss)
 
 
-def _logits(x_BTD, w_DV):
-    wide = jnp.promote_types(x_BTD.dtype, jnp.float32)
-    return matmul(x_BTD, w_DV.astype(x_BTD.dtype), wide)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _chunked(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT):
+def _chunked(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
     """``_sums``, ``length`` positions at a time. Its derivative is taken on the way, while a chunk's logits exist, so
     that no logits are computed twice or kept."""
 
     def add(total, part):
         x, targets, weights = part
-        return jax.tree.map(jnp.add, total, _sums(x, w_DV, targets, weights, z_loss)), None
+        return jax.tree.map(jnp.add, total, _sums(x, projection, targets, weights, z_loss)), None
 
     zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
     return jax.lax.scan(add, (zero, zero), _pieces(length, x_BTD, targets_BT, weights_BT))[0]
 
 
-def _chunked_forward(z_loss, length, x_BTD, w_DV, targets_BT, weights_BT):
-    def objective(x, w, targets, weights):
-        loss, z = _sums(x, w, targets, weights, z_loss)
+def _chunked_forward(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
+    def objective(x, projection, targets, weights):
+        loss, z = _sums(x, projection, targets, weights, z_loss)
         return loss + z, (loss, z)
 
     gradient = jax.grad(objective, argnums=(0, 1), has_aux=True)
 
     def add(carry, part):
-        totals, dw_DV = carry
-        (dx, dw), sums = gradient(part[0], w_DV, *part[1:])
-        return (jax.tree.map(jnp.add, totals, sums), dw_DV + dw), dx
+        (dx, dw), sums = gradient(part[0], projection, *part[1:])
+        return jax.tree.map(jnp.add, carry, (sums, dw)), dx
 
     zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
-    start = ((zero, zero), jnp.zeros_like(w_DV))
-    (sums, dw_DV), dx = jax.lax.scan(add, start, _pieces(length, x_BTD, targets_BT, weights_BT))
+    start = ((zero, zero), jax.tree.map(jnp.zeros_like, projection))
+    (sums, d_projection), dx = jax.lax.scan(add, start, _pieces(length, x_BTD, targets_BT, weights_BT))
     dx_BTD = dx.swapaxes(0, 1).reshape(x_BTD.shape[0], -1, x_BTD.shape[2])[:, : x_BTD.shape[1]]
-    return sums, (dx_BTD, dw_DV)
+    return sums, (dx_BTD, d_projection)
 
 
 def _chunked_backward(z_loss, length, saved, cotangents):
     # cross_entropy differentiates the sum of the two alone, so that both have one cotangent.
-    dx_BTD, dw_DV = saved
-    return (cotangents[0] * dx_BTD).astype(dx_BTD.dtype), cotangents[0] * dw_DV, None, None
+    dx_BTD, d_projection = saved
+    scaled = jax.tree.map(lambda d: cotangents[0] * d, d_projection)
+    return (cotangents[0] * dx_BTD).astype(dx_BTD.dtype), scaled, None, None
 
 
 _chunked.defvjp(_chunked_forward, _chunked_backward)

@@ -1,7 +1,8 @@
 """Optimizers that treat a parameter as a matrix: which parameters are one, and how to see them so.
 
 A weight such as q/w [D, N, H] is the matrix [D, N*H]; its axes are split where that makes it most nearly square, which
-is between inputs and outputs for every weight of a transformer. Layers of a scanned stack are matrices of their own.
+is between inputs and outputs for every weight of a transformer. Layers of a scanned stack, and
+experts, are matrices of their own.
 """
 
 import math
@@ -16,19 +17,20 @@ from gpt_jax.paths import path_of
 def is_hidden_matrix(path: tuple, leaf: jax.Array, scanned: bool) -> bool:
     """Whether a parameter is a weight inside a block, rather than an embedding, a readout or a vector."""
     name = path_of(path).split("/")
-    return "blocks" in name and name[-1] == "w" and leaf.ndim - _stacked(path, scanned) >= 2
+    return "blocks" in name and name[-1] == "w" and leaf.ndim - _leading(path, scanned) >= 2
 
 
 def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.GradientTransformation:
-    """Applies ``inner`` to each parameter by itself, seen as a matrix, and to each layer of a stack by itself.
+    """Applies ``inner`` to each parameter by itself, seen as a matrix; so to each layer of a stack, and each expert.
 
     The state has the structure of ``inner``'s with a tree like the parameters in place of each of its leaves, so that
     it is stacked and sharded as they are. Leaves of a parameter's size have its shape.
     """
 
     def one(path, leaf, function, *args):
-        lift = jax.vmap if _stacked(path, scanned) else lambda f: f
-        return lift(function)(*args)
+        for _ in range(_leading(path, scanned)):
+            function = jax.vmap(function)
+        return function(*args)
 
     def init(params):
         def leaf_state(path, param):
@@ -67,8 +69,10 @@ def _outside_in(params, states, inner):
     return jax.tree.transpose(jax.tree.structure(params), treedef, states)
 
 
-def _stacked(path: tuple, scanned: bool) -> bool:
-    return scanned and "blocks" in path_of(path).split("/")
+def _leading(path: tuple, scanned: bool) -> int:
+    """Axes in front of a parameter's own: the layers of a stack, and experts."""
+    name = path_of(path).split("/")
+    return (scanned and "blocks" in name) + ("experts" in name)
 
 
 def _matrix(x: jax.Array) -> jax.Array:

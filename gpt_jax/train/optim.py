@@ -1,8 +1,11 @@
 """From gradients to updates: clip, direction, learning rate, decoupled decay, by one table of (path regex -> row).
 
-update = -lr_t * row.lr * (direction(clipped gradient) + weight_decay * row.weight_decay * parameter)
+update = -lr_t * row.lr * (factor * direction(clipped gradient) + weight_decay * row.weight_decay * parameter)
+
+where factor is the parametrisation's (1 but for muP, whose rates shrink with the width while decay does not).
 """
 
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import optax
 from gpt_jax import registry
 from gpt_jax.config import Config, OptimConfig
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.model import init
 from gpt_jax.paths import map_with_path
 
 Hyper = dict[str, Any]
@@ -24,11 +28,13 @@ ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float
 
 @dataclass(frozen=True)
 class Row:
-    """How a group of parameters is trained: an optimizer, and factors of the learning rate and the weight decay."""
+    """How a parameter is trained: an optimizer, factors of the learning rate and the weight decay, and the factor that the
+    parametrisation gives to its direction."""
 
     optimizer: str
     lr: float
     weight_decay: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,16 @@ def hyper_of(config: Config) -> Hyper:
     return {name: np.float32(value) for name, value in values.items()}
 
 
-def build(config: OptimConfig, params: Any, scanned: bool) -> Optimizer:
+def build(config: Config, params: Any, scanned: bool) -> Optimizer:
     """The optimizer of a configuration, for parameters (or their shapes) in the live layout.
 
     Raises:
       UserError: an unknown optimizer or row key, or a parameter that no row of ``optim.groups`` is about.
     """
-    groups = [_checked(group, f"config.optim.groups[{i}]") for i, group in enumerate(config.groups)]
-    rows = map_with_path(lambda path, _: _row(config, groups, path), params)
-    schedule = registry.build("train.schedules", config.schedule, where="config.optim.schedule")
+    o, scheme = config.optim, init.scheme(config.model)
+    groups = [_checked(group, f"config.optim.groups[{i}]") for i, group in enumerate(o.groups)]
+    rows = map_with_path(lambda path, _: _scaled(_row(o, groups, path), scheme, path), params)
+    schedule = registry.build("train.schedules", o.schedule, where="config.optim.schedule")
     direction = _direction(rows, scanned)
 
     def update(grads, state, params, step, hyper):
@@ -74,6 +81,7 @@ def build(config: OptimConfig, params: Any, scanned: bool) -> Optimizer:
         lr = hyper["lr"] * schedule(step, hyper["warmup"], hyper["steps"])
 
         def apply(d, p, row):
+            d = d if row.factor == 1 else row.factor * d
             decay = hyper["weight_decay"] * row.weight_decay
             return -(lr * row.lr) * (d + decay * p if row.weight_decay else d)
 
@@ -108,6 +116,11 @@ def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str) -> Row:
         where="config.optim.groups",
         fix='end the table with (".*", {})',
     )
+
+
+def _scaled(row: Row, scheme: init.Scheme, path: str) -> Row:
+    name, _ = registry.parse(row.optimizer, where="config.optim.optimizer")
+    return dataclasses.replace(row, factor=scheme.lr(init.role_of(path), name))
 
 
 def _checked(group: Any, where: str) -> tuple[str, dict]:

@@ -51,8 +51,7 @@ class Run(ReadRun):
     @property
     def flops_per_token(self) -> float:
         """Training FLOPs by PaLM's convention: 6 N plus attention, not halved for causality, nothing recomputed."""
-        counts = flops.count(self.program.live["params"])
-        return flops.flops_per_token(self.config.model, self.config.model.context, "palm", counts)
+        return flops.flops_per_token(self.config.model, self.config.model.context, "palm")
 
     @property
     def byte_lengths_V(self) -> np.ndarray | None:

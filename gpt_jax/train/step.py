@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
-from gpt_jax.model import gpt, layout
+from gpt_jax.model import attend, gpt, layout
 from gpt_jax.train import finite, losses, optim, watch
 
 State = dict[str, Any]
@@ -58,9 +58,15 @@ class Recipe:
 
 
 def make_program(config: Config, mesh: Mesh) -> Program:
-    """Everything of a run that runs on devices. Nothing is compiled before its first call."""
+    """Everything of a run that runs on devices. Nothing is compiled before its first call.
+
+    Raises:
+      UserError: parts of the model do not go together, or a parameter has no rule or no optimizer.
+    """
     period = len(config.model.attentions)
     scanned = config.model.scan
+    if config.data.pack == "segments":
+        attend.require(config.model.attend, frozenset({"segments"}))
     recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh))
 
     def init(seed):
@@ -107,7 +113,7 @@ def init_state(config: Config, key: jax.Array) -> State:
         "step": jnp.int32(0),
         "skipped": jnp.int32(0),
         "params": params,
-        "opt": optim.build(config.optim, params, config.model.scan).init(params),
+        "opt": optim.build(config, params, config.model.scan).init(params),
     }
     return {**state, "ema": params} if config.optim.ema else state
 
@@ -120,7 +126,7 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     """
     config = recipe.config
     metrics, grads = loss_and_grads(recipe, state, batch, hyper)
-    optimizer = optim.build(config.optim, state["params"], config.model.scan)
+    optimizer = optim.build(config, state["params"], config.model.scan)
     updates, opt, info = optimizer.update(grads, state["opt"], state["params"], state["step"], hyper)
     ok = jnp.isfinite(metrics["loss"]) & jnp.isfinite(info["grad_norm"])
     if config.train.on_nonfinite == "stop":
@@ -163,7 +169,8 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
         zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
         (grads, sums), _ = jax.lax.scan(add, zeros, micros)
-    return {"loss": sums["loss"] / tokens, "z_loss": sums["z_loss"] / tokens, "tokens": tokens}, grads
+    means = {name: value / tokens for name, value in sums.items() if name not in ("objective", "tokens")}
+    return means | {"tokens": tokens}, grads
 
 
 def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
@@ -183,17 +190,19 @@ def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) 
 
 
 def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
+    """``losses.cross_entropy`` of a batch; what layers report joins as "moe_…", weighed by the batch's tokens."""
     config, model = recipe.config, nnx.merge(recipe.graphdef, params)
-    x_BTD = model.hidden(batch["tokens"], batch.get("positions"), batch.get("segments"), batch.get("keys"))
-    return losses.cross_entropy(
+    x_BTD, report = model.hidden(batch["tokens"], batch.get("positions"), batch.get("segments"), batch.get("keys"))
+    sums = losses.cross_entropy(
         x_BTD,
-        model.readout_DV(),
+        model.projection(),
         batch["targets"],
         batch["weights"],
         z_loss=config.train.z_loss,
         chunk=config.train.loss_chunk,
         shards=recipe.shards,
     )
+    return losses.with_experts(sums, report)
 
 
 def _example_keys(seed: jax.Array, step: jax.Array, batch: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Attention, GELU, norm and products against float64 NumPy, their derivatives, initial values and parameter counts."""
+"""Activations, norms and products against float64 NumPy, their derivatives, initial values and parameter counts."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 from gpt_jax import registry
 from gpt_jax.model import gpt
 from gpt_jax.model.linear import matmul
-from gpt_jax.model.mlp import gelu
+from gpt_jax.model.mlp.activations import gelu
 from tests.model.variants import config, parameters
 
 RANDOM = np.random.default_rng(0)
@@ -20,39 +20,6 @@ RANDOM = np.random.default_rng(0)
 
 def normal(*shape):
     return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-@pytest.mark.parametrize("name", registry.names("model.attend"))
-@pytest.mark.parametrize(
-    "b, n, k, t, s", [(2, 4, 4, 5, 5), (2, 6, 2, 5, 5), (3, 4, 1, 1, 7), (1, 4, 4, 1, 7), (1, 4, 2, 3, 8)]
-)
-def test_attend_is_softmax_of_scaled_scores(name, b, n, k, t, s):
-    h = 8
-    q, key, value = normal(b, n, t, h), normal(b, k, s, h), normal(b, k, s, h)
-    visible = RANDOM.random((b, t, s)) < 0.6
-    visible[..., 0] = True
-    got = registry.build("model.attend", name, q, key, value, jnp.asarray(visible), lambda weights: weights)
-    for i in range(b):
-        for j in range(n):
-            scores = q[i, j].astype(np.float64) @ key[i, j // (n // k)].T / math.sqrt(h)
-            weights = np.where(visible[i], np.exp(scores), 0)
-            expected = weights / weights.sum(-1, keepdims=True) @ value[i, j // (n // k)]
-            np.testing.assert_allclose(got[i, j], expected, atol=2e-6)
-
-
-@pytest.mark.parametrize("name", registry.names("model.attend"))
-def test_attend_drops_its_weights(name):
-    q, key, value = normal(1, 2, 3, 4), normal(1, 2, 3, 4), normal(1, 2, 3, 4)
-    visible = jnp.ones((1, 3, 3), bool)
-    seen = []
-
-    def drop(weights_BNTS):
-        seen.append(weights_BNTS)
-        return weights_BNTS.at[:, 1].set(0)
-
-    got = registry.build("model.attend", name, q, key, value, visible, drop)
-    np.testing.assert_allclose(seen[0].sum(-1), np.ones((1, 2, 3)), atol=1e-6)
-    assert np.all(np.asarray(got)[:, 1] == 0) and np.any(np.asarray(got)[:, 0] != 0)
 
 
 def test_gelu_and_its_derivative():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpt_jax.model.readout import Projection
 from gpt_jax.train.losses import cross_entropy
 
 B, T, D, V = 3, 10, 8, 21
@@ -36,7 +37,7 @@ def gradient(inputs, z=0.0, chunk=0, shards=1, scale=1.0):
     x, w, targets, weights = map(jnp.asarray, inputs)
 
     def objective(x, w):
-        sums = cross_entropy(x, w, targets, weights, z_loss=z, chunk=chunk, shards=shards)
+        sums = cross_entropy(x, Projection(w), targets, weights, z_loss=z, chunk=chunk, shards=shards)
         return scale * sums["objective"], sums
 
     (_, sums), grads = jax.jit(jax.value_and_grad(objective, argnums=(0, 1), has_aux=True))(x, w)
@@ -67,7 +68,8 @@ def test_the_derivative_scales_with_what_follows(inputs, chunk):
 
 @pytest.mark.parametrize("chunk", [30, 9])
 def test_values_without_a_derivative_are_the_same(inputs, chunk):
-    sums = cross_entropy(*map(jnp.asarray, inputs), z_loss=1e-2, chunk=chunk, shards=1)
+    x, w, targets, weights = map(jnp.asarray, inputs)
+    sums = cross_entropy(x, Projection(w), targets, weights, z_loss=1e-2, chunk=chunk, shards=1)
     loss, z_part, _, _ = oracle(*inputs, 1e-2)
     np.testing.assert_allclose([sums["loss"], sums["z_loss"]], [loss, z_part], rtol=1e-6)
 
@@ -121,7 +123,7 @@ def test_chunks_need_less_memory_than_all_logits():
 
     def temporaries(chunk):
         def objective(x, w, targets, weights):
-            return cross_entropy(x, w, targets, weights, z_loss=1e-4, chunk=chunk, shards=1)["objective"]
+            return cross_entropy(x, Projection(w), targets, weights, z_loss=1e-4, chunk=chunk, shards=1)["objective"]
 
         compiled = jax.jit(jax.grad(objective, argnums=(0, 1))).lower(*shapes).compile()
         return compiled.memory_analysis().temp_size_in_bytes
@@ -132,8 +134,11 @@ def test_chunks_need_less_memory_than_all_logits():
 
 
 def test_a_chunk_counts_the_tokens_of_one_device(inputs):
-    text = [
-        str(jax.make_jaxpr(lambda *a, n=shards: cross_entropy(*a, z_loss=0.0, chunk=10, shards=n))(*inputs))
-        for shards in (1, 3)
-    ]
+    def program(shards):
+        def loss(x, w, *rest):
+            return cross_entropy(x, Projection(w), *rest, z_loss=0.0, chunk=10, shards=shards)
+
+        return str(jax.make_jaxpr(loss)(*inputs))
+
+    text = [program(shards) for shards in (1, 3)]
     assert "scan" in text[0] and "scan" not in text[1]

@@ -51,7 +51,7 @@ def params(seed=0):
 
 def run(c, start, gradients, scanned=False):
     """(parameters, state, info) after an update by each gradient."""
-    optimizer = optim.build(c.optim, start, scanned)
+    optimizer = optim.build(c, start, scanned)
     advance = jax.jit(optimizer.update)
     values, state, info = start, optimizer.init(start), {}
     for step, grads in enumerate(gradients):
@@ -178,7 +178,7 @@ def test_scanned_equals_unrolled(call, groups):
 @pytest.mark.parametrize("call", CALLS)
 def test_hyper_is_traced_and_the_state_does_not_depend_on_it(call):
     c = config(optimizer=call)
-    optimizer, start, traces = optim.build(c.optim, params(), False), params(), []
+    optimizer, start, traces = optim.build(c, params(), False), params(), []
 
     @jax.jit
     def advance(hyper):
@@ -244,7 +244,7 @@ def test_a_row_can_have_an_optimizer_of_its_own():
 )
 def test_tables_that_cannot_be_used(groups, words):
     with pytest.raises(UserError) as error:
-        optim.build(config(groups=groups).optim, params(), False)
+        optim.build(config(groups=groups), params(), False)
     assert all(word in str(error.value) for word in words), str(error.value)
 
 

@@ -1,0 +1,209 @@
+"""The core of attention, softmax(scores) v, behind one specification and several backends. Heads stand before time.
+
+    scores[t, s] = cap(scale * q[t] . k[s]) + bias[t, s]     where t may see s, else minus infinity
+    y[t] = sum over s of softmax(scores[t])[s] * v[s]        with a sink, its exp joins the softmax's denominator
+
+A backend is a file of this folder. It says what it can do; what it cannot is refused by name, never left out.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gpt_jax import registry
+from gpt_jax.errors import UserError
+from gpt_jax.model.where import Tokens, Where, dropout
+
+DROPOUT_SITE = 0
+# What a backend may be unable to do. The first eight are asked by a mechanism, the others by how the model is called.
+FEATURES = {
+    "window": "a sliding window",
+    "chunk": "attention within chunks",
+    "stride": "strided attention",
+    "softcap": "a soft cap on the scores",
+    "sink": "sink logits",
+    "bias": "a position bias",
+    "mixing": "mixing across heads",
+    "values": "values wider or narrower than keys",
+    "dropout": "dropout on attention weights",
+    "segments": "packed documents",
+    "cache": "cached decoding",
+}
+EVERYTHING = frozenset(FEATURES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Which of the earlier tokens of its document a query sees; 0 = no such limit.
+
+    Args:
+      window: the last ``window`` tokens, itself among them.
+      chunk: those of its own block of ``chunk`` positions.
+      stride: those less than ``stride`` back, and every ``stride``-th (Child et al. 2019, section 4.3: "strided").
+    """
+
+    window: int = 0
+    chunk: int = 0
+    stride: int = 0
+
+    def visible(self, queries: Tokens, keys: Tokens) -> jax.Array:
+        """Booleans [B or 1, T, S]: which keys each query may attend to."""
+        seen_BTS = queries.slot_T[None, :, None] >= keys.slot_T[None, None, :]
+        back_BTS = queries.position_BT[:, :, None] - keys.position_BT[:, None, :]
+        if self.window:
+            seen_BTS &= back_BTS < self.window
+        if self.chunk:
+            seen_BTS &= queries.position_BT[:, :, None] // self.chunk == keys.position_BT[:, None, :] // self.chunk
+        if self.stride:
+            seen_BTS &= (back_BTS < self.stride) | (back_BTS % self.stride == 0)
+        if queries.segment_BT is not None and keys.segment_BT is not None:
+            seen_BTS &= queries.segment_BT[:, :, None] == keys.segment_BT[:, None, :]
+        return seen_BTS if keys.valid_BT is None else seen_BTS & keys.valid_BT[:, None, :]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionSpec:
+    """What a softmax attention computes from its arrays.
+
+    Args:
+      scale: of q . k.
+      softcap: c of c * tanh(scores / c) (Gemma 2); 0 = none.
+      sink: a learned logit per head joins each softmax's denominator (gpt-oss).
+      bias: the model's position adds a bias to the scores.
+      mixing: scores and weights are mixed across heads (Shazeer et al. 2020).
+      values: v's heads have another width than k's.
+      dropout: probability, on the softmax's weights.
+    """
+
+    scale: float
+    reach: Reach = Reach()
+    softcap: float = 0.0
+    sink: bool = False
+    bias: bool = False
+    mixing: bool = False
+    values: bool = False
+    dropout: float = 0.0
+
+    @property
+    def features(self) -> frozenset[str]:
+        asked = {**dataclasses.asdict(self.reach), **vars(self)}
+        return frozenset(name for name in FEATURES if asked.get(name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """The arrays that a specification may ask for.
+
+    Args:
+      position: whose ``bias(queries, keys)``, [B or 1, N, T, S], is added to the scores; a pytree, as it may be trained.
+      sink_N: a logit per head.
+      before_NM, after_NM: how scores and weights of heads n make those of heads m.
+    """
+
+    position: Any = None
+    sink_N: jax.Array | None = None
+    before_NM: jax.Array | None = None
+    after_NM: jax.Array | None = None
+
+
+jax.tree_util.register_dataclass(Extras, data_fields=["sink_N", "position", "before_NM", "after_NM"], meta_fields=[])
+
+Drop = Callable[[jax.Array], jax.Array]
+Run = Callable[[AttentionSpec, jax.Array, jax.Array, jax.Array, Tokens, Tokens, Extras, Drop], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """A way to compute attention.
+
+    Args:
+      run: (spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop) -> y_BNTJ. Query heads n of group g read kv head
+        n // (N/K) (Ainslie et al. 2023).
+      can: features, of ``FEATURES``.
+      platforms: of JAX, on which it runs; empty = all.
+      dtypes: of q, k and v; empty = all.
+    """
+
+    name: str
+    run: Run
+    can: frozenset[str] = EVERYTHING
+    platforms: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+
+    def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
+        """Why it cannot do what is asked, in words; empty where it can. Empty arguments are not held against it."""
+        lacking = [FEATURES[name] for name in FEATURES if name in features - self.can]
+        if lacking:
+            return f"cannot do {', '.join(lacking)}"
+        if platform and self.platforms and platform not in self.platforms:
+            return f"runs on {' or '.join(self.platforms)} only, and this is a {platform}"
+        if dtype and self.dtypes and dtype not in self.dtypes:
+            return f"takes {' or '.join(self.dtypes)} only, and model.dtype is {dtype}"
+        return ""
+
+
+def backend(call: str) -> Backend:
+    """The backend that ``model.attend`` names."""
+    return registry.build("model.attend", call, where="config.model.attend")
+
+
+def require(call: str, features: frozenset[str], platform: str = "", dtype: str = "") -> Backend:
+    """The backend, if it can do what is asked.
+
+    Raises:
+      UserError: it cannot; the message names what, and the backends that can.
+    """
+    chosen = backend(call)
+    refusal = chosen.refusal(features, platform, dtype)
+    if refusal:
+        others = [backend(name) for name in registry.names("model.attend")]
+        able = [other.name for other in others if not other.refusal(features, platform, dtype)]
+        raise UserError(
+            f"the attention backend {chosen.name!r} {refusal}",
+            where="config.model.attend",
+            allowed=", ".join(able) or "none of the backends can",
+            fix="--config.model.attend=auto takes the fastest that can",
+        )
+    return chosen
+
+
+def attend(
+    call: str,
+    spec: AttentionSpec,
+    q_BNTH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSJ: jax.Array,
+    where: Where,
+    extras: Extras | None = None,
+) -> jax.Array:
+    """y_BNTJ, by the backend that ``call`` names. The T queries stand where ``where`` says, the S keys fill the cache
+    or are the same tokens.
+
+    Raises:
+      UserError: the backend cannot do it.
+    """
+    queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
+    features = spec.features
+    if queries.segment_BT is not None:
+        features |= {"segments"}
+    if keys.valid_BT is not None:
+        features |= {"cache"}
+    chosen = require(call, features, jax.default_backend(), str(q_BNTH.dtype))
+
+    def drop(weights_BNTS):
+        return dropout(weights_BNTS, spec.dropout, where.keys_B, DROPOUT_SITE)
+
+    return chosen.run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras or Extras(), drop)
+
+
+def capped(scores: jax.Array, cap: float) -> jax.Array:
+    """cap * tanh(scores / cap); the scores themselves where cap is 0."""
+    return cap * jnp.tanh(scores / cap) if cap else scores
+
+
+def wide(dtype: Any) -> jnp.dtype:
+    """The dtype of scores and softmax: float32, or better if the operands are."""
+    return jnp.promote_types(dtype, jnp.float32)

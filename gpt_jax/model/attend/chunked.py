@@ -1,0 +1,172 @@
+"""Attention block by block, with a running softmax: memory grows with the length, not with its square."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from gpt_jax.errors import UserError
+from gpt_jax.model.attend import EVERYTHING, Backend, capped, wide
+from gpt_jax.registry import register
+
+HIDDEN = -1e30  # a score that is not seen; finite, so that differences of two are not nan
+
+
+@register("model.attend", "chunked")
+def chunked(*, block: int = 512) -> Backend:
+    """Everything but mixing across heads and dropout, in memory linear in the length (Milakov & Gimelshein 2018; Rabe &
+    Staats 2021), with a backward pass that recomputes scores (Dao et al. 2022, algorithm 4). Blocks out of a window's
+    reach are skipped.
+
+    Args:
+      block: queries, and keys, whose scores exist at once.
+    """
+    if block < 1:
+        raise UserError(f"chunked(block={block})", where="config.model.attend", allowed="1 or more")
+    return Backend("chunked", functools.partial(_run, block), EVERYTHING - {"mixing", "dropout"})
+
+
+def _run(block, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
+    b, n, t, h = q_BNTH.shape
+    k = k_BKSH.shape[1]
+    sizes = min(block, t), min(block, k_BKSH.shape[2])
+    q = _pad(q_BNTH.reshape(b, k, n // k, t, h), sizes[0], 3)
+    k_, v = (_pad(a, sizes[1], 2) for a in (k_BKSH, v_BKSJ))
+    queries = jax.tree.map(lambda a: _pad(a, sizes[0], a.ndim - 1), queries)
+    real_BS = jnp.ones((1, k_BKSH.shape[2]), bool) if keys.valid_BT is None else keys.valid_BT
+    keys = jax.tree.map(lambda a: _pad(a, sizes[1], a.ndim - 1), keys)
+    keys = type(keys)(keys.slot_T, keys.position_BT, keys.segment_BT, _pad(real_BS, sizes[1], 1))
+    sink = None if extras.sink_N is None else extras.sink_N.reshape(k, n // k)
+    y = _attend(spec, sizes, queries, keys, q, k_, v, sink, extras.position)
+    return y[:, :, :, :t].reshape(b, n, t, -1)
+
+
+def _pad(a, size, axis):
+    fill = -a.shape[axis] % size
+    return jnp.pad(a, [(0, fill if i == axis else 0) for i in range(a.ndim)]) if fill else a
+
+
+def _scores(spec, queries, keys, q_BKGTH, k_BKSH, position):
+    """One block's scores, and which of them are seen. Differentiable in q, k and the position's parameters."""
+    scores = jnp.einsum("BKGTH,BKSH->BKGTS", q_BKGTH * spec.scale, k_BKSH, preferred_element_type=wide(q_BKGTH.dtype))
+    scores = capped(scores, spec.softcap)
+    if spec.bias:
+        bias_BNTS = position.bias(queries, keys)
+        scores += bias_BNTS.reshape(bias_BNTS.shape[0], *scores.shape[1:3], *bias_BNTS.shape[2:])
+    return scores, spec.reach.visible(queries, keys)[:, None, None]
+
+
+def _reachable(spec, sizes, queries, keys, blocks):
+    """Per block of queries, the first and one past the last block of keys that it may see, by order and window alone.
+
+    Positions of a row rise with its slots wherever they are seen, so the distance in slots bounds that in positions.
+    """
+    size_t, size_s = sizes
+    count_t, count_s = blocks
+    slots_q, slots_k = queries.slot_T.reshape(count_t, size_t), keys.slot_T.reshape(count_s, size_s)
+    last = jnp.sum(slots_k[:, 0] <= slots_q.max(1)[:, None], axis=1)
+    width = spec.reach.window or spec.reach.chunk
+    if not width:
+        return jnp.zeros_like(last), last
+    oldest = slots_q[:, 0] - width + 1
+    return jnp.minimum(jnp.maximum(oldest // size_s, 0), last), last
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(spec, sizes, queries, keys, q, k, v, sink, position):
+    return _forward(spec, sizes, queries, keys, q, k, v, sink, position)[0]
+
+
+def _forward(spec, sizes, queries, keys, q, k, v, sink, position):
+    size_t, size_s = sizes
+    count_t, count_s = q.shape[3] // size_t, k.shape[2] // size_s
+    first, last = _reachable(spec, sizes, queries, keys, (count_t, count_s))
+    dtype = wide(q.dtype)
+
+    def row(i):
+        q_i, queries_i = _take(q, i, size_t, 3), queries.take(i * size_t, size_t)
+
+        def add(j, carry):
+            top, total, y = carry
+            keys_j = keys.take(j * size_s, size_s)
+            scores, seen = _scores(spec, queries_i, keys_j, q_i, _take(k, j, size_s, 2), position)
+            scores = jnp.where(seen, scores, HIDDEN)
+            new_top = jnp.maximum(top, scores.max(-1))
+            p = jnp.where(seen, jnp.exp(scores - new_top[..., None]), 0)
+            shrink = jnp.exp(top - new_top)
+            part = jnp.einsum("BKGTS,BKSJ->BKGTJ", p.astype(v.dtype), _take(v, j, size_s, 2)).astype(dtype)
+            return new_top, total * shrink + p.sum(-1), y * shrink[..., None] + part
+
+        shape = q_i.shape[:4]
+        if sink is None:
+            top, total = jnp.full(shape, HIDDEN, dtype), jnp.zeros(shape, dtype)
+        else:
+            top, total = jnp.broadcast_to(sink[..., None].astype(dtype), shape), jnp.ones(shape, dtype)
+        y = jnp.zeros((*shape, v.shape[-1]), dtype)
+        top, total, y = jax.lax.fori_loop(first[i], last[i], add, (top, total, y))
+        total = jnp.where(total > 0, total, 1)
+        return (y / total[..., None]).astype(q.dtype), top + jnp.log(total)
+
+    y, logz = jax.lax.map(row, jnp.arange(count_t))
+    y, logz = _join(y), _join(logz)
+    return y, (queries, keys, q, k, v, sink, position, y, logz)
+
+
+def _backward(spec, sizes, saved, dy):
+    """dS = P (dP - sum of dy y), block by block, and through the scores to what made them."""
+    queries, keys, q, k, v, sink, position, y, logz = saved
+    size_t, size_s = sizes
+    count_t, count_s = q.shape[3] // size_t, k.shape[2] // size_s
+    first, last = _reachable(spec, sizes, queries, keys, (count_t, count_s))
+    dtype = wide(q.dtype)
+    mean = (dy.astype(dtype) * y.astype(dtype)).sum(-1)
+
+    def row(carry, i):
+        dk, dv, d_position = carry
+        q_i, queries_i = _take(q, i, size_t, 3), queries.take(i * size_t, size_t)
+        dy_i, logz_i, mean_i = (_take(a, i, size_t, 3) for a in (dy, logz, mean))
+
+        def add(j, inner):
+            dq_i, dk, dv, d_position = inner
+            keys_j, v_j = keys.take(j * size_s, size_s), _take(v, j, size_s, 2)
+
+            def scores_of(q_i, k_j, position):
+                return _scores(spec, queries_i, keys_j, q_i, k_j, position)
+
+            scores, back, seen = jax.vjp(scores_of, q_i, _take(k, j, size_s, 2), position, has_aux=True)
+            p = jnp.where(seen, jnp.exp(scores - logz_i[..., None]), 0)
+            dp = jnp.einsum("BKGTJ,BKSJ->BKGTS", dy_i, v_j, preferred_element_type=dtype)
+            dq, dk_j, d_position_j = back((p * (dp - mean_i[..., None])).astype(scores.dtype))
+            dv_j = jnp.einsum("BKGTS,BKGTJ->BKSJ", p.astype(dy_i.dtype), dy_i, preferred_element_type=dtype)
+            dk, dv = _add_at(dk, dk_j, j, size_s), _add_at(dv, dv_j, j, size_s)
+            return dq_i + dq.astype(dtype), dk, dv, jax.tree.map(jnp.add, d_position, d_position_j)
+
+        start = (jnp.zeros(q_i.shape, dtype), dk, dv, d_position)
+        dq_i, dk, dv, d_position = jax.lax.fori_loop(first[i], last[i], add, start)
+        return (dk, dv, d_position), dq_i
+
+    zeros = (jnp.zeros(k.shape, dtype), jnp.zeros(v.shape, dtype), jax.tree.map(jnp.zeros_like, position))
+    (dk, dv, d_position), dq = jax.lax.scan(row, zeros, jnp.arange(count_t))
+    d_sink = None
+    if sink is not None:
+        d_sink = -(jnp.exp(sink[..., None].astype(dtype) - logz) * mean).sum((0, 3)).astype(sink.dtype)
+    return (None, None, _join(dq).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_sink, d_position)
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _take(a, i, size, axis):
+    return jax.lax.dynamic_slice_in_dim(a, i * size, size, axis)
+
+
+def _add_at(total, part, j, size):
+    held = _take(total, j, size, 2)
+    return jax.lax.dynamic_update_slice_in_dim(total, held + part.astype(total.dtype), j * size, 2)
+
+
+def _join(rows):
+    """[blocks, B, K, G, size, …] -> [B, K, G, T, …]"""
+    rows = jnp.moveaxis(rows, 0, 3)
+    return rows.reshape(*rows.shape[:3], math.prod(rows.shape[3:5]), *rows.shape[5:])

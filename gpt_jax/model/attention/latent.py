@@ -1,0 +1,112 @@
+"""Multi-head latent attention: keys and values are made from a small latent vector, which is all that is cached."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.errors import UserError
+from gpt_jax.model.attend import AttentionSpec, attend, require
+from gpt_jax.model.attention.full import append, biased
+from gpt_jax.model.init import scheme
+from gpt_jax.model.linear import Linear
+from gpt_jax.model.norm import RMSNorm
+from gpt_jax.model.where import Where
+from gpt_jax.registry import register
+
+
+@register("model.attention", "latent")
+class LatentAttention(nnx.Module):
+    """Low-rank keys, values and queries, and positions on channels of their own (DeepSeek-V2 2024, section 2.1).
+
+    Keys and values of a token are products of its latent c [rank]; ``rope_dim`` channels that all heads share, and as
+    many of each query, are turned by the model's positions. With a cache the products with c are moved to the queries
+    and outputs (appendix C), so that c itself serves as key and value and no key is ever made.
+
+    Args:
+      rank: of the latent of keys and values.
+      rope_dim: channels that carry the position; 0 = none (then use positions that are added to the embedding).
+      q_rank: of the latent of queries; 0 = queries straight from the stream.
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, rank: int, rope_dim: int = 0, q_rank: int = 0):
+        _check(config, rank, rope_dim, q_rank)
+        heads, d, r = (config.heads, config.head_dim), config.width, (config.heads, rope_dim)
+        linear = functools.partial(Linear, config=config, rngs=rngs, place="latent")
+        self.q_down = linear((d,), (q_rank,)) if q_rank else None
+        self.q_norm: Any = RMSNorm(q_rank, config) if q_rank else None
+        self.q = linear((q_rank or d,), heads, role="query")
+        self.q_rope = linear((q_rank or d,), r, role="query") if rope_dim else None
+        self.down = linear((d,), (rank,))
+        self.norm = RMSNorm(rank, config)
+        self.k_rope: Any = linear((d,), (rope_dim,), role="query") if rope_dim else None
+        self.k = linear((rank,), heads, role="query")
+        self.v = linear((rank,), heads)
+        self.out = linear(heads, (d,), role="residual")
+        self.backend = config.attend
+        scale = scheme(config).scale(config.head_dim + rope_dim)
+        self.spec = AttentionSpec(scale=scale, values=True, dropout=config.dropout)
+        require(self.backend, self.spec.features)
+
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
+        c_BTL = self.norm(self.down(x_BTD))
+        source = x_BTD if self.q_down is None else self.q_norm(self.q_down(x_BTD))
+        q_BNTH = self.q(source).swapaxes(1, 2)
+        turned_q, turned_k = self._turned(source, x_BTD, where)
+        if cache is None:
+            k_BNTH, v_BNTH = self.k(c_BTL).swapaxes(1, 2), self.v(c_BTL).swapaxes(1, 2)
+            if turned_q is not None:
+                q_BNTH = jnp.concatenate([q_BNTH, turned_q], axis=-1)
+                spread = jnp.broadcast_to(turned_k, (*k_BNTH.shape[:3], turned_k.shape[-1]))
+                k_BNTH = jnp.concatenate([k_BNTH, spread], axis=-1)
+            y_BNTH = attend(self.backend, self.spec, q_BNTH, k_BNTH, v_BNTH, where)
+            return self.out(y_BNTH.swapaxes(1, 2)), None
+        cache = {"latent": append(cache["latent"], c_BTL[:, None], where.start), **self._append(cache, turned_k, where)}
+        w_k_LNH, w_v_LNH = (linear.w[...].astype(x_BTD.dtype) for linear in (self.k, self.v))
+        q_BNTL = jnp.einsum("BNTH,LNH->BNTL", q_BNTH, w_k_LNH)
+        k_B1SL = cache["latent"]
+        if turned_q is not None:
+            q_BNTL = jnp.concatenate([q_BNTL, turned_q], axis=-1)
+            k_B1SL = jnp.concatenate([k_B1SL, cache["rope"]], axis=-1)
+        y_BNTL = attend(self.backend, self.spec, q_BNTL, k_B1SL, cache["latent"], where)
+        return self.out(jnp.einsum("BNTL,LNH->BTNH", y_BNTL, w_v_LNH)), cache
+
+    def _turned(self, source, x_BTD, where):
+        """The channels that carry positions: of queries [B, N, T, R] and of the one shared key [B, 1, T, R]."""
+        if self.q_rope is None:
+            return None, None
+        at_BT = where.queries(x_BTD.shape[1]).position_BT
+        q_BNTR, k_B1TR = self.q_rope(source).swapaxes(1, 2), self.k_rope(x_BTD)[:, None]
+        return where.position.rotate(q_BNTR, at_BT), where.position.rotate(k_B1TR, at_BT)
+
+    def _append(self, cache, turned_k, where):
+        return {} if turned_k is None else {"rope": append(cache["rope"], turned_k, where.start)}
+
+    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
+        """Room for ``length`` tokens a row: {"latent", "rope"}: [B, 1, S, rank or rope_dim]."""
+        sizes = {"latent": self.down.w.shape[1], "rope": 0 if self.k_rope is None else self.k_rope.w.shape[1]}
+        return {name: jnp.zeros((batch, 1, length, size), dtype) for name, size in sizes.items() if size}
+
+
+def _check(config: ModelConfig, rank: int, rope_dim: int, q_rank: int) -> None:
+    if rank < 1 or rope_dim < 0 or q_rank < 0 or rope_dim % 2:
+        raise UserError(
+            f"latent(rank={rank}, rope_dim={rope_dim}, q_rank={q_rank})",
+            where="config.model.attention",
+            allowed="rank 1 or more, rope_dim even, none of them negative",
+        )
+    if biased(config.position):
+        raise UserError(
+            f"latent attention has channels for positions, and {config.position!r} is a bias on the scores",
+            where="config.model.position",
+            allowed="rope with rope_dim, or positions added to the embedding (learned, sinusoidal), or none",
+        )
+    if config.kv_heads != config.heads:
+        raise UserError(
+            f"latent attention makes keys and values for every head, and model.kv_heads = {config.kv_heads}",
+            where="config.model.kv_heads",
+            allowed=f"0, or {config.heads}",
+        )

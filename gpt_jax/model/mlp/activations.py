@@ -1,0 +1,61 @@
+"""The functions between two products."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU in the tanh form that GPT-2 uses (Hendrycks & Gimpel 2016, section 2).
+
+    The derivative recomputes tanh from x, so that only x is kept for the backward pass.
+    """
+    return 0.5 * x * (1 + jnp.tanh(_gelu_inner(x)))
+
+
+def _gelu_inner(x):
+    return math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    tanh = jnp.tanh(_gelu_inner(x))
+    inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * x * (1 + tanh), (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner_slope) * dx
+
+
+def gelu_erf(x: jax.Array) -> jax.Array:
+    """x Phi(x), the exact GELU (Pythia, GPT-NeoX)."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def relu2(x: jax.Array) -> jax.Array:
+    """relu(x)^2 (So et al. 2021)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """x: the gate of a bilinear unit."""
+    return x
+
+
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_erf": gelu_erf,
+    "relu": jax.nn.relu,
+    "relu2": relu2,
+    "tanh": jnp.tanh,
+    "silu": jax.nn.silu,
+}
+# Gated units, activation(gate) * up (Shazeer 2020).
+GATES = {
+    "swiglu": jax.nn.silu,
+    "geglu": gelu,
+    "geglu_erf": gelu_erf,
+    "reglu": jax.nn.relu,
+    "glu": jax.nn.sigmoid,
+    "bilinear": identity,
+}

@@ -1,0 +1,205 @@
+"""A mixture of experts: every token passes the few feed-forward networks that a router picks for it."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gpt_jax import registry
+from gpt_jax.config import ModelConfig
+from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.model import init
+from gpt_jax.model.attend import wide
+from gpt_jax.model.linear import Linear
+from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
+from gpt_jax.model.mlp.dense import MLP
+from gpt_jax.registry import options, register
+
+ROUTERS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+WHERE = "config.model.mlp"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A mixture's settings.
+
+    Args:
+      experts, top_k: how many there are, and how many a token passes.
+      activation: of every expert.
+      router: softmax (Shazeer et al. 2017) or sigmoid (DeepSeek-V3), of which the chosen share 1.
+      shared: experts that every token passes besides, as one network of ``shared`` times the width (DeepSeekMoE 2024).
+      capacity: an expert takes at most capacity * top_k / experts of a sequence's tokens, the earliest first, and the
+        rest pass none (Lepikhin et al. 2020); 0 = all are taken (dropless). Decoding drops none.
+      balance, z: weights of the loss of unequal loads (Fedus et al. 2021, equation 4) and of the router's log(Z)^2 (Zoph
+        et al. 2022, equation 5).
+      bias_balance: a bias per expert, which takes part in the choice alone, is trained by the sign of its load (Wang et
+        al. 2024). ``optim.groups`` needs its row: ("balance$", {"optimizer": "lion(b1=0.0, b2=0.0)", "lr": …}).
+    """
+
+    experts: int = 8
+    top_k: int = 2
+    activation: str = "swiglu"
+    router: str = "softmax"
+    shared: int = 0
+    capacity: float = 0.0
+    balance: float = 0.01
+    z: float = 0.0
+    bias_balance: bool = False
+
+
+class ExpertLinear(nnx.Module):
+    """A matrix and perhaps a bias for every expert: w [E, D, F], bias [E, F]."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int, config: ModelConfig, rngs: nnx.Rngs, role: str):
+        std = init.scheme(config).std(role, inputs, outputs)
+        self.w = nnx.Param(std * jax.random.normal(rngs.params(), (experts, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros((experts, outputs))) if config.biased("mlp") else None
+
+    def ragged(self, x_XD: jax.Array, expert_X: jax.Array, sizes_E: jax.Array) -> jax.Array:
+        """Rows sorted by expert, ``sizes_E`` for each."""
+        y_XF = jax.lax.ragged_dot(x_XD, self.w[...].astype(x_XD.dtype), sizes_E)
+        return y_XF if self.bias is None else y_XF + self.bias[...].astype(x_XD.dtype)[expert_X]
+
+    def padded(self, x_BECD: jax.Array) -> jax.Array:
+        """The same number of rows, C, for every expert."""
+        y_BECF = jnp.einsum("BECD,EDF->BECF", x_BECD, self.w[...].astype(x_BECD.dtype))
+        return y_BECF if self.bias is None else y_BECF + self.bias[...].astype(x_BECD.dtype)[:, None]
+
+
+class Experts(nnx.Module):
+    """The experts' networks, side by side."""
+
+    def __init__(self, given: Options, config: ModelConfig, rngs: nnx.Rngs):
+        d, f, e = config.width, config.mlp_width, given.experts
+        self.up = ExpertLinear(e, d, f, config, rngs, "linear")
+        self.gate = ExpertLinear(e, d, f, config, rngs, "linear") if given.activation in GATES else None
+        self.down = ExpertLinear(e, f, d, config, rngs, "residual")
+        self.activation = given.activation
+
+    def hidden(self, product, x) -> jax.Array:
+        """The hidden layer, by ``product(layer, x)``."""
+        if self.gate is None:
+            return ACTIVATIONS[self.activation](product(self.up, x))
+        return GATES[self.activation](product(self.gate, x)) * product(self.up, x)
+
+    def dropless(self, x_XD, chosen_XK, weight_XK) -> jax.Array:
+        """Every token through each expert it chose: rows sorted by expert, one ragged product a layer."""
+        k, e = chosen_XK.shape[1], self.up.w.shape[0]
+        order_R = jnp.argsort(chosen_XK.reshape(-1), stable=True)
+        expert_R = chosen_XK.reshape(-1)[order_R]
+        sizes_E = jnp.bincount(expert_R, length=e).astype(jnp.int32)
+
+        def product(layer, x_RD):
+            return layer.ragged(x_RD, expert_R, sizes_E)
+
+        y_RD = product(self.down, self.hidden(product, x_XD[order_R // k]))
+        y_RD *= weight_XK.reshape(-1)[order_R][:, None].astype(y_RD.dtype)
+        return jnp.zeros_like(x_XD).at[order_R // k].add(y_RD)
+
+    def limited(self, x_BTD, chosen_BTK, weight_BTK, room: int) -> tuple[jax.Array, jax.Array]:
+        """The first ``room`` tokens of a row that chose an expert pass it; also which choices were served, [B, T, K]."""
+        b, t, k = chosen_BTK.shape
+        e = self.up.w.shape[0]
+        asked_BRE = jax.nn.one_hot(chosen_BTK.reshape(b, t * k), e, dtype=jnp.int32)
+        place_BR = ((jnp.cumsum(asked_BRE, axis=1) - 1) * asked_BRE).sum(-1)
+        served_BR = place_BR < room
+        expert_BR = chosen_BTK.reshape(b, t * k)
+        slot_BR = jnp.where(served_BR, expert_BR * room + place_BR, e * room)
+        rows_B1 = jnp.arange(b)[:, None]
+        x_BRD = jnp.repeat(x_BTD, k, axis=1)
+        buffer = jnp.zeros((b, e * room + 1, x_BTD.shape[2]), x_BTD.dtype).at[rows_B1, slot_BR].set(x_BRD)
+        x_BECD = buffer[:, :-1].reshape(b, e, room, -1)
+        y_BECD = self.down.padded(self.hidden(ExpertLinear.padded, x_BECD))
+        y_BSD = jnp.pad(y_BECD.reshape(b, e * room, -1), ((0, 0), (0, 1), (0, 0)))
+        y_BTKD = y_BSD[rows_B1, slot_BR].reshape(b, t, k, -1)
+        served_BTK = served_BR.reshape(b, t, k)
+        weight_BTK = jnp.where(served_BTK, weight_BTK, 0).astype(x_BTD.dtype)
+        return jnp.einsum("BTKD,BTK->BTD", y_BTKD, weight_BTK), served_BTK
+
+
+class MoE(nnx.Module):
+    """sum over the top k experts e of p[e] expert_e(x), p from the router; see ``Options``."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, given: Options):
+        _check(given)
+        self.given = given
+        self.router = Linear((config.width,), (given.experts,), config, rngs, "router", "router")
+        self.experts = Experts(given, config, rngs)
+        width = given.shared * config.mlp_width
+        self.shared = MLP(given.activation, config, rngs, width) if given.shared else None
+        self.balance = nnx.Param(jnp.zeros(given.experts)) if given.bias_balance else None
+
+    def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
+        """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got, and
+        "moe_dropped", the share of choices that were not served."""
+        b, t, d = x_BTD.shape
+        logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
+        chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
+        dropped = jnp.zeros(())
+        if self.given.capacity and t > 1:
+            room = math.ceil(self.given.capacity * self.given.top_k * t / self.given.experts)
+            y_BTD, served_BTK = self.experts.limited(x_BTD, chosen_BTK, weight_BTK, room)
+            dropped = 1 - served_BTK.mean()
+        else:
+            flat = (a.reshape(b * t, -1) for a in (x_BTD, chosen_BTK, weight_BTK))
+            y_BTD = self.experts.dropless(*flat).reshape(b, t, d)
+        if self.shared is not None:
+            y_BTD += self.shared(x_BTD)[0]
+        load_E = jax.nn.one_hot(chosen_BTK, self.given.experts).mean((0, 1, 2))
+        loss = self._losses(logits_BTE, p_BTE, load_E)
+        return y_BTD, {"moe_loss": loss, "moe_load": load_E, "moe_dropped": dropped}
+
+    def choose(self, logits_BTE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The chosen experts and their weights, which add up to 1, [B, T, K] each; all probabilities, [B, T, E]."""
+        p_BTE = ROUTERS[self.given.router](logits_BTE)
+        rank_BTE = p_BTE if self.balance is None else p_BTE + self.balance[...]
+        _, chosen_BTK = jax.lax.top_k(jax.lax.stop_gradient(rank_BTE), self.given.top_k)
+        weight_BTK = jnp.take_along_axis(p_BTE, chosen_BTK, axis=-1)
+        return chosen_BTK, weight_BTK / weight_BTK.sum(-1, keepdims=True), p_BTE
+
+    def _losses(self, logits_BTE, p_BTE, load_E):
+        e = self.given.experts
+        share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
+        loss = self.given.balance * e * (jax.lax.stop_gradient(load_E) * share_E).sum()
+        loss += self.given.z * jnp.square(jax.nn.logsumexp(logits_BTE, axis=-1)).mean()
+        if self.balance is None:
+            return loss
+        # 0, with the excess load as the bias's gradient: an optimizer that follows signs lowers what is overloaded. It
+        # is small, so that it does not count in the norm that clipping looks at.
+        push = 1e-6 * (self.balance[...] * jax.lax.stop_gradient(load_E - 1 / e)).sum()
+        return loss + push - jax.lax.stop_gradient(push)
+
+
+@register("model.mlp", "moe")
+@options(Options)
+def moe(config: ModelConfig, rngs: nnx.Rngs, **given) -> MoE:
+    """A mixture of experts of ``model.mlp_width`` each."""
+    return MoE(config, rngs, Options(**given))
+
+
+def _check(given: Options) -> None:
+    if not 1 <= given.top_k <= given.experts:
+        raise UserError(
+            f"moe(experts={given.experts}, top_k={given.top_k})", where=WHERE, allowed="top_k from 1 to experts"
+        )
+    for name, value, known in (
+        ("activation", given.activation, [*ACTIVATIONS, *GATES]),
+        ("router", given.router, list(ROUTERS)),
+    ):
+        if value not in known:
+            raise UserError(
+                f"moe has no {name} {value!r}", where=WHERE, allowed=", ".join(known), fix=did_you_mean(value, known)
+            )
+    if given.capacity < 0 or given.shared < 0:
+        raise UserError(
+            f"moe(capacity={given.capacity}, shared={given.shared})", where=WHERE, allowed="0 or more of both"
+        )
+
+
+def passed(call: str) -> float:
+    """The share of a network's experts that a token passes; 1 where ``call`` names no mixture."""
+    name, kwargs = registry.parse(call, where=WHERE)
+    given = Options(**kwargs) if name == "moe" else Options(top_k=1, experts=1)
+    return given.top_k / given.experts

@@ -1,0 +1,28 @@
+"""A trained vector per position."""
+
+import jax
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.errors import UserError
+from gpt_jax.model import init
+from gpt_jax.model.position import Position
+from gpt_jax.registry import register
+
+
+@register("model.position", "learned")
+class Learned(Position):
+    """A trained vector per position, added to the token's embedding (GPT-1 to GPT-3). There are ``context`` of them."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.w = nnx.Param(init.normal(config, "position", rngs, (config.context, config.width)))
+
+    def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
+        w_TD = self.w[...].astype(x_BTD.dtype)
+        if x_BTD.shape[1] > len(w_TD):
+            raise UserError(
+                f"{x_BTD.shape[1]} tokens, and learned positions for {len(w_TD)}",
+                where="config.model.position",
+                fix="train with a longer model.context, or with positions that have no table: rope, alibi, sinusoidal",
+            )
+        return x_BTD + (w_TD[None, : x_BTD.shape[1]] if positions_BT is None else w_TD[positions_BT])

@@ -1,0 +1,42 @@
+"""From the last hidden state to logits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.model import init
+from gpt_jax.model.attend import capped, wide
+from gpt_jax.model.linear import matmul
+
+
+class Readout(nnx.Module):
+    """What a readout has of its own: w [D, V] where the embedding is not tied to it, and a bias [V] where asked for."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        shape = (config.width, config.vocab)
+        self.w = None if config.tied else nnx.Param(init.normal(config, "readout", rngs, shape))
+        self.bias = nnx.Param(jnp.zeros(config.vocab)) if config.biased("readout") else None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """logits = c * tanh((x w + bias) / c), or x w + bias where ``softcap`` c is 0."""
+
+    w_DV: jax.Array
+    bias_V: jax.Array | None = None
+    softcap: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    def finish(self, logits: jax.Array) -> jax.Array:
+        """Logits from the product x w, [..., V]."""
+        if self.bias_V is not None:
+            logits = logits + self.bias_V.astype(logits.dtype)
+        return capped(logits, self.softcap)
+
+
+def logits_of(x_BTD: jax.Array, projection: Projection) -> jax.Array:
+    """logits_BTV, float32 or better."""
+    return projection.finish(matmul(x_BTD, projection.w_DV.astype(x_BTD.dtype), wide(x_BTD.dtype)))
