@@ -1,0 +1,201 @@
+"""Every backend of the attention core computes what its specification says, or refuses it by name."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from gpt_jax import registry
+from gpt_jax.errors import UserError
+from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, attend, backend, require
+from gpt_jax.model.position.alibi import Alibi
+from gpt_jax.model.position.t5 import T5
+from gpt_jax.model.where import Where
+from tests.model import oracle
+from tests.model.variants import BACKENDS, config
+
+CALLS = [call for name in registry.names("model.attend") for call in BACKENDS.get(name, [name])]
+RUNNABLE = [call for call in CALLS if not backend(call).refusal(frozenset(), "cpu", "float32")]
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A specification, what it is called with, and the sizes (B, N, K, T, S)."""
+
+    spec: AttentionSpec
+    sizes: tuple = (2, 4, 2, 9, 9)
+    where: Where = Where()
+    position: str = ""
+    values: int = 8
+
+
+def spec(**changes) -> AttentionSpec:
+    return AttentionSpec(**{"scale": 8**-0.5, **changes})
+
+
+SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 2, 3, 3], [1, 2, 2, 2, 2, 2, 2, 2, 2]])
+RESTARTED = np.array([[0, 1, 2, 0, 1, 2, 3, 0, 1], [0, 0, 1, 2, 3, 4, 5, 6, 7]])
+PACKED = Where(positions_BT=RESTARTED, segments_BT=SEGMENTS)
+# Four queries at slots 5 to 8 of 12; the second row begins at slot 3.
+CACHED = Where(
+    positions_BT=np.array([[5, 6, 7, 8], [2, 3, 4, 5]]),
+    start=5,
+    valid_BS=np.arange(12) >= np.array([[0], [3]]),
+)
+LAST = Where(positions_BT=np.array([[8], [5]]), start=8, valid_BS=CACHED.valid_BS)
+CASES = {
+    "multi-head": Case(spec(), (2, 4, 4, 9, 9)),
+    "grouped": Case(spec()),
+    "multi-query": Case(spec(), (2, 4, 1, 9, 9)),
+    "one token": Case(spec(), (1, 2, 2, 1, 1)),
+    "odd length": Case(spec(), (1, 2, 2, 13, 13)),
+    "scale": Case(spec(scale=0.7)),
+    "window": Case(spec(reach=Reach(window=3))),
+    "window of one": Case(spec(reach=Reach(window=1))),
+    "chunk": Case(spec(reach=Reach(chunk=4))),
+    "stride": Case(spec(reach=Reach(stride=3))),
+    "softcap": Case(spec(softcap=0.8)),
+    "sink": Case(spec(sink=True)),
+    "alibi": Case(spec(bias=True), position="alibi"),
+    "t5": Case(spec(bias=True), position="t5"),
+    "mixing": Case(spec(mixing=True), (2, 4, 4, 9, 9)),
+    "wide values": Case(spec(values=True), values=12),
+    "packed": Case(spec(), where=PACKED),
+    "packed window": Case(spec(reach=Reach(window=3)), where=PACKED),
+    "packed chunk": Case(spec(reach=Reach(chunk=2)), where=PACKED),
+    "packed alibi": Case(spec(bias=True), where=PACKED, position="alibi"),
+    "cached": Case(spec(), (2, 4, 2, 4, 12), CACHED),
+    "cached, one query": Case(spec(), (2, 4, 2, 1, 12), LAST),
+    "cached window": Case(spec(reach=Reach(window=3)), (2, 4, 2, 4, 12), CACHED),
+    "cached chunk": Case(spec(reach=Reach(chunk=4)), (2, 4, 2, 4, 12), CACHED),
+    "cached stride": Case(spec(reach=Reach(stride=2)), (2, 4, 2, 4, 12), CACHED),
+    "cached alibi": Case(spec(bias=True), (2, 4, 2, 4, 12), CACHED, "alibi"),
+    "cached sink": Case(spec(sink=True), (2, 4, 2, 4, 12), CACHED),
+    "window, softcap, sink, alibi, packed": Case(
+        spec(reach=Reach(window=4), softcap=1.0, sink=True, bias=True), where=PACKED, position="alibi"
+    ),
+}
+
+
+def arrays(case: Case) -> dict:
+    """q, k, v and what the specification asks for besides, each trained."""
+    b, n, k, t, s = case.sizes
+    out = {"q": normal(b, n, t, 8), "k": normal(b, k, s, 8), "v": normal(b, k, s, case.values)}
+    if case.spec.sink:
+        out["sink"] = normal(n)
+    if case.spec.mixing:
+        out |= {"before": normal(n, n), "after": normal(n, n)}
+    if case.position == "t5":
+        out["table"] = normal(6, n)
+    return out
+
+
+def run(call: str, case: Case, given: dict) -> jax.Array:
+    heads = case.sizes[1]
+    position = None
+    if case.position == "alibi":
+        position = Alibi(config(heads=heads), nnx.Rngs(0))
+    elif case.position == "t5":
+        position = T5(config(heads=heads), nnx.Rngs(0), buckets=6, furthest=7)
+        position.w[...] = given["table"]
+    extras = Extras(position, given.get("sink"), given.get("before"), given.get("after"))
+    return attend(call, case.spec, given["q"], given["k"], given["v"], case.where, extras)
+
+
+def expected(case: Case, given: dict) -> np.ndarray:
+    heads = case.sizes[1]
+    bias = {
+        "": None,
+        "alibi": lambda h, t, s: -oracle.slope(h, heads) * (t - s),
+        "t5": lambda h, t, s: given["table"][oracle.t5_bucket(t - s, 6, 7), h],
+    }[case.position]
+    rest = (given.get(name) for name in ("sink", "before", "after"))
+    return oracle.attention(case.spec, given["q"], given["k"], given["v"], case.where, bias, *rest)
+
+
+def refused(call: str, case: Case) -> bool:
+    return bool(backend(call).refusal(asked(case), "cpu", "float32"))
+
+
+def asked(case: Case) -> frozenset[str]:
+    called = {"segments": case.where.segments_BT is not None, "cache": case.where.valid_BS is not None}
+    return case.spec.features | {name for name, given in called.items() if given}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("call", RUNNABLE)
+def test_a_backend_is_right_or_refuses(call, name):
+    case = CASES[name]
+    given = arrays(case)
+    if refused(call, case):
+        with pytest.raises(UserError, match=f"{backend(call).name}.*cannot do"):
+            run(call, case, given)
+        return
+    np.testing.assert_allclose(run(call, case, given), expected(case, given), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call, name", [(c, n) for c in RUNNABLE for n in CASES if c != "reference" and not refused(c, CASES[n])]
+)
+def test_gradients_are_the_references(call, name):
+    """Every array's, against the float64 derivative of the plainly written backend."""
+    case = CASES[name]
+    given = arrays(case)
+    weights = normal(*case.sizes[:2], case.sizes[3], case.values)
+
+    def loss(call):
+        return jax.jit(jax.grad(lambda given: (run(call, case, given) * weights).sum()))
+
+    got = loss(call)(given)
+    with jax.enable_x64(True):
+        right = loss("reference")(jax.tree.map(np.float64, given))
+    for array in given:
+        scale = np.abs(right[array]).max() + 1e-2
+        np.testing.assert_allclose(got[array], right[array], atol=1e-4 * scale, err_msg=array)
+
+
+@pytest.mark.parametrize("call", RUNNABLE)
+def test_in_bfloat16(call):
+    case = CASES["window"]
+    given = jax.tree.map(lambda a: a.astype(jnp.bfloat16), jax.tree.map(jnp.asarray, arrays(case)))
+    got = run(call, case, given)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float64(got), expected(case, given), atol=0.03)
+
+
+@pytest.mark.parametrize("call", [c for c in RUNNABLE if "dropout" in backend(c).can])
+def test_weights_are_dropped(call):
+    """Of 64 weights a query with all keys alike, the kept ones are doubled: y is 2 kept / 64."""
+    s = AttentionSpec(scale=1.0, dropout=0.5)
+    q, k, v = np.zeros((1, 1, 64, 4)), np.zeros((1, 1, 64, 4)), np.ones((1, 1, 64, 1))
+    where = Where(keys_B=jax.random.split(jax.random.key(0), 1))
+    last = float(attend(call, s, *(jnp.float32(a) for a in (q, k, v)), where)[0, 0, -1, 0])
+    assert last != 1 and 0.5 < last < 1.5 and (last * 32) % 1 == pytest.approx(0, abs=1e-4)
+
+
+def test_a_refusal_names_the_feature_and_who_can():
+    with pytest.raises(UserError) as refusal:
+        require("chunked", frozenset({"mixing"}))
+    said = str(refusal.value)
+    assert FEATURES["mixing"] in said and "xla" in said and "auto" in said and "chunked" not in said.split("allowed")[1]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_feature_is_known(call):
+    assert backend(call).can <= frozenset(FEATURES)
+
+
+def test_the_blocks_of_one_call_do_not_matter():
+    case = CASES["window, softcap, sink, alibi, packed"]
+    given = arrays(case)
+    right = expected(case, given)
+    for block in (1, 2, 3, 5, 9, 512):
+        np.testing.assert_allclose(run(f"chunked(block={block})", case, given), right, atol=1e-5)
