@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test bench clean interpreter
+.PHONY: help quickstart test conformance kernels bench clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -16,6 +16,8 @@ help:
 	@echo "make quickstart   train a small GPT on this interpreter's standard library, print its loss and a sample"
 	@echo "make test         lint, types, order of imports, size budget and tests"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
+	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
+	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
 	@echo "make clean        remove the virtual environments and the checkers' caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
 
@@ -30,6 +32,15 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Every cell of docs/conformance.md; half an hour.
+conformance: $(VENV)/.test
+	$(BIN)/python -m tests.conformance
+
+# In environments of their own: the compilers are gigabytes.
+kernels:
+	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m tests.kernels gpu
+	$(MAKE) VENV=.venv-tpu .venv-tpu/.tpu && .venv-tpu/bin/python -m tests.kernels tpu
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.train_step

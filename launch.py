@@ -16,6 +16,9 @@ USAGE = """usage: python launch.py VERB [flags]
   eval    --workdir=runs/q [--step=N]                         loss, perplexity and bits per byte of a checkpoint
   sample  --workdir=runs/q --prompt="def "                    continue a text (--prompt_ids, --prompts=FILE.jsonl)
   plan    --config=configs/gpt2.py:124m [--devices=8]         parameters, FLOPs and memory, without training
+  plan    --config=configs/gpt2.py:124m --diagram=text        what a layer is made of (--diagram=FILE.svg)
+  import  --from=DIRECTORY --workdir=runs/x                   make a run of a Hugging Face model
+  export  --workdir=runs/x --to=DIRECTORY [--step=N]          make a Hugging Face model of a run
 
 Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: --sample.temperature=0.8.
 `python launch.py VERB --help` lists a verb's flags; --debug shows tracebacks.
@@ -64,14 +67,61 @@ def plan(argv: list[str]) -> None:
     config_flags.DEFINE_config_file("config", flag_values=flag, sys_argv=["launch.py", *argv])
     flags.DEFINE_integer("devices", None, "pretend so many devices; those at hand if not given", flag_values=flag)
     flags.DEFINE_string("chip", "", "chip to hold the memory against, such as h100", flag_values=flag)
+    drawing = "draw the model instead, with shapes on the arrows: text, or the name of an .svg file to make"
+    flags.DEFINE_string("diagram", "", drawing, flag_values=flag)
     _parse(flag, argv, required=("config",))
     from gpt_jax.config import Config
+
+    if flag.diagram:
+        from gpt_jax.mesh.diagram.show import show
+
+        show(Config.from_dict(flag.config), config_flags.get_config_filename(flag["config"]), flag.diagram)
+        return
     from gpt_jax.train import report
 
     report.print_plan(Config.from_dict(flag.config), flag.devices, flag.chip)
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {"train": train, "eval": evaluate, "sample": sample, "plan": plan}
+def import_model(argv: list[str]) -> None:
+    from configs import base
+
+    flag = _flags()
+    flags.DEFINE_string("from", None, "directory with config.json and safetensors", flag_values=flag)
+    flags.DEFINE_string("workdir", None, "directory of the run to be made", flag_values=flag)
+    others = base.get_config()
+    for name in ("data", "optim", "train", "sample"):
+        config_flags.DEFINE_config_dict(name, others[name], flag_values=flag, sys_argv=["launch.py", *argv])
+    _parse(flag, argv, required=("from", "workdir"))
+    from gpt_jax.interop import importing
+
+    config = importing.import_directory(Path(flag["from"].value), Path(flag.workdir), others.to_dict())
+    print(f"{flag.workdir} holds a model of {config.model.layers} layers as step 0")
+
+
+def export_model(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_string("to", None, "directory to be made", flag_values=flag)
+    flags.DEFINE_integer("step", None, "checkpoint; the newest if not given", flag_values=flag)
+    flags.DEFINE_string("family", "", "model_type; the first that can express the model if not given", flag_values=flag)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "of the tensors", flag_values=flag)
+    flags.DEFINE_float("shard_gb", 5.0, "size of a file, at most, in 10^9 bytes", flag_values=flag)
+    _parse(flag, argv, required=("workdir", "to"), config_of_run=True)
+    from gpt_jax.config import Config
+    from gpt_jax.interop import exporting
+
+    form = exporting.Form(flag.family, flag.dtype, int(flag.shard_gb * 1e9))
+    step = exporting.export_run(Config.from_dict(flag.config), Path(flag.workdir), Path(flag.to), flag.step, form)
+    print(f"{flag.to} holds the model of step {step}")
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "eval": evaluate,
+    "sample": sample,
+    "plan": plan,
+    "import": import_model,
+    "export": export_model,
+}
 
 
 def _flags() -> flags.FlagValues:

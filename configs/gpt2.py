@@ -4,7 +4,7 @@ Radford et al. 2019, table 2; the paper's own parameter counts (117M to 1542M) a
 Batch and learning rate are GPT-3's for the same sizes (Brown et al. 2020, table 2.1), the paper gives none.
 """
 
-from configs import base
+from configs import base, pick
 
 SIZES = {
     "124m": dict(layers=12, width=768, heads=12),
@@ -16,10 +16,8 @@ LR = {"124m": 6e-4, "355m": 3e-4, "774m": 2.5e-4, "1558m": 2e-4}
 
 
 def get_config(size: str = "124m"):
-    if size not in SIZES:
-        raise ValueError(f"there is no GPT-2 of size {size!r}; the sizes are {', '.join(SIZES)}")
     c = base.get_config()
-    c.model.update(SIZES[size], vocab=50257, context=1024, scan=True)
+    c.model.update(pick(SIZES, size), vocab=50257, context=1024, scan=True)
     c.data.tokenizer = "gpt2(path='data/gpt2_bpe')"
     c.optim.update(lr=LR[size], warmup=2000)
     c.train.update(steps=600_000, batch=480, accumulate=40, eval_every=1000, save_every=1000)

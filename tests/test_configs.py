@@ -1,19 +1,26 @@
 """Every file in configs/ is valid and survives JSON, wrong settings are refused with a hint, no knob is idle."""
 
 import ast
+import functools
 import importlib
+import math
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 from configs import base, gpt2
 from gpt_jax.config import Config, flatten
 from gpt_jax.errors import UserError
+from gpt_jax.model import gpt
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("__init__", "gpt2"))
-SETTINGS = [(name, None) for name in FILES] + [("gpt2", size) for size in gpt2.SIZES]
+FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+# A file with several sizes lists them in SIZES; its get_config takes one, and has a default.
+SETTINGS = [
+    (name, size) for name in FILES for size in getattr(importlib.import_module(f"configs.{name}"), "SIZES", [None])
+]
 KNOBS = [f"{section}.{key}" for section, knobs in base.get_config().to_dict().items() for key in knobs]
 
 # What the name and the value say by themselves: sizes with a letter in the legend, and names of registered variants.
@@ -39,6 +46,89 @@ def test_is_a_diff_of_base(name, size):
     assert 0 < sum(config[key] != defaults[key] for key in KNOBS) < len(KNOBS) / 2
     lines = (ROOT / "configs" / f"{name}.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 35, f"configs/{name}.py has {len(lines)} lines; it is meant to be a diff of configs/base.py"
+
+
+# Of the published models, all parameters. Sources: GPT-1 to GPT-3 by their tables (the papers round); Pythia's by its
+# paper; the others by the published weights, OPT's without the two unused rows of its table of positions.
+PARAMETERS = {
+    "gpt1": 116_534_784,
+    "gpt2:124m": 124_439_808,
+    "gpt2:355m": 354_823_168,
+    "gpt2:774m": 774_030_080,
+    "gpt2:1558m": 1_557_611_200,
+    "gptj": 6_050_882_784,
+    "pythia:70m": 70_426_624,
+    "pythia:160m": 162_322_944,
+    "pythia:410m": 405_334_016,
+    "pythia:1b": 1_011_781_632,
+    "pythia:1.4b": 1_414_647_808,
+    "pythia:2.8b": 2_775_208_960,
+    "pythia:6.9b": 6_857_302_016,
+    "pythia:12b": 11_846_072_320,
+    "opt:125m": 125_239_296 - 2 * 768,
+    "opt:1.3b": 1_315_758_080 - 2 * 2048,
+    "opt:2.7b": 2_651_596_800 - 2 * 2560,
+    "opt:6.7b": 6_658_473_984 - 2 * 4096,
+    "opt:13b": 12_853_473_280 - 2 * 5120,
+    "opt:30b": 29_974_540_288 - 2 * 7168,
+    "opt:66b": 65_719_701_504 - 2 * 9216,
+    "llama:7b": 6_738_415_616,
+    "llama:13b": 13_015_864_320,
+    "llama:llama2-70b": 68_976_648_192,
+    "llama:llama3-8b": 8_030_261_248,
+    "mistral": 7_241_732_096,
+    "tinyllama": 1_100_048_384,
+    "stories:260k": 260_032,
+    "stories:15m": 15_191_712,
+    "stories:42m": 41_689_600,
+    "stories:110m": 109_529_856,
+    "qwen3:0.6b": 596_049_920,
+    "qwen3:1.7b": 1_720_574_976,
+    "qwen3:4b": 4_022_468_096,
+    "qwen3:8b": 8_190_735_360,
+    "gemma:2-2b": 2_614_341_888,
+    "gemma:3-1b": 999_885_952,
+    "gpt_oss": 20_914_757_184,
+    "nanochat": 560_988_160 + (2 * 20 + 1) * 1280,  # with scales of the norms, which nanochat has not
+}
+# 6 * parameters * 300B tokens, Brown et al. 2020, table D.1.
+GPT3_FLOPS = {
+    "small": 2.25e20,
+    "medium": 6.41e20,
+    "large": 1.37e21,
+    "xl": 2.38e21,
+    "2.7b": 4.77e21,
+    "6.7b": 1.20e22,
+    "13b": 2.31e22,
+    "175b": 3.14e23,
+}
+
+
+@functools.cache
+def _parameters(name: str, size: str | None) -> int:
+    model = Config.from_dict(_values(name, size)).model
+    shapes = jax.eval_shape(functools.partial(gpt.init, model), jax.random.key(0))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+
+
+MODELS = [(name, size) for name, size in SETTINGS if Config.from_dict(_values(name, size)).model.vocab]
+
+
+@pytest.mark.parametrize("name, size", [setting for setting in MODELS if setting[0] != "gpt3"])
+def test_published_parameters(name, size):
+    assert _parameters(name, size) == PARAMETERS[f"{name}:{size}" if size else name]
+
+
+@pytest.mark.parametrize("size", GPT3_FLOPS)
+def test_gpt3_has_its_training_flops(size):
+    assert 6 * _parameters("gpt3", size) * 300e9 == pytest.approx(GPT3_FLOPS[size], rel=0.006)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, size in SETTINGS if size}))
+def test_an_unknown_size_lists_the_others(name):
+    module = importlib.import_module(f"configs.{name}")
+    with pytest.raises(ValueError, match=re.escape(", ".join(module.SIZES))):
+        module.get_config("none")
 
 
 def test_gpt2_has_its_four_sizes():

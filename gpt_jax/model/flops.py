@@ -71,15 +71,16 @@ def count(params: Mapping[str, Any], config: ModelConfig) -> Parameters:
     tables, tokens = add(lambda path: path[0] == "embed"), add(lambda path: path[:2] == ("embed", "tokens"))
     readout = add(lambda path: path[0] == "readout")
     experts = add(lambda path: "experts" in path and path[-1] == "w")
-    idle = experts - experts * moe.passed(config.mlp)
+    mixture = moe.settings(config.mlp)
+    idle = experts - experts * mixture.top_k // mixture.experts
     linear = add(lambda path: path[-1] == "w" and path[0] != "embed")
     tied = 0 if ("readout", "w") in sizes else tokens
     return Parameters(
         total=sum(sizes.values()),
         non_embedding=sum(sizes.values()) - tables - readout,
         lookup=tables - tied,
-        matmul=int(linear + tied - idle),
-        idle=int(idle),
+        matmul=linear + tied - idle,
+        idle=idle,
     )
 
 

@@ -32,19 +32,29 @@ class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale, per token (Zhang & Sennrich 2019).
 
     Args:
+      scale: whether there is one (nanochat: not).
       bias: add a trained one, which most models leave out.
       plus_one: the weight is stored as its distance from 1 (Gemma), so that weight decay draws the scale to 1.
     """
 
     def __init__(
-        self, width: int, config: ModelConfig, *, eps: float = 1e-5, bias: bool = False, plus_one: bool = False
+        self,
+        width: int,
+        config: ModelConfig,
+        *,
+        eps: float = 1e-5,
+        scale: bool = True,
+        bias: bool = False,
+        plus_one: bool = False,
     ):
-        self.scale = nnx.Param(jnp.zeros(width) if plus_one else jnp.ones(width))
+        self.scale = nnx.Param(jnp.zeros(width) if plus_one else jnp.ones(width)) if scale else None
         self.bias = nnx.Param(jnp.zeros(width)) if bias else None
         self.eps, self.plus_one = eps, plus_one
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        y_BTD = rms_normed(x_BTD.astype(wide(x_BTD.dtype)), self.eps) * (self.scale[...] + self.plus_one)
+        y_BTD = rms_normed(x_BTD.astype(wide(x_BTD.dtype)), self.eps)
+        if self.scale is not None:
+            y_BTD *= self.scale[...] + self.plus_one
         return (y_BTD if self.bias is None else y_BTD + self.bias[...]).astype(x_BTD.dtype)
 
 

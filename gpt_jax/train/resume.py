@@ -75,12 +75,13 @@ def check_resume(old: Config, new: Config) -> list[str]:
 
 
 def check_fingerprint(old: str, new: str) -> None:
-    """Compares the data (content, tokenizer, order) a run began with and those it finds now.
+    """Compares the data (content, tokenizer, order) a run began with and those it finds now; one that began without any,
+    as an imported model does, takes what it finds.
 
     Raises:
       UserError: they differ, though the configuration is the same.
     """
-    if old != new:
+    if old and old != new:
         raise UserError(
             f"the data are not those this run began with: fingerprint {old} -> {new}",
             where="config.data",

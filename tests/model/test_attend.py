@@ -10,10 +10,12 @@ from flax import nnx
 
 from gpt_jax import registry
 from gpt_jax.errors import UserError
-from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, attend, backend, require
+from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, asked, attend, backend, require
+from gpt_jax.model.attend.auto import choose
 from gpt_jax.model.position.alibi import Alibi
 from gpt_jax.model.position.t5 import T5
 from gpt_jax.model.where import Where
+from tests import kernels
 from tests.model import oracle
 from tests.model.variants import BACKENDS, config
 
@@ -79,6 +81,18 @@ CASES = {
     "cached stride": Case(spec(reach=Reach(stride=2)), (2, 4, 2, 4, 12), CACHED),
     "cached alibi": Case(spec(bias=True), (2, 4, 2, 4, 12), CACHED, "alibi"),
     "cached sink": Case(spec(sink=True), (2, 4, 2, 4, 12), CACHED),
+    "long": Case(spec(), (1, 4, 2, 40, 40)),
+    "long window": Case(spec(reach=Reach(window=7)), (1, 4, 2, 40, 40)),
+    "long chunk": Case(spec(reach=Reach(chunk=9)), (1, 2, 2, 40, 40)),
+    "long stride, softcap, sink": Case(spec(reach=Reach(stride=5), softcap=1.0, sink=True), (1, 4, 2, 40, 40)),
+    "long packed": Case(
+        spec(reach=Reach(window=9)),
+        (1, 2, 1, 40, 40),
+        Where(
+            positions_BT=np.concatenate([np.arange(23), np.arange(17)])[None],
+            segments_BT=np.repeat([[1, 2]], [23, 17], axis=1),
+        ),
+    ),
     "window, softcap, sink, alibi, packed": Case(
         spec(reach=Reach(window=4), softcap=1.0, sink=True, bias=True), where=PACKED, position="alibi"
     ),
@@ -122,12 +136,8 @@ def expected(case: Case, given: dict) -> np.ndarray:
 
 
 def refused(call: str, case: Case) -> bool:
-    return bool(backend(call).refusal(asked(case), "cpu", "float32"))
-
-
-def asked(case: Case) -> frozenset[str]:
-    called = {"segments": case.where.segments_BT is not None, "cache": case.where.valid_BS is not None}
-    return case.spec.features | {name for name, given in called.items() if given}
+    _, _, _, t, s = case.sizes
+    return bool(backend(call).refusal(asked(case.spec, case.where.queries(t), case.where.keys(s)), "cpu", "float32"))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -158,7 +168,7 @@ def test_gradients_are_the_references(call, name):
     with jax.enable_x64(True):
         right = loss("reference")(jax.tree.map(np.float64, given))
     for array in given:
-        scale = np.abs(right[array]).max() + 1e-2
+        scale = np.abs(right[array]).max() + 3e-2
         np.testing.assert_allclose(got[array], right[array], atol=1e-4 * scale, err_msg=array)
 
 
@@ -199,3 +209,32 @@ def test_the_blocks_of_one_call_do_not_matter():
     right = expected(case, given)
     for block in (1, 2, 3, 5, 9, 512):
         np.testing.assert_allclose(run(f"chunked(block={block})", case, given), right, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "platform, features, dtype, scores, chosen",
+    [
+        ("cpu", {"window"}, "float32", 2**20, "xla"),
+        ("cpu", {"window"}, "float32", 2**30, "chunked"),
+        ("cpu", {"mixing"}, "float32", 2**30, "xla"),
+        ("gpu", {"window"}, "bfloat16", 2**20, "cudnn"),
+        ("gpu", {"softcap", "segments"}, "bfloat16", 2**20, "pallas"),
+        ("gpu", set(), "float32", 2**20, "pallas"),
+        ("gpu", {"cache"}, "bfloat16", 2**20, "xla"),
+        ("tpu", {"segments"}, "bfloat16", 2**20, "splash"),
+        ("tpu", {"sink"}, "bfloat16", 2**20, "xla"),
+        ("metal", set(), "float32", 2**20, "xla"),
+    ],
+)
+def test_the_choice_of_auto(platform, features, dtype, scores, chosen):
+    assert choose(platform, frozenset(features), dtype, scores).name == chosen
+
+
+@pytest.mark.parametrize("call, platform", [("pallas", "cuda"), ("splash", "tpu")])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["window", "softcap"])
+def test_kernels_are_lowered_for_their_devices(call, platform, packed, name):
+    """Forward and backward, as far as a machine without the device can; `make kernels` goes on to machine code."""
+    function = kernels.gradient(backend(call), kernels.SPECS[name], packed)
+    lowered = jax.jit(function).trace(*kernels.shapes("bfloat16")).lower(lowering_platforms=(platform,))
+    assert lowered.as_text().count("custom_call") >= 2

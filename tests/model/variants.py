@@ -61,7 +61,12 @@ CALLS = {
         "moe(experts=4, activation='relu', router='sigmoid', shared=1, bias_balance=True)",
     ],
 }
-BACKENDS = {"chunked": ["chunked(block=4)"]}
+BACKENDS = {
+    "chunked": ["chunked(block=4)"],
+    "cudnn": ["cudnn(interpret=True)"],
+    "pallas": ["pallas(block=16, interpret=True)"],
+    "splash": ["splash(interpret=True)"],
+}
 # What a variant asks of the rest of the model.
 NEEDS = {"latent": {"kv_heads": 4}, "talking_heads": {"dropout": 0.0}}
 

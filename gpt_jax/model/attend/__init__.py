@@ -17,6 +17,8 @@ from gpt_jax import registry
 from gpt_jax.errors import UserError
 from gpt_jax.model.where import Tokens, Where, dropout
 
+Pair = tuple[jax.Array, jax.Array]
+
 DROPOUT_SITE = 0
 # What a backend may be unable to do. The first eight are asked by a mechanism, the others by how the model is called.
 FEATURES = {
@@ -51,17 +53,25 @@ class Reach:
 
     def visible(self, queries: Tokens, keys: Tokens) -> jax.Array:
         """Booleans [B or 1, T, S]: which keys each query may attend to."""
-        seen_BTS = queries.slot_T[None, :, None] >= keys.slot_T[None, None, :]
-        back_BTS = queries.position_BT[:, :, None] - keys.position_BT[:, None, :]
-        if self.window:
-            seen_BTS &= back_BTS < self.window
-        if self.chunk:
-            seen_BTS &= queries.position_BT[:, :, None] // self.chunk == keys.position_BT[:, None, :] // self.chunk
-        if self.stride:
-            seen_BTS &= (back_BTS < self.stride) | (back_BTS % self.stride == 0)
+        slots = queries.slot_T[None, :, None], keys.slot_T[None, None, :]
+        positions = queries.position_BT[:, :, None], keys.position_BT[:, None, :]
+        segments = None
         if queries.segment_BT is not None and keys.segment_BT is not None:
-            seen_BTS &= queries.segment_BT[:, :, None] == keys.segment_BT[:, None, :]
+            segments = queries.segment_BT[:, :, None], keys.segment_BT[:, None, :]
+        seen_BTS = self.seen(slots, positions, segments)
         return seen_BTS if keys.valid_BT is None else seen_BTS & keys.valid_BT[:, None, :]
+
+    def seen(self, slots: Pair, positions: Pair, segments: Pair | None) -> jax.Array:
+        """The rule itself, of queries' and keys' numbers in arrays that broadcast against each other."""
+        seen = slots[0] >= slots[1]
+        back = positions[0] - positions[1]
+        if self.window:
+            seen &= back < self.window
+        if self.chunk:
+            seen &= positions[0] // self.chunk == positions[1] // self.chunk
+        if self.stride:
+            seen &= (back < self.stride) | (back % self.stride == 0)
+        return seen if segments is None else seen & (segments[0] == segments[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +180,12 @@ def require(call: str, features: frozenset[str], platform: str = "", dtype: str 
     return chosen
 
 
+def asked(spec: AttentionSpec, queries: Tokens, keys: Tokens) -> frozenset[str]:
+    """The features that a call needs: the specification's, and those of how it is called."""
+    called = {"segments": queries.segment_BT is not None, "cache": keys.valid_BT is not None}
+    return spec.features | {name for name, given in called.items() if given}
+
+
 def attend(
     call: str,
     spec: AttentionSpec,
@@ -186,12 +202,7 @@ def attend(
       UserError: the backend cannot do it.
     """
     queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
-    features = spec.features
-    if queries.segment_BT is not None:
-        features |= {"segments"}
-    if keys.valid_BT is not None:
-        features |= {"cache"}
-    chosen = require(call, features, jax.default_backend(), str(q_BNTH.dtype))
+    chosen = require(call, asked(spec, queries, keys), jax.default_backend(), str(q_BNTH.dtype))
 
     def drop(weights_BNTS):
         return dropout(weights_BNTS, spec.dropout, where.keys_B, DROPOUT_SITE)

@@ -37,11 +37,6 @@ def relu2(x: jax.Array) -> jax.Array:
     return jnp.square(jax.nn.relu(x))
 
 
-def identity(x: jax.Array) -> jax.Array:
-    """x: the gate of a bilinear unit."""
-    return x
-
-
 ACTIVATIONS = {
     "gelu": gelu,
     "gelu_erf": gelu_erf,
@@ -50,12 +45,21 @@ ACTIVATIONS = {
     "tanh": jnp.tanh,
     "silu": jax.nn.silu,
 }
-# Gated units, activation(gate) * up (Shazeer 2020).
+
+
+def clamped_swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
+    """(up + 1) * gate * sigmoid(1.702 gate), with gate at most 7 and up between -7 and 7 (gpt-oss)."""
+    gate, up = jnp.minimum(gate, 7), jnp.clip(up, -7, 7)
+    return (up + 1) * gate * jax.nn.sigmoid(1.702 * gate)
+
+
+# Gated units: functions of (gate, up), all but the last a product (Shazeer 2020).
 GATES = {
-    "swiglu": jax.nn.silu,
-    "geglu": gelu,
-    "geglu_erf": gelu_erf,
-    "reglu": jax.nn.relu,
-    "glu": jax.nn.sigmoid,
-    "bilinear": identity,
+    "swiglu": lambda gate, up: jax.nn.silu(gate) * up,
+    "geglu": lambda gate, up: gelu(gate) * up,
+    "geglu_erf": lambda gate, up: gelu_erf(gate) * up,
+    "reglu": lambda gate, up: jax.nn.relu(gate) * up,
+    "glu": lambda gate, up: jax.nn.sigmoid(gate) * up,
+    "bilinear": lambda gate, up: gate * up,
+    "clamped_swiglu": clamped_swiglu,
 }

@@ -12,7 +12,7 @@ from gpt_jax.registry import register
 
 
 class MLP(nnx.Module):
-    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) (Shazeer 2020, equation 6).
+    """down(activation(up(x))), or down(unit(gate(x), up(x))) (Shazeer 2020, equation 6).
 
     Args:
       name: of the activation, in ``ACTIVATIONS`` or ``GATES``.
@@ -29,7 +29,7 @@ class MLP(nnx.Module):
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
         if self.gate is None:
             return self.down(ACTIVATIONS[self.name](self.up(x_BTD))), {}
-        return self.down(GATES[self.name](self.gate(x_BTD)) * self.up(x_BTD)), {}
+        return self.down(GATES[self.name](self.gate(x_BTD), self.up(x_BTD))), {}
 
 
 def _variant(name: str) -> Callable:

@@ -82,7 +82,7 @@ class Experts(nnx.Module):
         """The hidden layer, by ``product(layer, x)``."""
         if self.gate is None:
             return ACTIVATIONS[self.activation](product(self.up, x))
-        return GATES[self.activation](product(self.gate, x)) * product(self.up, x)
+        return GATES[self.activation](product(self.gate, x), product(self.up, x))
 
     def dropless(self, x_XD, chosen_XK, weight_XK) -> jax.Array:
         """Every token through each expert it chose: rows sorted by expert, one ragged product a layer."""
@@ -198,8 +198,7 @@ def _check(given: Options) -> None:
         )
 
 
-def passed(call: str) -> float:
-    """The share of a network's experts that a token passes; 1 where ``call`` names no mixture."""
+def settings(call: str) -> Options:
+    """The settings of the mixture that ``call`` names; one expert for all where it names another network."""
     name, kwargs = registry.parse(call, where=WHERE)
-    given = Options(**kwargs) if name == "moe" else Options(top_k=1, experts=1)
-    return given.top_k / given.experts
+    return Options(**kwargs) if name == "moe" else Options(experts=1, top_k=1)

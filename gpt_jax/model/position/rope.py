@@ -23,8 +23,9 @@ class Scaling:
     Args:
       kind: linear: positions / factor (Chen et al. 2023). ntk: theta * factor^(R/(R-2)) (bloc97 2023). yarn: frequencies
         that turn fewer than ``low`` times in ``original`` are divided by factor, those that turn more than ``high``
-        times kept, a ramp over the channels between; cosines and sines times 0.1 ln(factor) + 1 (Peng et al. 2023,
-        sections 3.2 and 3.4). llama3: the same with a ramp over turns, and cosines and sines as they are (Llama 3.1).
+        times kept, a ramp over the channels between, from and to whole ones if ``truncate`` (gpt-oss: not); cosines and
+        sines times 0.1 ln(factor) + 1 (Peng et al. 2023, sections 3.2 and 3.4). llama3: the same with a ramp over turns,
+        and cosines and sines as they are (Llama 3.1).
     """
 
     kind: str = "none"
@@ -32,6 +33,7 @@ class Scaling:
     original: int = 0
     low: float = 1.0
     high: float = 0.0
+    truncate: bool = True
 
 
 HIGH = {"yarn": 32.0, "llama3": 4.0}  # turns, where none are given
@@ -115,7 +117,10 @@ def _kept_by_channel(theta: float, turned: int, s: Scaling) -> np.ndarray:
     def channel(turns):
         return turned * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
-    first, last = max(math.floor(channel(s.high)), 0), min(math.ceil(channel(s.low)), turned - 1)
+    first, last = channel(s.high), channel(s.low)
+    if s.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, turned - 1)
     return 1 - np.clip((np.arange(turned // 2) - first) / max(last - first, 1e-3), 0, 1)
 
 

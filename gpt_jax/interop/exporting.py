@@ -1,0 +1,99 @@
+"""``launch.py export``: a checkpoint of a run becomes a directory that ``transformers`` can open."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+from tqdm import tqdm
+
+from gpt_jax.config import Config
+from gpt_jax.errors import UserError
+from gpt_jax.interop import families, plan, tensors, tokenizer, weights
+from gpt_jax.interop.importing import make_directory, refuse_used, shapes
+from gpt_jax.interop.rows import sizes_of
+from gpt_jax.model import layout
+from gpt_jax.paths import path_of
+from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.step import init_state, read_params
+from gpt_jax.train.workdir import CONFIG
+
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an export is written.
+
+    Args:
+      family: a ``model_type``; empty = the one it was imported as, or the first that can express the model.
+      dtype: of the tensors.
+      shard: bytes that a file may have at most; a tensor that is larger has one of its own.
+    """
+
+    family: str = ""
+    dtype: str = "float32"
+    shard: int = 5_000_000_000
+
+
+def export_run(config: Config, workdir: Path, target: Path, step: int | None, form: Form) -> int:
+    """Writes the directory, whole or not at all; returns the step that it is of. Where the run keeps a moving average
+    of its parameters, that is what is written, as it is what evaluation uses.
+
+    Raises:
+      UserError: no family can express the model (the knob is named), there is no such checkpoint, or ``target`` is used.
+      StorageError: the disk refuses.
+    """
+    refuse_used(target, "another --to")
+    tensors.library()
+    carried = tokenizer.carried_config(workdir)
+    family = (
+        families.named(form.family, "--family")
+        if form.family
+        else families.that_says(config.model, carried.get("model_type", ""))
+    )
+    values, said = family.settings(config.model)
+    wanted = {t.name: t for t in plan.tensors(family.rows, said, shapes(said) | shapes(config.model))}
+    dtype = tensors.dtype_of(form.dtype)
+    sizes = [(t.name, int(np.prod(t.row.shape(sizes_of(said)))) * dtype.itemsize) for t in wanted.values()]
+    step, arrays = _parameters(config, workdir, step)
+
+    def make(name: str) -> np.ndarray:
+        return weights.make(wanted[name], said, arrays, dtype)
+
+    def fill(folder: Path) -> None:
+        named = {
+            **values,
+            **{name: carried.get(name) for name in TOKEN_IDS},
+            "dtype": form.dtype,
+            "torch_dtype": form.dtype,
+        }
+        (folder / CONFIG).write_text(json.dumps(named, indent=2) + "\n", "utf-8")
+        progress = tqdm(total=len(wanted), desc="writing", unit="tensor", disable=None)
+        for _ in tensors.write(folder, sizes, make, form.shard):
+            progress.update()
+        progress.close()
+        if not tokenizer.restore(workdir, folder):
+            print("the run has no tokenizer that transformers could use; none was written")
+
+    make_directory(target, fill)
+    return step
+
+
+def _parameters(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[str, np.ndarray]]:
+    """The step of a checkpoint, and its parameters by path in the stacked layout."""
+    here = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    live = jax.eval_shape(lambda: init_state(config, jax.random.key(0)))
+    period, scan = len(config.model.attentions), config.model.scan
+    abstract = live if scan else jax.eval_shape(lambda state: layout.stack(state, period), live)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
+    checkpoints = Checkpoints(workdir, config.train.keep, config.train.keep_best)
+    found = checkpoints.restore(abstract, step)
+    checkpoints.close()
+    if found is None:
+        raise UserError("there is no checkpoint in this run", where=str(workdir), fix="train it first")
+    step, state, _ = found
+    leaves = jax.tree_util.tree_leaves_with_path(read_params(state))
+    return step, {path_of(keys): np.asarray(leaf) for keys, leaf in leaves}

@@ -1,0 +1,77 @@
+"""gpt-oss."""
+
+from dataclasses import dataclass
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.interop.attention import Attention, all_but_every
+from gpt_jax.interop.family import Family
+from gpt_jax.interop.fields import UNSCALED, Always, Biases, Knobs, Norm, Only, Same, per_head, sizes, spell
+from gpt_jax.interop.names import LLAMA_NORMS, READOUT, ROTARY_BUFFERS, separate_heads
+from gpt_jax.interop.rope import Rope
+from gpt_jax.interop.rows import Row, linear, norm, table
+from gpt_jax.interop.settings import Settings
+from gpt_jax.model.mlp import moe
+from gpt_jax.registry import register
+
+EXPERTS, THEIRS = "blocks/{i}/mlp/experts", "model.layers.{i}.mlp.experts"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How many experts, and how many a token passes; the weight of the balance loss."""
+
+    def read(self, given: Settings, knobs: Knobs) -> None:
+        options = {
+            "experts": given.take("num_local_experts", 128),
+            "top_k": given.take("num_experts_per_tok", 4),
+            "activation": "clamped_swiglu",
+            "balance": float(given.take("router_aux_loss_coef", 0.001)),
+        }
+        knobs["mlp"] = spell("moe", options)
+
+    def write(self, model: ModelConfig, out: dict) -> None:
+        mixture = moe.settings(model.mlp)
+        out |= {"num_local_experts": mixture.experts, "num_experts_per_tok": mixture.top_k}
+        out["router_aux_loss_coef"] = mixture.balance
+
+
+@register("interop.families", "gpt_oss")
+def gpt_oss() -> Family:
+    """Experts, sinks, every other layer local."""
+    return Family(
+        name="gpt_oss",
+        architecture="GptOssForCausalLM",
+        prefix="model.",
+        fields=(
+            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            Same("kv_heads", "num_key_value_heads", 8),
+            Same("head_dim", "head_dim", per_head),
+            Same("mlp_width", "intermediate_size"),
+            Always("block", "pre"),
+            Rope(theta=150000.0),
+            *UNSCALED,
+            Attention(all_but_every(2), listed=True, options={"sink": True}, window=128),
+            Norm("rmsnorm", "rms_norm_eps", 1e-5),
+            Mixture(),
+            Only("hidden_act", "silu"),
+            Only("swiglu_alpha", 1.702),
+            Only("swiglu_limit", 7.0),
+            Biases(("mlp", "router"), {"attention_bias": (("qkv", "out"), True)}),
+            Same("tied", "tie_word_embeddings", False),
+        ),
+        rows=(
+            *table("embed/tokens", "model.embed_tokens", "V D"),
+            *separate_heads("model.layers.{i}.self_attn", "o_proj"),
+            Row(("blocks/{i}/attention/sink",), "N", "model.layers.{i}.self_attn.sinks", "N"),
+            *linear("blocks/{i}/mlp/router", "model.layers.{i}.mlp.router", "D", "E"),
+            Row((f"{EXPERTS}/gate/w", f"{EXPERTS}/up/w"), "E D F", f"{THEIRS}.gate_up_proj", "E D (F p)"),
+            Row((f"{EXPERTS}/gate/bias", f"{EXPERTS}/up/bias"), "E F", f"{THEIRS}.gate_up_proj_bias", "E (F p)"),
+            Row((f"{EXPERTS}/down/w",), "E F D", f"{THEIRS}.down_proj", "E F D"),
+            Row((f"{EXPERTS}/down/bias",), "E D", f"{THEIRS}.down_proj_bias", "E D"),
+            *LLAMA_NORMS,
+            *norm("norm", "model.norm"),
+            *READOUT,
+        ),
+        inert=("output_router_logits",),
+        buffers=ROTARY_BUFFERS,
+    )

@@ -1,0 +1,37 @@
+"""A sample of the conformance table's cells, and that the table in docs/ has them all."""
+
+import pytest
+
+from tests.conformance import TABLE, Cell, cells, verdicts
+
+CELLS = cells()
+PARTS = ("mechanism", "position", "backend")
+
+
+def sample() -> list[Cell]:
+    """A few in which every mechanism, position and backend occurs."""
+    chosen: list[Cell] = []
+    for part in PARTS:
+        for call in dict.fromkeys(getattr(cell, part) for cell in CELLS):
+            if all(getattr(cell, part) != call for cell in chosen):
+                fitting = [cell for cell in CELLS if getattr(cell, part) == call]
+                chosen.append(fitting[13 * len(chosen) % len(fitting)])
+    return chosen
+
+
+def test_the_sample_meets_everything():
+    for part in PARTS:
+        assert {getattr(cell, part) for cell in sample()} == {getattr(cell, part) for cell in CELLS}, part
+
+
+@pytest.mark.parametrize("cell", sample(), ids=str)
+def test_a_cell_computes_what_it_says_or_refuses(cell):
+    wrong = {name: verdict for name, verdict in verdicts(cell) if not verdict.ok}
+    assert not wrong
+
+
+def test_the_table_has_every_cell():
+    text = TABLE.read_text("utf-8")
+    for cell in CELLS:
+        assert f"| `{cell.mechanism}` | `{cell.position}` |" in text and f"`{cell.backend}`" in text, cell
+    assert ", 0 wrong." in text
