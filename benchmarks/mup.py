@@ -103,7 +103,7 @@ def slopes(scheme: str, widths: Sequence[int], optimizer: str = "adamw") -> dict
 def final_loss(config: Config, steps: int) -> float:
     """Mean training loss of the last tenth of the steps; infinite where it is not finite."""
     data = open_data(config)
-    batches = data.train.shuffled(config.train.batch, config.data.seed)
+    batches = data.train.batches(config.train.batch, config.data.seed)
     graphdef, params = gpt.graphdef(config.model), jax.jit(functools.partial(gpt.init, config.model))(jax.random.key(0))
     optimizer = optim.build(config, params, False)
     state, hyper = jax.jit(optimizer.init)(params), optim.hyper_of(config)

@@ -89,7 +89,7 @@ PARAMETERS = {
     "gemma:2-2b": 2_614_341_888,
     "gemma:3-1b": 999_885_952,
     "gpt_oss": 20_914_757_184,
-    "nanochat": 560_988_160 + (2 * 20 + 1) * 1280,  # with scales of the norms, which nanochat has not
+    "nanochat": 560_988_160,
 }
 # 6 * parameters * 300B tokens, Brown et al. 2020, table D.1.
 GPT3_FLOPS = {

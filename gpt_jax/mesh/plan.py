@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+from flax import nnx
 from jax.sharding import Mesh
 
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
-from gpt_jax.model import flops
+from gpt_jax.model import attend, flops, gpt
+from gpt_jax.model.attend import auto
 
 TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
 GB = 10**9  # as data sheets count memory
@@ -64,6 +66,7 @@ class Plan:
       backend: what the step was compiled for.
       state: part of the state ("params", "opt", ...) -> (bytes in all, bytes per device).
       memory: of the compiled step; None where the backend does not report it.
+      attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
       table: every array of the state.
     """
 
@@ -75,6 +78,7 @@ class Plan:
     steps: int
     state: dict[str, tuple[int, int]]
     memory: Memory | None
+    attention: tuple[tuple[str, str], ...]
     table: tuple[rules.Placement, ...]
 
 
@@ -95,15 +99,16 @@ def virtual_devices(count: int) -> None:
         ) from error
 
 
-def plan(config: Config, mesh: Mesh, state: Any, lower: Callable[[Mesh], jax.stages.Lowered]) -> Plan:
+def plan(config: Config, mesh: Mesh, state: Any, lower: Callable[[Mesh], jax.stages.Lowered], chip: str = "") -> Plan:
     """Compiles the training step for a mesh and counts.
 
     Args:
       state: {"step", "params", "opt", ...} of ShapeDtypeStructs.
       lower: the training step, lowered for the shapes and shardings of a mesh.
+      chip: a name in ``CHIPS`` to choose attention backends for; empty = the devices at hand.
 
     Raises:
-      UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
+      UserError: there is no such chip, the batch does not divide over the mesh, or no sharding rule fits an array.
     """
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     table = rules.describe(state, mesh, config.mesh.rules, config.model.scan)
@@ -117,8 +122,41 @@ def plan(config: Config, mesh: Mesh, state: Any, lower: Callable[[Mesh], jax.sta
         steps=config.train.steps,
         state=_state_bytes(state, table),
         memory=_memory(lower(mesh).compile().memory_analysis()),
+        attention=_attention(config, platform_of(chip) or mesh.devices.flat[0].platform),
         table=tuple(table),
     )
+
+
+def platform_of(chip: str) -> str:
+    """What JAX calls the platform of a chip in ``CHIPS``; empty for no chip.
+
+    Raises:
+      UserError: there is no such chip.
+    """
+    if not chip:
+        return ""
+    if chip not in CHIPS:
+        raise UserError(
+            f"there is no chip called {chip!r}", where="--chip", allowed=", ".join(CHIPS), fix=did_you_mean(chip, CHIPS)
+        )
+    return "tpu" if CHIPS[chip][0].startswith("TPU") else "gpu"
+
+
+def _attention(config: Config, platform: str) -> tuple[tuple[str, str], ...]:
+    m, called = config.model, {"segments"} if config.data.pack == "segments" else set()
+    model = nnx.eval_shape(lambda: gpt.GPT(replace(m, scan=True), nnx.Rngs(params=0)))
+    scores = config.train.batch // config.train.accumulate * m.heads * m.context**2
+    rows = []
+    for j, call in enumerate(m.attentions):
+        spec = getattr(model.blocks[str(j)].attention, "spec", None)
+        if spec is None:
+            rows.append((call, "a recurrence, no softmax"))
+            continue
+        features = spec.features | called
+        chosen = auto.choose(platform, features, m.dtype, scores).name if m.attend == "auto" else m.attend
+        refusal = attend.backend(chosen).refusal(features, platform, m.dtype)
+        rows.append((call, f"{chosen} {refusal}" if refusal else chosen))
+    return tuple(dict.fromkeys(rows))
 
 
 def render(plan: Plan, chip: str = "") -> str:
@@ -126,9 +164,6 @@ def render(plan: Plan, chip: str = "") -> str:
 
     Args:
       chip: a name in ``CHIPS``: says as well whether a device would hold the step and how long one would take at least.
-
-    Raises:
-      UserError: there is no such chip.
     """
     axes = " x ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
     lines = [
@@ -138,6 +173,8 @@ def render(plan: Plan, chip: str = "") -> str:
         f"tokens per step   {plan.tokens_per_step:,} ({plan.tokens_per_step * plan.steps:,} in {plan.steps:,} steps)",
         "FLOPs per token   forward and backward, by convention (told in gpt_jax/model/flops.py)",
         *(f"  {name:<15} {count:.4g}" for name, count in plan.flops_per_token.items()),
+        "attention         mechanism: backend",
+        *(f"  {call}: {chosen}" for call, chosen in plan.attention),
         *_render_memory(plan),
         *(_render_chip(plan, chip) if chip else []),
         "",
@@ -183,10 +220,6 @@ def _render_memory(plan: Plan) -> list[str]:
 
 
 def _render_chip(plan: Plan, chip: str) -> list[str]:
-    if chip not in CHIPS:
-        raise UserError(
-            f"there is no chip called {chip!r}", where="--chip", allowed=", ".join(CHIPS), fix=did_you_mean(chip, CHIPS)
-        )
     kind, memory = CHIPS[chip]
     rate = flops.chip_peak(kind)
     lines = [f"on {chip}"]

@@ -12,7 +12,7 @@ from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
 from gpt_jax.model.readout import Projection, Readout, logits_of
-from gpt_jax.model.where import Where, dropout
+from gpt_jax.model.where import Place, Where, dropout
 
 EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
 
@@ -65,7 +65,9 @@ class GPT(nnx.Module):
         x_BTD, _ = self.hidden(tokens_BT, positions_BT, segments_BT, keys_B)
         return self.logits(x_BTD)
 
-    def hidden(self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None) -> tuple[jax.Array, dict]:
+    def hidden(
+        self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None, place: Place | None = None
+    ) -> tuple[jax.Array, dict]:
         """The normalised last state of the residual stream, [B, T, D] in ``config.dtype``, and what the layers report of
         themselves: name -> an array with a leading axis of the layers that report it.
 
@@ -74,8 +76,10 @@ class GPT(nnx.Module):
           positions_BT: None for 0, 1, 2, …; packed documents restart them.
           segments_BT: document numbers; attention stays within equal ones.
           keys_B: one dropout key an example, or None for none.
+          place: applied to the stream before the first layer and after each; where sharding constraints go.
         """
         where = Where(positions_BT=positions_BT, segments_BT=segments_BT, keys_B=keys_B)
+        where = where if place is None else dataclasses.replace(where, place=place)
         x_BTD, _, report = self._run(tokens_BT, where, cache=None)
         return x_BTD, report
 
@@ -111,7 +115,7 @@ class GPT(nnx.Module):
 
     def _run(self, tokens_BT, where: Where, cache: dict | None):
         x_BTD = self.embed(tokens_BT, where.positions_BT, jnp.dtype(self.config.dtype))
-        x_BTD = dropout(x_BTD, self.config.dropout, where.for_layer(EMBED_DROPOUT_LAYER).keys_B, 0)
+        x_BTD = where.place(dropout(x_BTD, self.config.dropout, where.for_layer(EMBED_DROPOUT_LAYER).keys_B, 0))
         where = dataclasses.replace(
             where, position=self.embed.position, embedded_BTD=x_BTD, values_BKTH=self._first_values(x_BTD)
         )
@@ -164,7 +168,8 @@ def _stacked(reports: list[dict]) -> dict:
 
 def _remat(policy: str):
     def step(block, x_BTD, where, layer, cache):
-        return block(x_BTD, where.for_layer(layer), cache)
+        x_BTD, cache, report = block(x_BTD, where.for_layer(layer), cache)
+        return where.place(x_BTD), cache, report
 
     return step if policy == "none" else jax.checkpoint(step, policy=REMAT_POLICIES[policy], static_argnums=())
 

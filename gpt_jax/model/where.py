@@ -1,6 +1,7 @@
 """What a layer is told about its tokens besides their activations."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,6 +30,9 @@ class Tokens:
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, length, axis=-1), self)
 
 
+Place = Callable[[jax.Array], jax.Array]
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Where:
@@ -47,6 +51,7 @@ class Where:
     position: Any = None  # the model's position scheme (gpt_jax.model.position)
     embedded_BTD: jax.Array | None = None  # the residual stream before the first layer
     values_BKTH: jax.Array | None = None  # the first layer's values, for attention that mixes them in
+    place: Place = dataclasses.field(default=lambda x_BTD: x_BTD, metadata={"static": True})  # see ``GPT.hidden``
 
     def queries(self, length: int) -> Tokens:
         """The ``length`` tokens at hand."""

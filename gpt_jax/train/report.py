@@ -68,7 +68,7 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
         with jax.set_mesh(mesh):
             return program.step.lower(program.live, batch, hyper_scalars(config))
 
-    print(plans.render(plans.plan(config, mesh, program.live, lower), chip), end="")
+    print(plans.render(plans.plan(config, mesh, program.live, lower, chip), chip), end="")
 
 
 def _planned_vocab(config: Config) -> int:

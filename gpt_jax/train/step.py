@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
@@ -50,11 +50,12 @@ class Program:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step is compiled from: settings, the model's code, and how many devices share a batch."""
+    """What a step is compiled from: settings, the model's code, how many devices share a batch, and how it lies."""
 
     config: Config
     graphdef: nnx.GraphDef
     shards: int
+    batch: NamedSharding
 
 
 def make_program(config: Config, mesh: Mesh) -> Program:
@@ -67,7 +68,7 @@ def make_program(config: Config, mesh: Mesh) -> Program:
     scanned = config.model.scan
     if config.data.pack == "segments":
         attend.require(config.model.attend, frozenset({"segments"}))
-    recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh))
+    recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh), meshes.batch_sharding(mesh))
 
     def init(seed):
         return init_state(config, jax.random.key(seed))
@@ -192,7 +193,10 @@ def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) 
 def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
     """``losses.cross_entropy`` of a batch; what layers report joins as "moe_…", weighed by the batch's tokens."""
     config, model = recipe.config, nnx.merge(recipe.graphdef, params)
-    x_BTD, report = model.hidden(batch["tokens"], batch.get("positions"), batch.get("segments"), batch.get("keys"))
+    parts = (batch.get(name) for name in ("positions", "segments", "keys"))
+    # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
+    place = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.batch)
+    x_BTD, report = model.hidden(batch["tokens"], *parts, place)
     sums = losses.cross_entropy(
         x_BTD,
         model.projection(),

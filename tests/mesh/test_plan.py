@@ -7,7 +7,7 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
-from gpt_jax.mesh.plan import Memory, plan, render, virtual_devices
+from gpt_jax.mesh.plan import Memory, plan, platform_of, render, virtual_devices
 from tests.mesh import trees
 
 GPT2 = {"layers": 12, "width": 768, "heads": 12, "kv_heads": 12, "head_dim": 64, "mlp": 3072, "vocab": 50257}
@@ -100,7 +100,7 @@ def test_rendering_for_a_chip_says_whether_it_fits_and_how_long(sharded):
     seconds = sharded.flops_per_token["nanogpt"] * BATCH * CONTEXT / (8 * 989e12)
     assert f"{seconds:.4g} s a step" in text
     with pytest.raises(UserError, match="no chip called 'h10'") as caught:
-        render(sharded, "h10")
+        platform_of("h10")
     assert "h100" in caught.value.fix
 
 
@@ -125,3 +125,24 @@ def test_pretended_devices_need_a_fresh_process():
         virtual_devices(512)
     with pytest.raises(UserError, match="0 devices"):
         virtual_devices(0)
+
+
+def chosen(chip: str, **changes) -> dict[str, str]:
+    values = base.get_config()
+    values.model.update(vocab=50257, **changes)
+    config = Config.from_dict(values)
+    made = plan(config, meshes.make(config.mesh), gpt2_state(), lowering(gpt2_state(), config), chip)
+    assert all(f"  {call}: {backend}" in render(made, chip) for call, backend in made.attention)
+    return dict(made.attention)
+
+
+def test_the_choice_of_attention_backends_is_told():
+    calls = ("sliding(window=8)", "full(softcap=5.0)", "gated_delta")
+    assert chosen("h100", attention=calls, dtype="bfloat16") == {
+        "sliding(window=8)": "cudnn",
+        "full(softcap=5.0)": "pallas",
+        "gated_delta": "a recurrence, no softmax",
+    }
+    assert chosen("v5e", attention=calls)["full(softcap=5.0)"] == "splash"
+    assert chosen("", attention="full") == {"full": "xla"}
+    assert "runs on gpu only" in chosen("", attention="full", attend="pallas")["full"]
