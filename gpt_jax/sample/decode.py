@@ -17,7 +17,7 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
-from gpt_jax.model import layout
+from gpt_jax.model import attend, layout
 from gpt_jax.sample import processors
 from gpt_jax.sample.weights import merge, prepare, thin_product
 
@@ -71,7 +71,9 @@ class Decoder:
     """
 
     def __init__(self, config: ModelConfig, params: dict):
-        self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0)
+        # A kernel that cannot read a cache trains what another one decodes: they compute the same.
+        able = config.attend if "cache" in attend.backend(config.attend).can else "auto"
+        self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0, attend=able)
         unrolled = layout.unstack(params, len(config.attentions)) if config.scan else params
         self._weights = prepare(self.config, unrolled)
         self._prefill, self._advance = compiled()
