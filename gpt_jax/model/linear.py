@@ -44,3 +44,12 @@ class Linear(nnx.Module):
         w_DF = w.reshape(math.prod(inputs), math.prod(outputs)).astype(x.dtype)
         y = matmul(x.reshape(*x.shape[:2], w_DF.shape[0]), w_DF).reshape(*x.shape[:2], *outputs)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def heads_in_and_out(config: ModelConfig, rngs: nnx.Rngs) -> tuple[Linear, Linear, Linear, Linear]:
+    """The usual projections of attention: q [D, N, H], k and v [D, K, H], and out [N, H, D]."""
+    heads, kv = (config.heads, config.head_dim), (config.kv_heads, config.head_dim)
+    q = Linear((config.width,), heads, config, rngs, "qkv", "query")
+    k = Linear((config.width,), kv, config, rngs, "qkv", "query")
+    v = Linear((config.width,), kv, config, rngs, "qkv")
+    return q, k, v, Linear(heads, (config.width,), config, rngs, "out", "residual")

@@ -13,7 +13,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.model.attend import Reach
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
 from gpt_jax.model.norm import HeadNorm
-from gpt_jax.model.position import alibi, rope, sinusoidal, t5
+from gpt_jax.model.position import alibi, scaling, sinusoidal, t5
 from gpt_jax.model.where import Where
 from tests.model import oracle
 from tests.model.variants import config, logits, parameters, tokens
@@ -68,13 +68,13 @@ def test_part_of_the_channels_turn():
 
 
 def test_scaled_frequencies():
-    plain, _ = rope.frequencies(10000.0, 64, rope.Scaling())
-    linear, _ = rope.frequencies(10000.0, 64, rope.Scaling("linear", 4.0, 2048))
+    plain, _ = scaling.frequencies(10000.0, 64, scaling.Scaling())
+    linear, _ = scaling.frequencies(10000.0, 64, scaling.Scaling("linear", 4.0, 2048))
     np.testing.assert_allclose(linear, plain / 4, rtol=1e-6)
-    ntk, _ = rope.frequencies(10000.0, 64, rope.Scaling("ntk", 4.0, 2048))
+    ntk, _ = scaling.frequencies(10000.0, 64, scaling.Scaling("ntk", 4.0, 2048))
     assert ntk[0] == 1 and ntk[-1] == pytest.approx(plain[-1] / 4, rel=1e-5)
     for kind, high in (("yarn", 32.0), ("llama3", 4.0)):
-        mixed, size = rope.frequencies(10000.0, 64, rope.Scaling(kind, 8.0, 2048, 1.0, high))
+        mixed, size = scaling.frequencies(10000.0, 64, scaling.Scaling(kind, 8.0, 2048, 1.0, high))
         turns = 2048 * plain / (2 * np.pi)
         np.testing.assert_allclose(mixed[turns > 1.5 * high], plain[turns > 1.5 * high], rtol=1e-6)
         np.testing.assert_allclose(mixed[turns < 0.6], plain[turns < 0.6] / 8, rtol=1e-6)

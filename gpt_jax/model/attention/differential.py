@@ -1,7 +1,6 @@
 """Differential attention: the difference of two softmaxes cancels what they have in common."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -11,9 +10,10 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
-from gpt_jax.model.attention.full import append, biased
+from gpt_jax.model.attention.full import biased
+from gpt_jax.model.cache import append, key_value_cache
 from gpt_jax.model.init import scheme
-from gpt_jax.model.linear import Linear
+from gpt_jax.model.linear import heads_in_and_out
 from gpt_jax.model.norm import rms_normed
 from gpt_jax.model.where import Tokens, Where
 from gpt_jax.registry import register
@@ -49,12 +49,7 @@ class DifferentialAttention(nnx.Module):
                 where="config.model.heads, config.model.kv_heads",
                 allowed="even numbers",
             )
-        heads, kv = (config.heads, config.head_dim), (config.kv_heads, config.head_dim)
-        linear = functools.partial(Linear, config=config, rngs=rngs)
-        self.q = linear((config.width,), heads, place="qkv", role="query")
-        self.k = linear((config.width,), kv, place="qkv", role="query")
-        self.v = linear((config.width,), kv, place="qkv")
-        self.out = linear(heads, (config.width,), place="out", role="residual")
+        self.q, self.k, self.v, self.out = heads_in_and_out(config, rngs)
         self.lambdas = nnx.Param(0.1 * jax.random.normal(rngs.params(), (4, config.head_dim)))  # q1, k1, q2, k2
         self.scale = nnx.Param(jnp.ones(2 * config.head_dim))
         self.backend = config.attend
@@ -98,5 +93,4 @@ class DifferentialAttention(nnx.Module):
 
     def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
         """Room for ``length`` tokens a row: {"k", "v"}: [B, K, S, H]."""
-        _, kv_heads, head_dim = self.k.w.shape
-        return {name: jnp.zeros((batch, kv_heads, length, head_dim), dtype) for name in ("k", "v")}
+        return key_value_cache(self.k, batch, length, dtype)

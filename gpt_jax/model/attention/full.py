@@ -6,7 +6,6 @@ this folder.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -18,7 +17,8 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model import init
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
-from gpt_jax.model.linear import Linear
+from gpt_jax.model.cache import append, key_value_cache
+from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import HeadNorm
 from gpt_jax.model.where import Where
 from gpt_jax.registry import options, register
@@ -60,13 +60,9 @@ class SoftmaxAttention(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, reach: Reach, given: Options):
-        heads, kv = (config.heads, config.head_dim), (config.kv_heads, config.head_dim)
-        linear = functools.partial(Linear, config=config, rngs=rngs)
-        self.q = linear((config.width,), heads, place="qkv", role="query")
-        self.k = linear((config.width,), kv, place="qkv", role="query")
-        self.v = linear((config.width,), kv, place="qkv")
-        self.out = linear(heads, (config.width,), place="out", role="residual")
-        self.gate = linear((config.width,), heads, place="gate") if given.gate else None
+        self.q, self.k, self.v, self.out = heads_in_and_out(config, rngs)
+        heads = (config.heads, config.head_dim)
+        self.gate = Linear((config.width,), heads, config, rngs, "gate") if given.gate else None
         self.q_norm, self.k_norm = (HeadNorm(given.qk_norm, config.head_dim) for _ in "qk")
         l2 = given.qk_norm == "l2"
         self.temperature = nnx.Param(jnp.full(config.heads, config.head_dim**0.5)) if l2 else None
@@ -131,8 +127,7 @@ class SoftmaxAttention(nnx.Module):
 
     def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
         """Room for ``length`` tokens a row: {"k", "v"}: [B, K, S, H]."""
-        _, kv_heads, head_dim = self.k.w.shape
-        return {name: jnp.zeros((batch, kv_heads, length, head_dim), dtype) for name in ("k", "v")}
+        return key_value_cache(self.k, batch, length, dtype)
 
 
 @register("model.attention", "full")
@@ -147,16 +142,3 @@ def biased(position: str) -> bool:
     name, _ = registry.parse(position, where="config.model.position")
     scheme: Any = registry.lookup("model.position", name, where="config.model.position")
     return scheme.biased
-
-
-def append(cache_BKSH: jax.Array, new_BKTH: jax.Array, start: jax.Array | int) -> jax.Array:
-    """The cache with T new entries at slots start, start + 1, …
-
-    The condition always holds. It keeps XLA's CPU backend from fusing the write into its readers, which would copy the
-    whole cache several times a layer instead of writing in place.
-    """
-
-    def write():
-        return jax.lax.dynamic_update_slice_in_dim(cache_BKSH, new_BKTH, start, axis=2)
-
-    return jax.lax.cond(start < cache_BKSH.shape[2], write, lambda: cache_BKSH)

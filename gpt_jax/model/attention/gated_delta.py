@@ -1,7 +1,5 @@
 """Gated delta rule: linear attention whose writes replace what their key held, and which learns when to forget."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.model.attend import wide
 from gpt_jax.model.attention.linear import heads_of, refuse_bias
-from gpt_jax.model.linear import Linear
+from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import l2_normed, rms_normed
 from gpt_jax.model.recurrence import recurrence
 from gpt_jax.model.where import Where
@@ -28,17 +26,13 @@ class GatedDelta(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         refuse_bias("gated delta", config)
         d, n, h = (config.width,), config.heads, config.head_dim
-        linear = functools.partial(Linear, config=config, rngs=rngs)
-        self.q = linear(d, (n, h), place="qkv", role="query")
-        self.k = linear(d, (config.kv_heads, h), place="qkv", role="query")
-        self.v = linear(d, (config.kv_heads, h), place="qkv")
-        self.gate = linear(d, (n, h), place="gate")
-        self.write = linear(d, (n,), place="gate")
-        self.forget = linear(d, (n,), place="gate")
+        self.q, self.k, self.v, self.out = heads_in_and_out(config, rngs)
+        self.gate = Linear(d, (n, h), config, rngs, "gate")
+        self.write = Linear(d, (n,), config, rngs, "gate")
+        self.forget = Linear(d, (n,), config, rngs, "gate")
         # A from 1 to 16 over the heads, and steps of 0.03 at first: a few to a few hundred tokens are remembered.
         self.log_rate = nnx.Param(jnp.asarray(np.log(np.linspace(1, 16, n)), jnp.float32))
         self.step_bias = nnx.Param(jnp.full(n, np.log(np.expm1(0.03)), jnp.float32))
-        self.out = linear((n, h), d, place="out", role="residual")
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
         q_BNTH, k_BNTH, v_BNTH = heads_of(x_BTD, self.q, self.k, self.v)

@@ -10,7 +10,8 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model.attend import AttentionSpec, attend, require
-from gpt_jax.model.attention.full import append, biased
+from gpt_jax.model.attention.full import biased
+from gpt_jax.model.cache import append
 from gpt_jax.model.init import scheme
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.norm import RMSNorm

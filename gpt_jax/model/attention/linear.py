@@ -1,7 +1,5 @@
 """Linear attention: a feature map in place of the softmax, so that the past is a matrix of fixed size."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -9,7 +7,7 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model.attention.full import biased
-from gpt_jax.model.linear import Linear
+from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.recurrence import recurrence
 from gpt_jax.model.where import Where
 from gpt_jax.registry import register
@@ -25,12 +23,7 @@ class LinearAttention(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         refuse_bias("linear", config)
-        heads, kv = (config.heads, config.head_dim), (config.kv_heads, config.head_dim)
-        linear = functools.partial(Linear, config=config, rngs=rngs)
-        self.q = linear((config.width,), heads, place="qkv", role="query")
-        self.k = linear((config.width,), kv, place="qkv", role="query")
-        self.v = linear((config.width,), kv, place="qkv")
-        self.out = linear(heads, (config.width,), place="out", role="residual")
+        self.q, self.k, self.v, self.out = heads_in_and_out(config, rngs)
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
         q_BNTH, k_BNTH, v_BNTH = heads_of(x_BTD, self.q, self.k, self.v)

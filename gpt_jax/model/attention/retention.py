@@ -1,7 +1,5 @@
 """Retention: linear attention that forgets at a fixed rate per head."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.model.attention.linear import heads_of, refuse_bias
-from gpt_jax.model.linear import Linear
+from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import rms_normed
 from gpt_jax.model.recurrence import recurrence
 from gpt_jax.model.where import Where
@@ -25,13 +23,8 @@ class Retention(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         refuse_bias("retention", config)
-        heads, kv = (config.heads, config.head_dim), (config.kv_heads, config.head_dim)
-        linear = functools.partial(Linear, config=config, rngs=rngs)
-        self.q = linear((config.width,), heads, place="qkv", role="query")
-        self.k = linear((config.width,), kv, place="qkv", role="query")
-        self.v = linear((config.width,), kv, place="qkv")
-        self.gate = linear((config.width,), heads, place="gate")
-        self.out = linear(heads, (config.width,), place="out", role="residual")
+        self.q, self.k, self.v, self.out = heads_in_and_out(config, rngs)
+        self.gate = Linear((config.width,), (config.heads, config.head_dim), config, rngs, "gate")
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
         q_BNTH, k_BNTH, v_BNTH = heads_of(x_BTD, self.q, self.k, self.v)

@@ -1,0 +1,79 @@
+"""The networks of a mixture, side by side, and the two ways tokens reach them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.model import init
+from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
+
+
+class ExpertLinear(nnx.Module):
+    """A matrix and perhaps a bias for every expert: w [E, D, F], bias [E, F]."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int, config: ModelConfig, rngs: nnx.Rngs, role: str):
+        std = init.scheme(config).std(role, inputs, outputs)
+        self.w = nnx.Param(std * jax.random.normal(rngs.params(), (experts, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros((experts, outputs))) if config.biased("mlp") else None
+
+    def ragged(self, x_XD: jax.Array, expert_X: jax.Array, sizes_E: jax.Array) -> jax.Array:
+        """Rows sorted by expert, ``sizes_E`` for each."""
+        y_XF = jax.lax.ragged_dot(x_XD, self.w[...].astype(x_XD.dtype), sizes_E)
+        return y_XF if self.bias is None else y_XF + self.bias[...].astype(x_XD.dtype)[expert_X]
+
+    def padded(self, x_BECD: jax.Array) -> jax.Array:
+        """The same number of rows, C, for every expert."""
+        y_BECF = jnp.einsum("BECD,EDF->BECF", x_BECD, self.w[...].astype(x_BECD.dtype))
+        return y_BECF if self.bias is None else y_BECF + self.bias[...].astype(x_BECD.dtype)[:, None]
+
+
+class Experts(nnx.Module):
+    """The experts' networks, side by side."""
+
+    def __init__(self, experts: int, activation: str, config: ModelConfig, rngs: nnx.Rngs):
+        d, f, e = config.width, config.mlp_width, experts
+        self.up = ExpertLinear(e, d, f, config, rngs, "linear")
+        self.gate = ExpertLinear(e, d, f, config, rngs, "linear") if activation in GATES else None
+        self.down = ExpertLinear(e, f, d, config, rngs, "residual")
+        self.activation = activation
+
+    def hidden(self, product, x) -> jax.Array:
+        """The hidden layer, by ``product(layer, x)``."""
+        if self.gate is None:
+            return ACTIVATIONS[self.activation](product(self.up, x))
+        return GATES[self.activation](product(self.gate, x), product(self.up, x))
+
+    def dropless(self, x_XD, chosen_XK, weight_XK) -> jax.Array:
+        """Every token through each expert it chose: rows sorted by expert, one ragged product a layer."""
+        k, e = chosen_XK.shape[1], self.up.w.shape[0]
+        order_R = jnp.argsort(chosen_XK.reshape(-1), stable=True)
+        expert_R = chosen_XK.reshape(-1)[order_R]
+        sizes_E = jnp.bincount(expert_R, length=e).astype(jnp.int32)
+
+        def product(layer, x_RD):
+            return layer.ragged(x_RD, expert_R, sizes_E)
+
+        y_RD = product(self.down, self.hidden(product, x_XD[order_R // k]))
+        y_RD *= weight_XK.reshape(-1)[order_R][:, None].astype(y_RD.dtype)
+        return jnp.zeros_like(x_XD).at[order_R // k].add(y_RD)
+
+    def limited(self, x_BTD, chosen_BTK, weight_BTK, room: int) -> tuple[jax.Array, jax.Array]:
+        """The first ``room`` tokens of a row that chose an expert pass it; also which choices were served, [B, T, K]."""
+        b, t, k = chosen_BTK.shape
+        e = self.up.w.shape[0]
+        asked_BRE = jax.nn.one_hot(chosen_BTK.reshape(b, t * k), e, dtype=jnp.int32)
+        place_BR = ((jnp.cumsum(asked_BRE, axis=1) - 1) * asked_BRE).sum(-1)
+        served_BR = place_BR < room
+        expert_BR = chosen_BTK.reshape(b, t * k)
+        slot_BR = jnp.where(served_BR, expert_BR * room + place_BR, e * room)
+        rows_B1 = jnp.arange(b)[:, None]
+        x_BRD = jnp.repeat(x_BTD, k, axis=1)
+        buffer = jnp.zeros((b, e * room + 1, x_BTD.shape[2]), x_BTD.dtype).at[rows_B1, slot_BR].set(x_BRD)
+        x_BECD = buffer[:, :-1].reshape(b, e, room, -1)
+        y_BECD = self.down.padded(self.hidden(ExpertLinear.padded, x_BECD))
+        y_BSD = jnp.pad(y_BECD.reshape(b, e * room, -1), ((0, 0), (0, 1), (0, 0)))
+        y_BTKD = y_BSD[rows_B1, slot_BR].reshape(b, t, k, -1)
+        served_BTK = served_BR.reshape(b, t, k)
+        weight_BTK = jnp.where(served_BTK, weight_BTK, 0).astype(x_BTD.dtype)
+        return jnp.einsum("BTKD,BTK->BTD", y_BTKD, weight_BTK), served_BTK
