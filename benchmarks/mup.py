@@ -100,39 +100,42 @@ def slopes(scheme: str, widths: Sequence[int], optimizer: str = "adamw") -> dict
     return {name: float(np.polyfit(np.log2(widths), np.log2([row[name] for row in table]), 1)[0]) for name in table[0]}
 
 
-def final_loss(config: Config, steps: int) -> float:
-    """Mean training loss of the last tenth of the steps; infinite where it is not finite."""
-    data = open_data(config)
-    batches = data.train.batches(config.train.batch, config.data.seed)
-    graphdef, params = gpt.graphdef(config.model), jax.jit(functools.partial(gpt.init, config.model))(jax.random.key(0))
-    optimizer = optim.build(config, params, False)
-    state, hyper = jax.jit(optimizer.init)(params), optim.hyper_of(config)
+def final_losses(config: Config, rates: Sequence[float], steps: int) -> list[float]:
+    """By learning rate, the mean training loss of the last tenth of the steps; infinite where it is not finite."""
+    batches = open_data(config).train.batches(config.train.batch, config.data.seed)
+    graphdef = gpt.graphdef(config.model)
+    init_params = jax.jit(functools.partial(gpt.init, config.model))
+    optimizer = optim.build(config, jax.eval_shape(init_params, jax.random.key(0)), False)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def advance(params, state, step, tokens_BT):
+    def advance(params, state, step, tokens_BT, hyper):
         loss, grads = jax.value_and_grad(functools.partial(_loss, graphdef))(params, tokens_BT)
         updates, state, _ = optimizer.update(grads, state, params, step, hyper)
         return jax.tree.map(jnp.add, params, updates), state, loss
 
-    seen = []
-    for step in range(steps):
-        batch = batches[step]
-        tokens_BT = np.concatenate([batch["tokens"], batch["targets"][:, -1:]], axis=1)
-        params, state, loss = advance(params, state, np.int32(step), tokens_BT)
-        seen.append(loss)
-    mean = float(np.mean(jax.device_get(seen[-steps // 10 :])))
-    return mean if math.isfinite(mean) else math.inf
+    means = []
+    for rate in rates:
+        params, seen = init_params(jax.random.key(0)), []
+        state = jax.jit(optimizer.init)(params)
+        for step in range(steps):
+            batch = batches[step]
+            tokens_BT = np.concatenate([batch["tokens"], batch["targets"][:, -1:]], axis=1)
+            hyper = optim.hyper_of(config) | {"lr": np.float32(rate)}
+            params, state, loss = advance(params, state, np.int32(step), tokens_BT, hyper)
+            seen.append(loss)
+        mean = float(np.mean(jax.device_get(seen[-steps // 10 :])))
+        means.append(mean if math.isfinite(mean) else math.inf)
+    return means
 
 
 def sweep(text: Path, widths: Sequence[int], exponents: Sequence[int], steps: int) -> dict:
     """scheme -> width -> {log2 of the learning rate: loss}."""
-    runs = [(scheme, width, e) for scheme in SCHEMES for width in widths for e in exponents]
-    found: dict = {scheme: {width: {} for width in widths} for scheme in SCHEMES}
+    found: dict = {scheme: {} for scheme in SCHEMES}
     fixed = dict(data__source=f"text(path={str(text)!r})", data__tokenizer="chars", train__steps=steps)
     fixed |= dict(optim__schedule="cosine(final=0.1)", optim__warmup=20)
-    for scheme, width, exponent in tqdm(runs):
-        config = settings(scheme, width, optim__lr=2.0**exponent, **fixed)
-        found[scheme][width][exponent] = final_loss(config, steps)
+    for scheme, width in tqdm([(scheme, width) for scheme in SCHEMES for width in widths]):
+        values = final_losses(settings(scheme, width, **fixed), [2.0**e for e in exponents], steps)
+        found[scheme][width] = dict(zip(exponents, values, strict=True))
     return found
 
 

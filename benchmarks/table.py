@@ -57,7 +57,39 @@ def decode(results: dict[str, Any]) -> str:
     return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"train_step": train_step, "decode": decode}
+def attention(results: dict[str, Any]) -> str:
+    lengths = results["lengths"]
+    names = list(dict.fromkeys(name for values in lengths.values() for name in values))
+    rows = [["forward and backward, ms (temporaries, MiB)", *(f"T {t}" for t in lengths)]]
+    for name in names:
+        cells = []
+        for values in lengths.values():
+            found = values[name]
+            told = "refused"
+            if "seconds" in found:
+                told = f"{_milliseconds(found['seconds']['median'])} ({found['temporaries'] / 2**20:.0f})"
+            cells.append(told)
+        rows.append([f"`{name}`", *cells])
+    batch, heads, head_dim = results["shape"]
+    return f"{_table(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {_conditions(results)}"
+
+
+def variants(results: dict[str, Any]) -> str:
+    rows = [["part", "in place of GPT-2's", "ms", "times as long"]]
+    for kind, found in results["kinds"].items():
+        for call, values in found.items():
+            time, relative = _milliseconds(values["seconds"]["median"]), values["relative"]["median"]
+            rows.append([kind, f"`{call}`", time, f"{relative:.2f}"])
+    sizes = ", ".join(f"{name} {size}" for name, size in results["sizes"].items())
+    return f"{_table(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {_conditions(results)}"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "train_step": train_step,
+    "decode": decode,
+    "attention": attention,
+    "variants": variants,
+}
 
 
 def insert(document: str, name: str, text: str) -> str:
@@ -70,10 +102,10 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
     document = path.read_text(encoding="utf-8")
     for name, table in TABLES.items():
+        if f"<!-- bench:{name} -->" not in document:
+            continue
         if not (report.RESULTS / f"{name}.json").exists():
             print(f"no results of {name} yet: python -m benchmarks.{name}")
-        elif f"<!-- bench:{name} -->" not in document:
-            print(f"{path} has no place for {name}: <!-- bench:{name} --> and <!-- /bench:{name} -->")
         else:
             document = insert(document, name, table(report.read(name)))
     path.write_text(document, encoding="utf-8")

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 VIRTUAL_DEVICES = 8
 
 # With few cores behind eight devices, a collective may wait longer for its last participant than the 40 s after which
@@ -21,3 +23,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_dropped():
+    """Compiled programs are dropped after each file: every one maps memory of its own, and a process may map only so many
+    places (vm.max_map_count), beyond which the compiler aborts."""
+    yield
+    import jax
+
+    jax.clear_caches()

@@ -71,6 +71,10 @@ BACKENDS = {
 NEEDS = {"latent": {"kv_heads": 4}, "talking_heads": {"dropout": 0.0}}
 
 
+# Around which values parameters are drawn, where it is not 0.
+CENTRES = {"scale": 1.0, "before": 1.0, "after": 1.0, "value_mix": 1.0, "length": 6.0}
+
+
 def _variants(kind: str) -> list[tuple[str, str]]:
     calls = BACKENDS if kind == "attend" else CALLS
     return [(kind, call) for name in registry.names(f"model.{kind}") for call in calls.get(name, [name])]
@@ -96,7 +100,7 @@ def parameters(c: ModelConfig) -> dict:
     shapes = jax.eval_shape(functools.partial(gpt.init, c), jax.random.key(0))
 
     def fill(path, leaf):
-        values = 0.3 * random.standard_normal(leaf.shape) + (path[-1].key in ("scale", "before", "after", "value_mix"))
+        values = 0.3 * random.standard_normal(leaf.shape) + CENTRES.get(path[-1].key, 0.0)
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree.map_with_path(fill, shapes)
