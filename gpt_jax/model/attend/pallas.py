@@ -58,8 +58,10 @@ def _run(block, interpret, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, 
     shape = Shape(n, k_BKSH.shape[1], pl.cdiv(t, block) * block, block, interpret)
     width = max(16, pl.next_power_of_2(h))
     q, k, v = (_pad(a, (shape.length, width)) for a in (q_BNTH, k_BKSH, v_BKSJ))
-    position = _pad(jnp.broadcast_to(queries.position_BT, (b, t)).astype(jnp.int32), (shape.length,))
-    segment = None if queries.segment_BT is None else _pad(queries.segment_BT.astype(jnp.int32), (shape.length,))
+    position, segment = (
+        None if a is None else _pad(jnp.broadcast_to(a, (b, t)).astype(jnp.int32), (shape.length,))
+        for a in (queries.position_BT, queries.segment_BT)
+    )
     y = _attend(spec, shape, q, k, v, position, segment, extras.sink_N)
     return y[:, :, :t, :h]
 

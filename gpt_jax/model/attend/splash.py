@@ -45,7 +45,8 @@ def _run(block, interpret, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, 
     if queries.segment_BT is None:
         y = jax.vmap(kernel)(q * spec.scale, k, v)
     else:
-        segment = jnp.pad(queries.segment_BT.astype(jnp.int32), ((0, 0), (0, length - t)))
+        segment = jnp.broadcast_to(queries.segment_BT, (q.shape[0], t)).astype(jnp.int32)
+        segment = jnp.pad(segment, ((0, 0), (0, length - t)))
         ids = kernels.SegmentIds(segment, segment)
         y = jax.vmap(kernel)(q * spec.scale, k, v, ids)
     return y[:, :, :t, :h].astype(q_BNTH.dtype)
