@@ -47,7 +47,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
       StorageError: the disk refuses.
     """
     refuse_used(target, "another --to")
-    tensors.library()
+    tensors.safetensors_package()
     carried = tokenizer.carried_config(workdir)
     family = (
         families.named(form.family, "--family")

@@ -19,7 +19,7 @@ DTYPES = ("F32", "F16", "BF16")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
-def library() -> ModuleType:
+def safetensors_package() -> ModuleType:
     """The package ``safetensors``.
 
     Raises:
@@ -117,7 +117,7 @@ def write(directory: Path, tensors: Iterable[tuple[str, int]], make: Any, limit:
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    package = library()
+    package = safetensors_package()
     try:
         package.numpy.save_file(arrays, path, {"format": "pt"})
     except package.SafetensorError as error:
@@ -171,7 +171,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> Any:
-    package = library()
+    package = safetensors_package()
     try:
         return stack.enter_context(package.safe_open(path, framework="numpy"))
     except FileNotFoundError:

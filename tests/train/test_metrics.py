@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -122,12 +123,17 @@ def test_the_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace", "fsync"] and (tmp_path / "a").read_text() == "text"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_told(tmp_path):
+@pytest.mark.parametrize("room, said", [(0, "File too large"), (5, "only a part of a record")])
+def test_a_disk_that_takes_no_more_is_told(tmp_path, room, said):
+    """The system refuses what goes beyond the size that this process may give to a file."""
     log = MetricsLog(tmp_path, -1)
-    log._file = open("/dev/full", "ab", buffering=0)
-    with pytest.raises(StorageError, match="No space left"):
-        log.write(1, {"tokens": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        with pytest.raises(StorageError, match=said):
+            log.write(1, {"tokens": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_json_keeps_what_json_has_no_word_for(tmp_path):
