@@ -192,5 +192,7 @@ def sizes(layers: str, width: str, heads: str, context: str) -> tuple[Field, ...
     return tuple(Same(knob, key) for knob, key in pairs.items())
 
 
+LLAMA_SIZES = sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings")
 MULTI_HEAD: tuple[Field, ...] = (Always("kv_heads", head_count), Always("head_dim", per_head))
+GPT_SIZES = (*sizes("n_layer", "n_embd", "n_head", "n_positions"), *MULTI_HEAD)
 UNSCALED: tuple[Field, ...] = (Always("embed_scale", 1.0), Always("logit_softcap", 0.0))

@@ -1,5 +1,6 @@
 """One layer of the stack: attention and an MLP around a residual stream, and where the norms stand."""
 
+import dataclasses
 from typing import ClassVar
 
 import jax
@@ -9,13 +10,14 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model.where import Where, dropout
-from gpt_jax.registry import register
+from gpt_jax.registry import options, register
 
 ATTENTION_DROPOUT_SITE, MLP_DROPOUT_SITE = 1, 2
 Out = tuple[jax.Array, dict | None, dict]
 
 
-class Residual(nnx.Module):
+@dataclasses.dataclass(frozen=True)
+class Joining:
     """How a branch joins the stream: shortcut * x + branch * y.
 
     Args:
@@ -23,20 +25,34 @@ class Residual(nnx.Module):
       embed_skip: x is first replaced by a * x + b * (the embedded tokens), with a = 1 and b = 0 trained from there on.
     """
 
-    def __init__(self, config: ModelConfig, shortcut: float, branch: float, embed_skip: bool):
-        self.shortcut, self.branch, self.rate = shortcut, branch, config.dropout
-        self.skip = nnx.Param(jnp.array([1.0, 0.0])) if embed_skip else None
+    shortcut: float = 1.0
+    branch: float = 1.0
+    embed_skip: bool = False
+
+
+class Residual(nnx.Module):
+    """The stream around a layer's branches; see ``Joining``."""
+
+    def __init__(self, config: ModelConfig, given: Joining):
+        self.given, self.rate = given, config.dropout
+        self.skip = nnx.Param(jnp.array([1.0, 0.0])) if given.embed_skip else None
 
     def start(self, x_BTD: jax.Array, where: Where) -> jax.Array:
+        """What the layer begins with."""
         if self.skip is None:
             return x_BTD
         keep, skip = self.skip[...].astype(x_BTD.dtype)
         return keep * x_BTD + skip * where.embedded_BTD
 
     def join(self, x_BTD: jax.Array, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
+        """The stream with a branch added."""
+        shortcut = self.given.shortcut
+        return (x_BTD if shortcut == 1 else shortcut * x_BTD) + self.kept(y_BTD, where, site)
+
+    def kept(self, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
+        """What dropout leaves of a branch, scaled."""
         y_BTD = dropout(y_BTD, self.rate, where.keys_B, site)
-        x_BTD = x_BTD if self.shortcut == 1 else self.shortcut * x_BTD
-        return x_BTD + (y_BTD if self.branch == 1 else self.branch * y_BTD)
+        return y_BTD if self.given.branch == 1 else self.given.branch * y_BTD
 
 
 def _norm(config: ModelConfig) -> nnx.Module:
@@ -57,26 +73,18 @@ class PreNormBlock(nnx.Module):
 
     Args:
       attention: this layer's mechanism, a name or call of kind "model.attention".
-      shortcut, branch, embed_skip: see ``Residual``.
+      given: the fields of ``Joining``.
     """
 
     final_norm: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        attention: str,
-        rngs: nnx.Rngs,
-        *,
-        shortcut: float = 1.0,
-        branch: float = 1.0,
-        embed_skip: bool = False,
-    ):
+    @options(Joining)
+    def __init__(self, config: ModelConfig, attention: str, rngs: nnx.Rngs, **given):
         self.norm1 = _norm(config)
         self.attention = _attention(config, attention, rngs)
         self.norm2 = _norm(config)
         self.mlp = _mlp(config, rngs)
-        self.residual = Residual(config, shortcut, branch, embed_skip)
+        self.residual = Residual(config, Joining(**given))
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         """The stream after this layer, the cache with these tokens, and what the layer reports (statistics by name)."""
@@ -86,9 +94,9 @@ class PreNormBlock(nnx.Module):
         y_BTD, report = self.mlp(self.norm2(x_BTD))
         return self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE), cache, report
 
-    def attended(self, x_BTD: jax.Array) -> jax.Array:
+    def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
         """What attention reads of the stream."""
-        return self.norm1(x_BTD)
+        return self.norm1(self.residual.start(x_BTD, where))
 
 
 @register("model.block", "post")
@@ -108,7 +116,8 @@ class PostNormBlock(nnx.Module):
         self.norm1 = _norm(config)
         self.mlp = _mlp(config, rngs)
         self.norm2 = _norm(config)
-        self.residual = Residual(config, (2 * config.layers) ** 0.25 if deepnorm else 1.0, 1.0, embed_skip)
+        shortcut = (2 * config.layers) ** 0.25 if deepnorm else 1.0
+        self.residual = Residual(config, Joining(shortcut, 1.0, embed_skip))
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
@@ -117,8 +126,8 @@ class PostNormBlock(nnx.Module):
         y_BTD, report = self.mlp(x_BTD)
         return self.norm2(self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE)), cache, report
 
-    def attended(self, x_BTD: jax.Array) -> jax.Array:
-        return x_BTD
+    def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
+        return self.residual.start(x_BTD, where)
 
 
 @register("model.block", "sandwich")
@@ -127,21 +136,13 @@ class SandwichBlock(nnx.Module):
 
     final_norm: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        attention: str,
-        rngs: nnx.Rngs,
-        *,
-        shortcut: float = 1.0,
-        branch: float = 1.0,
-        embed_skip: bool = False,
-    ):
+    @options(Joining)
+    def __init__(self, config: ModelConfig, attention: str, rngs: nnx.Rngs, **given):
         self.norm1, self.norm1_out = _norm(config), _norm(config)
         self.attention = _attention(config, attention, rngs)
         self.norm2, self.norm2_out = _norm(config), _norm(config)
         self.mlp = _mlp(config, rngs)
-        self.residual = Residual(config, shortcut, branch, embed_skip)
+        self.residual = Residual(config, Joining(**given))
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
@@ -150,8 +151,8 @@ class SandwichBlock(nnx.Module):
         y_BTD, report = self.mlp(self.norm2(x_BTD))
         return self.residual.join(x_BTD, self.norm2_out(y_BTD), where, MLP_DROPOUT_SITE), cache, report
 
-    def attended(self, x_BTD: jax.Array) -> jax.Array:
-        return self.norm1(x_BTD)
+    def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
+        return self.norm1(self.residual.start(x_BTD, where))
 
 
 @register("model.block", "parallel")
@@ -164,22 +165,13 @@ class ParallelBlock(nnx.Module):
 
     final_norm: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        attention: str,
-        rngs: nnx.Rngs,
-        *,
-        shared_norm: bool = True,
-        shortcut: float = 1.0,
-        branch: float = 1.0,
-        embed_skip: bool = False,
-    ):
+    @options(Joining)
+    def __init__(self, config: ModelConfig, attention: str, rngs: nnx.Rngs, *, shared_norm: bool = True, **given):
         self.norm1 = _norm(config)
         self.attention = _attention(config, attention, rngs)
         self.norm2 = None if shared_norm else _norm(config)
         self.mlp = _mlp(config, rngs)
-        self.residual = Residual(config, shortcut, branch, embed_skip)
+        self.residual = Residual(config, Joining(**given))
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
@@ -187,8 +179,7 @@ class ParallelBlock(nnx.Module):
         y_BTD, cache = self.attention(normed_BTD, where, cache)
         z_BTD, report = self.mlp(normed_BTD if self.norm2 is None else self.norm2(x_BTD))
         x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
-        z_BTD = dropout(z_BTD, self.residual.rate, where.keys_B, MLP_DROPOUT_SITE)
-        return x_BTD + self.residual.branch * z_BTD, cache, report
+        return x_BTD + self.residual.kept(z_BTD, where, MLP_DROPOUT_SITE), cache, report
 
-    def attended(self, x_BTD: jax.Array) -> jax.Array:
-        return self.norm1(x_BTD)
+    def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
+        return self.norm1(self.residual.start(x_BTD, where))

@@ -116,22 +116,21 @@ class GPT(nnx.Module):
     def _run(self, tokens_BT, where: Where, cache: dict | None):
         x_BTD = self.embed(tokens_BT, where.positions_BT, jnp.dtype(self.config.dtype))
         x_BTD = where.place(dropout(x_BTD, self.config.dropout, where.for_layer(EMBED_DROPOUT_LAYER).keys_B, 0))
-        where = dataclasses.replace(
-            where, position=self.embed.position, embedded_BTD=x_BTD, values_BKTH=self._first_values(x_BTD)
-        )
+        where = dataclasses.replace(where, position=self.embed.position, embedded_BTD=x_BTD)
+        where = dataclasses.replace(where, values_BKTH=self._first_values(x_BTD, where))
         run = self._scanned if self.config.scan else self._unrolled
         x_BTD, cache, report = run(x_BTD, where, cache)
         x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
         factor = initial.scheme(self.config).logits
         return (x_BTD if factor == 1 else factor * x_BTD), cache, report
 
-    def _first_values(self, x_BTD) -> jax.Array | None:
+    def _first_values(self, x_BTD, where: Where) -> jax.Array | None:
         """The first layer's values, where its attention hands them on."""
         block = self.blocks["0"]
         if self.config.scan:
             block = jax.tree.map(lambda leaf: leaf[0], block)
         give = getattr(block.attention, "values", None)
-        return None if give is None else give(block.attended(x_BTD))
+        return None if give is None else give(block.attended(x_BTD, where))
 
     def _unrolled(self, x_BTD, where, cache):
         step = _remat(self.config.remat)

@@ -2,7 +2,7 @@
 
 from gpt_jax.interop.attention import Attention, all_but_every
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import Always, Biases, Choice, Norm, Only, OrNothing, Same, WholeHeads, sizes
+from gpt_jax.interop.fields import LLAMA_SIZES, Always, Biases, Choice, Norm, Only, OrNothing, Same, WholeHeads
 from gpt_jax.interop.names import GATED, GEMMA_NORMS, LLAMA, ROTARY_BUFFERS
 from gpt_jax.interop.rope import Rope
 from gpt_jax.registry import register
@@ -16,7 +16,7 @@ def gemma2() -> Family:
         architecture="Gemma2ForCausalLM",
         prefix="model.",
         fields=(
-            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            *LLAMA_SIZES,
             Same("kv_heads", "num_key_value_heads", 4),
             Same("head_dim", "head_dim", 256),
             WholeHeads(),

@@ -2,19 +2,7 @@
 
 from gpt_jax.interop.attention import Attention
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import (
-    MULTI_HEAD,
-    UNSCALED,
-    Always,
-    Biases,
-    Choice,
-    Dropouts,
-    Norm,
-    Only,
-    Same,
-    four_widths,
-    sizes,
-)
+from gpt_jax.interop.fields import GPT_SIZES, UNSCALED, Always, Biases, Choice, Dropouts, Norm, Only, Same, four_widths
 from gpt_jax.interop.names import GPT_BLOCK, READOUT, SUMMARY, UNGATED
 from gpt_jax.interop.rows import norm, table
 from gpt_jax.registry import register
@@ -28,8 +16,7 @@ def gpt2() -> Family:
         architecture="GPT2LMHeadModel",
         prefix="transformer.",
         fields=(
-            *sizes("n_layer", "n_embd", "n_head", "n_positions"),
-            *MULTI_HEAD,
+            *GPT_SIZES,
             Same("mlp_width", "n_inner", four_widths),
             Always("block", "pre"),
             Always("position", "learned"),

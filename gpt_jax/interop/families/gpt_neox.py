@@ -2,7 +2,7 @@
 
 from gpt_jax.interop.attention import Attention
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import MULTI_HEAD, UNSCALED, Biases, Choice, Dropouts, Norm, Same, sizes
+from gpt_jax.interop.fields import LLAMA_SIZES, MULTI_HEAD, UNSCALED, Biases, Choice, Dropouts, Norm, Same
 from gpt_jax.interop.names import HEADS, ROTARY_BUFFERS, UNGATED
 from gpt_jax.interop.rope import Rope
 from gpt_jax.interop.rows import Row, linear, norm, table
@@ -20,7 +20,7 @@ def gpt_neox() -> Family:
         architecture="GPTNeoXForCausalLM",
         prefix="gpt_neox.",
         fields=(
-            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            *LLAMA_SIZES,
             *MULTI_HEAD,
             Same("mlp_width", "intermediate_size"),
             Choice("block", "use_parallel_residual", BLOCKS, True),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpt_jax.config import ModelConfig
 from gpt_jax.interop.attention import Attention, all_but_every
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import UNSCALED, Always, Biases, Knobs, Norm, Only, Same, per_head, sizes, spell
+from gpt_jax.interop.fields import LLAMA_SIZES, UNSCALED, Always, Biases, Knobs, Norm, Only, Same, per_head, spell
 from gpt_jax.interop.names import LLAMA_NORMS, READOUT, ROTARY_BUFFERS, separate_heads
 from gpt_jax.interop.rope import Rope
 from gpt_jax.interop.rows import Row, linear, norm, table
@@ -43,7 +43,7 @@ def gpt_oss() -> Family:
         architecture="GptOssForCausalLM",
         prefix="model.",
         fields=(
-            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            *LLAMA_SIZES,
             Same("kv_heads", "num_key_value_heads", 8),
             Same("head_dim", "head_dim", per_head),
             Same("mlp_width", "intermediate_size"),

@@ -2,18 +2,7 @@
 
 from gpt_jax.interop.attention import Attention
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import (
-    MULTI_HEAD,
-    UNSCALED,
-    Always,
-    Biases,
-    Choice,
-    Dropouts,
-    Norm,
-    Same,
-    four_widths,
-    sizes,
-)
+from gpt_jax.interop.fields import GPT_SIZES, UNSCALED, Always, Biases, Choice, Dropouts, Norm, Same, four_widths
 from gpt_jax.interop.names import READOUT, ROTARY_BUFFERS, SUMMARY, UNGATED, separate_heads
 from gpt_jax.interop.rope import RotaryDim
 from gpt_jax.interop.rows import linear, norm, table
@@ -28,8 +17,7 @@ def gptj() -> Family:
         architecture="GPTJForCausalLM",
         prefix="transformer.",
         fields=(
-            *sizes("n_layer", "n_embd", "n_head", "n_positions"),
-            *MULTI_HEAD,
+            *GPT_SIZES,
             Same("mlp_width", "n_inner", four_widths),
             Always("block", "parallel"),
             RotaryDim(),

@@ -2,18 +2,7 @@
 
 from gpt_jax.interop.attention import Attention
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import (
-    MULTI_HEAD,
-    UNSCALED,
-    Always,
-    Biases,
-    Choice,
-    Dropouts,
-    Norm,
-    Same,
-    four_widths,
-    sizes,
-)
+from gpt_jax.interop.fields import GPT_SIZES, UNSCALED, Always, Biases, Choice, Dropouts, Norm, Same, four_widths
 from gpt_jax.interop.names import GPT_BLOCK, READOUT, SUMMARY
 from gpt_jax.interop.rows import table
 from gpt_jax.registry import register
@@ -27,8 +16,7 @@ def openai_gpt() -> Family:
         architecture="OpenAIGPTLMHeadModel",
         prefix="transformer.",
         fields=(
-            *sizes("n_layer", "n_embd", "n_head", "n_positions"),
-            *MULTI_HEAD,
+            *GPT_SIZES,
             Always("mlp_width", four_widths),
             Always("block", "post"),
             Always("position", "learned"),

@@ -2,7 +2,7 @@
 
 from gpt_jax.interop.attention import Attention
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import MULTI_HEAD, UNSCALED, Always, Biases, Choice, Dropouts, Only, Same, sizes
+from gpt_jax.interop.fields import LLAMA_SIZES, MULTI_HEAD, UNSCALED, Always, Biases, Choice, Dropouts, Only, Same
 from gpt_jax.interop.names import READOUT, UNGATED, separate_heads
 from gpt_jax.interop.rows import linear, norm, table
 from gpt_jax.registry import register
@@ -17,7 +17,7 @@ def opt() -> Family:
         architecture="OPTForCausalLM",
         prefix="model.",
         fields=(
-            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            *LLAMA_SIZES,
             *MULTI_HEAD,
             Same("mlp_width", "ffn_dim"),
             Choice("block", "do_layer_norm_before", {True: "pre", False: "post"}, True),

@@ -2,7 +2,7 @@
 
 from gpt_jax.interop.attention import Attention, upper
 from gpt_jax.interop.family import Family
-from gpt_jax.interop.fields import UNSCALED, Always, Biases, Choice, Norm, Same, head_count, per_head, sizes
+from gpt_jax.interop.fields import LLAMA_SIZES, UNSCALED, Always, Biases, Choice, Norm, Same, head_count, per_head
 from gpt_jax.interop.names import GATED, LLAMA, LLAMA_NORMS, ROTARY_BUFFERS
 from gpt_jax.interop.rope import Rope
 from gpt_jax.registry import register
@@ -16,7 +16,7 @@ def qwen2() -> Family:
         architecture="Qwen2ForCausalLM",
         prefix="model.",
         fields=(
-            *sizes("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"),
+            *LLAMA_SIZES,
             Same("kv_heads", "num_key_value_heads", head_count),
             Same("head_dim", "head_dim", per_head),
             Same("mlp_width", "intermediate_size"),
