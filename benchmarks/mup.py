@@ -29,6 +29,7 @@ from gpt_jax.train import losses, optim
 BASE_WIDTH, HEAD_DIM = 64, 32
 SCHEMES = {"muP": f"mup(base_width={BASE_WIDTH})", "standard": "gpt2"}
 RESULTS = Path(__file__).parent / "results" / "mup.json"
+FLOOR = 0.01
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "mup.png"
 
 
@@ -151,35 +152,49 @@ def draw(found: dict, path: Path) -> None:
             shade = plt.get_cmap("viridis")(0.85 * i / max(len(curves) - 1, 1))
             points = sorted((int(e), loss) for e, loss in curve.items() if math.isfinite(loss))
             axis.plot(*zip(*points, strict=True), marker="o", color=shade, label=f"width {width}")
-            best = min(points, key=lambda point: point[1])
-            axis.plot(*best, marker="*", markersize=13, color=shade)
+            low, high = basin(curve)
+            axis.axvspan(low, high, ymax=0.04 * (i + 1), ymin=0.04 * i, color=shade, alpha=0.6, linewidth=0)
         axis.set(title=scheme, xlabel="log2 of the learning rate")
     axes[0].set_ylabel("training loss, nats per character")
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def optimum(curve: dict) -> int:
-    return int(min(curve, key=lambda exponent: curve[exponent]))
+def basin(curve: dict[str, float]) -> tuple[int, int]:
+    """log2 of the least and the greatest learning rate whose loss is within 1% of the lowest: of a flat valley the single
+    lowest point says little."""
+    lowest = min(curve.values())
+    inside = [int(exponent) for exponent, loss in curve.items() if loss <= (1 + FLOOR) * lowest]
+    return min(inside), max(inside)
+
+
+def tell(found: dict) -> None:
+    for scheme, measured in found["slopes"].items():
+        print(f"{scheme}: slopes of size against width: " + ", ".join(f"{k} {v:+.3f}" for k, v in measured.items()))
+    for scheme, curves in found["losses"].items():
+        valleys = {width: basin(curve) for width, curve in curves.items()}
+        centres = [(low + high) / 2 for low, high in valleys.values()]
+        told = ", ".join(f"{width}: {low}..{high}" for width, (low, high) in valleys.items())
+        print(f"{scheme}: log2 of the rates within 1% of the lowest loss, by width: {told}")
+        print(f"{scheme}: the middle of them moves by {max(centres) - min(centres):g} doublings")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="a text file; characters are its tokens")
+    parser.add_argument(
+        "--data", type=Path, help="a text file; characters are its tokens. Without it, the stored results"
+    )
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
-    parser.add_argument("--exponents", type=int, nargs="+", default=list(range(-12, -3)))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--exponents", type=int, nargs="+", default=list(range(-11, -4)))
+    parser.add_argument("--steps", type=int, default=120)
     args = parser.parse_args()
-    coordinates = {scheme: slopes(scheme, [64, 128, 256, 512, 1024]) for scheme in SCHEMES}
-    for scheme, found in coordinates.items():
-        print(f"{scheme}: slopes of size against width: " + ", ".join(f"{k} {v:+.3f}" for k, v in found.items()))
-    losses_by = sweep(args.data, args.widths, args.exponents, args.steps)
-    for scheme, curves in losses_by.items():
-        best = {width: optimum(curve) for width, curve in curves.items()}
-        moved = max(best.values()) - min(best.values())
-        print(f"{scheme}: log2 of the best learning rate by width: {best}; it moves by {moved}")
-    RESULTS.write_text(json.dumps({"slopes": coordinates, "losses": losses_by}, indent=1) + "\n")
-    draw(losses_by, FIGURE)
+    if args.data:
+        coordinates = {scheme: slopes(scheme, [64, 128, 256, 512, 1024]) for scheme in SCHEMES}
+        measured = {"slopes": coordinates, "losses": sweep(args.data, args.widths, args.exponents, args.steps)}
+        RESULTS.write_text(json.dumps(measured, indent=1) + "\n")
+    found = json.loads(RESULTS.read_text())
+    tell(found)
+    draw(found["losses"], FIGURE)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,6 @@ def platform_of(chip: str) -> str:
 def _attention(config: Config, platform: str) -> tuple[tuple[str, str], ...]:
     m, called = config.model, {"segments"} if config.data.pack == "segments" else set()
     model = nnx.eval_shape(lambda: gpt.GPT(replace(m, scan=True), nnx.Rngs(params=0)))
-    scores = config.train.batch // config.train.accumulate * m.heads * m.context**2
     rows = []
     for j, call in enumerate(m.attentions):
         spec = getattr(model.blocks[str(j)].attention, "spec", None)
@@ -153,7 +152,7 @@ def _attention(config: Config, platform: str) -> tuple[tuple[str, str], ...]:
             rows.append((call, "a recurrence, no softmax"))
             continue
         features = spec.features | called
-        chosen = auto.choose(platform, features, m.dtype, scores).name if m.attend == "auto" else m.attend
+        chosen = auto.choose(platform, features, m.dtype, m.context**2).name if m.attend == "auto" else m.attend
         refusal = attend.backend(chosen).refusal(features, platform, m.dtype)
         rows.append((call, f"{chosen} {refusal}" if refusal else chosen))
     return tuple(dict.fromkeys(rows))

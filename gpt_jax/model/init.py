@@ -92,7 +92,8 @@ def mup(config: ModelConfig, *, base_width: int, base_head_dim: int = 0, std: fl
     """Maximal update parametrisation (Yang et al. 2022, table 8): learning rates found at ``base_width`` serve any width.
 
     With m = width / base_width: hidden weights start at std / sqrt(m) and learn at 1/m of the rate with Adam, logits are
-    divided by m and an untied readout starts at 0 (appendix D.2), scores are q . k / H rather than / sqrt(H). With Muon,
+    divided by m, scores are q . k / H rather than / sqrt(H). A readout does not start at 0 (appendix D.2 would have it so):
+    every token's first gradient is then the same, and moves the small embeddings all one way (docs/model.md). With Muon,
     whose update has the spectral norm of sqrt(max(fan in, fan out)) here, hidden weights learn at 1/sqrt(m) of the rate,
     so that their update's spectral norm keeps to that of the weights (Yang et al. 2023, condition 1).
 
@@ -102,7 +103,6 @@ def mup(config: ModelConfig, *, base_width: int, base_head_dim: int = 0, std: fl
     m = config.width / base_width
     hidden = {"adamw": 1 / m, "lion": 1 / m, "muon": m**-0.5}
     deviation = {
-        "readout": 0.0,
         "linear": m**-0.5,
         "query": m**-0.5,
         "router": m**-0.5,

@@ -215,8 +215,8 @@ def test_the_blocks_of_one_call_do_not_matter():
     "platform, features, dtype, scores, chosen",
     [
         ("cpu", {"window"}, "float32", 2**20, "xla"),
-        ("cpu", {"window"}, "float32", 2**30, "chunked"),
-        ("cpu", {"mixing"}, "float32", 2**30, "xla"),
+        ("cpu", {"window"}, "float32", 2**22, "chunked"),
+        ("cpu", {"mixing"}, "float32", 2**22, "xla"),
         ("gpu", {"window"}, "bfloat16", 2**20, "cudnn"),
         ("gpu", {"softcap", "segments"}, "bfloat16", 2**20, "pallas"),
         ("gpu", set(), "float32", 2**20, "pallas"),

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from gpt_jax import registry
+from gpt_jax.model.mlp.grouped import BLOCK, blocked_dot
 from gpt_jax.train.losses import with_experts
 from tests.model import oracle
 from tests.model.variants import config
@@ -129,3 +130,18 @@ def test_statistics_are_of_all_layers():
     assert float(sums["objective"]) == 8 + 4 * 3 and float(sums["loss"]) == 8
     means = {name: float(sums[name]) / 4 for name in sums if name.startswith("moe_")}
     assert means == pytest.approx({"moe_loss": 3, "moe_max_load": 1.8, "moe_min_load": 0.6, "moe_dropped": 0.1})
+
+
+@pytest.mark.parametrize("sizes", [(0, 2 * BLOCK + 44, 1, BLOCK + 1, 0, BLOCK), (3, 0, 2), (0, 0, BLOCK)])
+def test_rows_meet_the_matrix_of_their_group(sizes):
+    random = np.random.default_rng(0)
+    x, dy = random.standard_normal((sum(sizes), 5)), random.standard_normal((sum(sizes), 7))
+    w = random.standard_normal((len(sizes), 5, 7))
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    with jax.enable_x64(True):
+        y, back = jax.vjp(jax.jit(lambda x, w: blocked_dot(x, w, jnp.int32(sizes))), x, w)
+        dx, dw = back(jnp.asarray(dy))
+    np.testing.assert_allclose(y, np.einsum("rd,rdf->rf", x, w[group]), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dx, np.einsum("rf,rdf->rd", dy, w[group]), rtol=1e-12, atol=1e-12)
+    for e in range(len(sizes)):
+        np.testing.assert_allclose(dw[e], x[group == e].T @ dy[group == e], rtol=1e-12, atol=1e-12)

@@ -31,7 +31,7 @@ def test_initial_values_and_rates_follow_the_width():
     scheme = init.scheme(config(width=64 * m, init="mup(base_width=64)", layers=2, head_dim=16))
     assert scheme.std("linear", 1, 1) == pytest.approx(0.02 / math.sqrt(m))
     assert scheme.std("residual", 1, 1) == pytest.approx(0.02 / math.sqrt(m) / 2)
-    assert scheme.std("embed", 1, 1) == 0.02 and scheme.std("readout", 1, 1) == 0
+    assert scheme.std("embed", 1, 1) == scheme.std("readout", 1, 1) == 0.02
     assert scheme.logits == 1 / m and scheme.scale(16) == 16**-0.5 and scheme.scale(64) == 4 / 64
     assert [scheme.lr(role, "adamw") for role in ("embed", "vector", "linear", "router")] == [1, 1, 1 / m, 1 / m]
     assert scheme.lr("residual", "muon") == m**-0.5
@@ -51,12 +51,12 @@ def test_every_parameter_has_a_role():
     assert roles["blocks/1/attention/q/bias"] == roles["norm/scale"] == roles["blocks/0/attention/sink"] == "vector"
 
 
-def test_at_the_base_width_it_is_the_standard_one_but_for_the_readout():
+def test_at_the_base_width_it_is_the_standard_one():
     c = config(width=64, heads=4, head_dim=16, layers=3)
     ours, standard = (
         init.scheme(config(width=64, heads=4, head_dim=16, layers=3, init=name))
         for name in ("mup(base_width=64)", "gpt2")
     )
-    for role in ("embed", "linear", "residual"):
+    for role in ("embed", "linear", "residual", "readout"):
         assert ours.std(role, 1, 1) == pytest.approx(standard.std(role, 1, 1))
     assert ours.logits == 1 and ours.scale(c.head_dim) == standard.scale(c.head_dim)

@@ -7,8 +7,8 @@ from gpt_jax.registry import register
 
 # The fastest first, by platform. What none of these can do, ``xla`` does.
 PREFERRED = {"gpu": ("cudnn", "pallas"), "tpu": ("splash",), "cpu": ()}
-# On a CPU a matrix of scores is faster than blocks until it is larger than this (docs/performance.md); float32 bytes.
-CPU_SCORES = 2**30
+# On a CPU a head's matrix of scores is as fast as blocks up to this many elements (docs/performance.md).
+CPU_SCORES = 1024**2
 
 
 @register("model.attend", "auto")
@@ -21,17 +21,16 @@ def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> 
     """The backend that ``auto`` takes.
 
     Args:
-      scores: elements of the matrix of scores, B N T S.
+      scores: elements of one head's matrix of scores, T S.
     """
     names = PREFERRED.get(platform, ())
-    if platform == "cpu" and 4 * scores > CPU_SCORES:
+    if platform == "cpu" and scores > CPU_SCORES:
         names = ("chunked",)
     backends = (backend(name) for name in (*names, "xla"))
     return next(b for b in backends if not b.refusal(features, platform, dtype))
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
-    b, n, t, _ = q_BNTH.shape
     features, dtype = asked(spec, queries, keys), str(q_BNTH.dtype)
-    chosen = choose(jax.default_backend(), features, dtype, b * n * t * k_BKSH.shape[2])
+    chosen = choose(jax.default_backend(), features, dtype, q_BNTH.shape[2] * k_BKSH.shape[2])
     return chosen.run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop)

@@ -7,6 +7,7 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
+from gpt_jax.model.mlp.grouped import grouped_dot
 
 
 class ExpertLinear(nnx.Module):
@@ -19,7 +20,7 @@ class ExpertLinear(nnx.Module):
 
     def ragged(self, x_XD: jax.Array, expert_X: jax.Array, sizes_E: jax.Array) -> jax.Array:
         """Rows sorted by expert, ``sizes_E`` for each."""
-        y_XF = jax.lax.ragged_dot(x_XD, self.w[...].astype(x_XD.dtype), sizes_E)
+        y_XF = grouped_dot(x_XD, self.w[...].astype(x_XD.dtype), sizes_E)
         return y_XF if self.bias is None else y_XF + self.bias[...].astype(x_XD.dtype)[expert_X]
 
     def padded(self, x_BECD: jax.Array) -> jax.Array:
