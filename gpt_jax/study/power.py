@@ -1,0 +1,73 @@
+"""What a number of seeds can find, and how to look early without finding what is not there."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, stats
+
+POWER = 0.8
+MOST_SEEDS = 1000
+QUANTILES = 4000
+
+
+def power(n: int, effect: float, alpha: float) -> float:
+    """How often a two-sided paired t-test of n differences finds a true mean of ``effect`` standard deviations.
+
+    The noncentral t distribution, as the mean of normal ones over the possible sample deviations: SciPy's own loses its
+    digits at few degrees of freedom.
+    """
+    if n < 2:
+        return 0.0
+    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n), abs(effect) * math.sqrt(n)
+    return float(np.mean(stats.norm.cdf(shift - critical) + stats.norm.cdf(-shift - critical)))
+
+
+def detectable(n: int, deviation: float, alpha: float, wanted: float = POWER) -> float:
+    """The smallest true difference found with probability ``wanted``, in the units of ``deviation``; infinite for n = 1."""
+    return deviation * _effect(n, alpha, wanted) if n > 1 else math.inf
+
+
+@functools.cache
+def _effect(n: int, alpha: float, wanted: float) -> float:
+    top = 1.0
+    while power(n, top, alpha) < wanted:
+        top *= 2
+    return float(optimize.brentq(lambda effect: power(n, effect, alpha) - wanted, 0.0, top))
+
+
+@functools.cache
+def _deviations(n: int) -> np.ndarray:
+    """Equally likely sample deviations of n standard normal values."""
+    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return np.sqrt(stats.chi2.ppf(levels, n - 1) / (n - 1))
+
+
+def seeds_needed(difference: float, deviation: float, alpha: float, wanted: float = POWER) -> int | None:
+    """How many seeds find ``difference`` with probability ``wanted``; None for more than 1000, or an unknown deviation."""
+    if not difference or not math.isfinite(deviation):
+        return None
+    if not deviation:
+        return 2
+    effect = difference / deviation
+    low, high = 1, 2
+    while power(high, effect, alpha) < wanted:
+        low, high = high, 2 * high
+        if low >= MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power(middle, effect, alpha) < wanted else (low, middle)
+    return high if high <= MOST_SEEDS else None
+
+
+def spending(looks: Sequence[int], alpha: float) -> list[float]:
+    """The significance to ask for at each look, after so many seeds, so that all looks together err as rarely as alpha.
+
+    Shares of alpha are spent as by O'Brien and Fleming (Lan & DeMets 1983): next to nothing early, most at the end. Each
+    look's test is at the share newly spent, which by the union bound holds whatever the looks have in common.
+    """
+    fraction = np.asarray(looks, float) / looks[-1]
+    spent = 2 * stats.norm.sf(stats.norm.isf(alpha / 2) / np.sqrt(fraction))
+    return np.diff(spent, prepend=0.0).tolist()
