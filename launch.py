@@ -19,6 +19,7 @@ USAGE = """usage: python launch.py VERB [flags]
   plan    --config=configs/gpt2.py:124m --diagram=text        what a layer is made of (--diagram=FILE.svg)
   import  --from=DIRECTORY --workdir=runs/x                   make a run of a Hugging Face model
   export  --workdir=runs/x --to=DIRECTORY [--step=N]          make a Hugging Face model of a run
+  fit     --runs=FILE.csv [--law=chinchilla] [--out=DIR]      a scaling law of columns params,tokens,loss[,flops]
 
 Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: --sample.temperature=0.8.
 `python launch.py VERB --help` lists a verb's flags; --debug shows tracebacks.
@@ -114,6 +115,21 @@ def export_model(argv: list[str]) -> None:
     print(f"{flag.to} holds the model of step {step}")
 
 
+def fit(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_string("runs", None, "CSV with the columns params,tokens,loss[,flops][,name]", flag_values=flag)
+    flags.DEFINE_string("law", "chinchilla", "a file of gpt_jax/study/law", flag_values=flag)
+    flags.DEFINE_string(
+        "out", "", "directory for fit.json and fit.png; none are written if not given", flag_values=flag
+    )
+    flags.DEFINE_integer("seed", 0, "of starts and bootstrap samples", flag_values=flag)
+    flags.DEFINE_integer("resamples", 1000, "bootstrap samples", lower_bound=2, flag_values=flag)
+    _parse(flag, argv, required=("runs",))
+    from gpt_jax.study import scaling
+
+    scaling.fit_file(Path(flag.runs), flag.law, flag.out, seed=flag.seed, resamples=flag.resamples)
+
+
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "eval": evaluate,
@@ -121,6 +137,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "plan": plan,
     "import": import_model,
     "export": export_model,
+    "fit": fit,
 }
 
 

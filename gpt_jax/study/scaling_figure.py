@@ -1,0 +1,61 @@
+"""The picture of a scaling law: what was trained and what the law says of it, residuals, and where compute goes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gpt_jax.study import optimum
+from gpt_jax.study.scaling import Study
+
+_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
+
+
+def draw(found: Study, path: Path) -> None:
+    """Three panels: loss against FLOPs, relative residuals, and the optimal size with its band."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.2), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, residuals, sizes = figure.subplots(1, 3)
+    points = found.points
+    flops, predicted = points["flops"], found.fit.predict(points)
+    shade = np.log(points["params"])
+    dots = losses.scatter(flops, points["loss"], c=shade, cmap="viridis", s=14)
+    residuals.scatter(flops, 100 * (points["loss"] / predicted - 1), c=shade, cmap="viridis", s=14)
+    residuals.axhline(0, color=_GREY, linewidth=0.8)
+    bar = figure.colorbar(dots, ax=losses, pad=0.02)
+    ticks = np.linspace(shade.min(), shade.max(), 4).tolist()
+    bar.set_ticks(ticks, labels=[f"{np.exp(tick):.2g}" for tick in ticks])
+    bar.ax.set_title("params", fontsize=9)
+    if found.splits:
+        _optimum(found, losses, sizes)
+    else:
+        sizes.set_visible(False)
+    losses.set(xscale="log", xlabel="training FLOPs", ylabel="loss", title="loss")
+    residuals.set(xscale="log", xlabel="training FLOPs", ylabel="measured / law - 1, %", title="residuals")
+    sizes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="params", title="compute-optimal size")
+    for axis in (losses, residuals, sizes):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def _optimum(found: Study, losses, sizes) -> None:
+    top = found.points["flops"].max()
+    at = np.geomspace(found.points["flops"].min(), 100 * top, 40)
+    both = np.concatenate([found.fit.theta[None], found.samples])
+    tracks = [optimum.optimum(found.fit.law, both, flops) for flops in at]
+    for axis, column in ((losses, 2), (sizes, 0)):
+        track = np.stack([values[column] for values in tracks])
+        low, high = np.nanpercentile(track[:, 1:], [2.5, 97.5], axis=1)
+        axis.fill_between(at, low, high, color=_VERMILION, alpha=0.25, linewidth=0, label="95% of bootstrap samples")
+        axis.plot(at, track[:, 0], color=_VERMILION, label="best split by the law")
+        axis.axvline(top, color=_GREY, linewidth=0.8, linestyle=(0, (5, 3)))
+    sizes.scatter(found.points["flops"], found.points["params"], color=_BLUE, s=8, alpha=0.6, label="trained")
+    for name, result in found.without_law.items():
+        if not isinstance(result, str):
+            used = [m for m in result.minima if not m.refused]
+            if len(used) < 30:
+                sizes.scatter([m.flops for m in used], [m.params for m in used], marker="x", color=_GREEN, label=name)
+    sizes.legend(frameon=False, fontsize=8)
+    losses.legend(frameon=False, fontsize=8)
