@@ -19,6 +19,8 @@ USAGE = """usage: python launch.py VERB [flags]
   plan    --config=configs/gpt2.py:124m --diagram=text        what a layer is made of (--diagram=FILE.svg)
   import  --from=DIRECTORY --workdir=runs/x                   make a run of a Hugging Face model
   export  --workdir=runs/x --to=DIRECTORY [--step=N]          make a Hugging Face model of a run
+  sweep   --config=experiments/x.py --workdir=sweeps/x        train every arm with every seed, and compare them
+  report  --workdir=sweeps/x                                  the sweep as a page, tables and pictures
   fit     --runs=FILE.csv [--law=chinchilla] [--out=DIR]      a scaling law of columns params,tokens,loss[,flops]
 
 Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: --sample.temperature=0.8.
@@ -115,6 +117,38 @@ def export_model(argv: list[str]) -> None:
     print(f"{flag.to} holds the model of step {step}")
 
 
+def sweep(argv: list[str]) -> None:
+    import dataclasses
+
+    from gpt_jax.study import sweep as sweeps
+
+    paths = [word.partition("=")[2] for word in argv if word.lstrip("-").startswith("config=")]
+    if not paths:
+        raise UserError("--config is missing", where="command line", allowed="--config=experiments/NAME.py")
+    made = sweeps.load(Path(paths[-1]))
+    rest = [word for word in argv if not word.lstrip("-").startswith("config=")]
+    flag = _flags()
+    config_flags.DEFINE_config_dict("config", made.base, flag_values=flag, sys_argv=["launch.py", *rest])
+    flags.DEFINE_string("workdir", None, "directory of the sweep, made if need be", flag_values=flag)
+    flags.DEFINE_enum("backend", "local", ["local"], "where runs are trained", flag_values=flag)
+    flags.DEFINE_integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", lower_bound=0, flag_values=flag)
+    flags.DEFINE_bool("retry", False, "try failed runs again", flag_values=flag)
+    _parse(flag, rest, required=("workdir",))
+    from gpt_jax.study import conduct
+
+    made = dataclasses.replace(made, base=flag.config)
+    conduct.run(made, Path(paths[-1]), Path(flag.workdir), flag.jobs, flag.retry)
+
+
+def report_sweep(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_string("workdir", None, "directory of the sweep", flag_values=flag)
+    _parse(flag, argv, required=("workdir",))
+    from gpt_jax.study.report import page
+
+    print(page.report(Path(flag.workdir)))
+
+
 def fit(argv: list[str]) -> None:
     flag = _flags()
     flags.DEFINE_string("runs", None, "CSV with the columns params,tokens,loss[,flops][,name]", flag_values=flag)
@@ -137,6 +171,8 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "plan": plan,
     "import": import_model,
     "export": export_model,
+    "sweep": sweep,
+    "report": report_sweep,
     "fit": fit,
 }
 

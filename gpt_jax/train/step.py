@@ -5,8 +5,8 @@ completed updates; ``skipped`` counts those left out because a loss or gradient 
 """
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -61,9 +61,45 @@ class Recipe:
 def make_program(config: Config, mesh: Mesh) -> Program:
     """Everything of a run that runs on devices. Nothing is compiled before its first call.
 
+    Runs of one process that differ only in what steps take as arguments share a program, and what it has compiled.
+
     Raises:
       UserError: parts of the model do not go together, or a parameter has no rule or no optimizer.
     """
+    shape = compiled_from(config)
+    return _make_program(_Keyed(shape.to_json(), shape), mesh)
+
+
+def compiled_from(config: Config) -> Config:
+    """The configuration, with every knob that no program is compiled from at a value that nothing could work with."""
+    arguments = [name for name in optim.hyper_of(config) if name != "steps"]
+    compiled = ("accumulate", "z_loss", "loss_chunk", "on_nonfinite")
+    other = [name for name in vars(config.train) if name not in compiled]
+    return replace(
+        config,
+        data=_nothing(config.data, [name for name in vars(config.data) if name != "pack"]),
+        optim=_nothing(config.optim, arguments),
+        train=_nothing(config.train, other),
+        eval=_nothing(config.eval, vars(config.eval)),
+        sample=_nothing(config.sample, vars(config.sample)),
+    )
+
+
+def _nothing(section: Any, names: Iterable[str]) -> Any:
+    return replace(section, **dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A configuration that is compared by its text: its tables cannot be hashed."""
+
+    key: str
+    config: Config = field(compare=False)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
+    config = shape.config
     period = len(config.model.attentions)
     scanned = config.model.scan
     if config.data.pack == "segments":

@@ -1,0 +1,77 @@
+"""Arms of a sweep, name -> {dotted knob: value}, from small combinators.
+
+chain({"baseline": {}}, grid({"model.attention": ["full(qk_norm='rms')", "differential"]}))
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpt_jax.errors import UserError
+
+Overrides = dict[str, Any]
+Arms = dict[str, Overrides]
+Axes = Mapping[str, Sequence[Any]]
+
+
+def grid(axes: Axes) -> Arms:
+    """Every combination of the axes' values."""
+    return _named(axes, itertools.product(*axes.values()))
+
+
+def zipped(axes: Axes) -> Arms:
+    """The first values of all axes together, then the second ones, …
+
+    Raises:
+      UserError: the axes differ in length.
+    """
+    if len({len(values) for values in axes.values()}) > 1:
+        lengths = ", ".join(f"{key}: {len(values)}" for key, values in axes.items())
+        raise UserError("zipped axes differ in length", where=lengths, fix="give each as many values, or use grid")
+    return _named(axes, zip(*axes.values(), strict=True))
+
+
+def one_at_a_time(axes: Axes) -> Arms:
+    """The baseline, and for each value of each axis the baseline with that value alone."""
+    return chain({"baseline": {}}, *(grid({key: values}) for key, values in axes.items()))
+
+
+def sample(axes: Mapping[str, Callable[[np.random.Generator], Any]], count: int, seed: int = 0) -> Arms:
+    """``count`` draws: each axis is a function of a random generator, such as ``log_uniform(1e-4, 1e-2)``."""
+    random = np.random.default_rng(seed)
+    return _named(axes, [[draw(random) for draw in axes.values()] for _ in range(count)])
+
+
+def log_uniform(low: float, high: float) -> Callable[[np.random.Generator], float]:
+    """Values whose logarithms are spread evenly, to four digits."""
+    return lambda random: float(f"{np.exp(random.uniform(np.log(low), np.log(high))):.4g}")
+
+
+def chain(*sets: Arms) -> Arms:
+    """The arms of all sets.
+
+    Raises:
+      UserError: two of one name.
+    """
+    arms: Arms = {}
+    for name, overrides in itertools.chain.from_iterable(part.items() for part in sets):
+        if name in arms:
+            raise UserError(f"two arms are called {name!r}", fix="name them apart")
+        arms[name] = overrides
+    return arms
+
+
+def cross(first: Arms, second: Arms) -> Arms:
+    """Every arm of one with every arm of the other; where both set a knob, the second does."""
+    return {f"{a}, {b}": {**overrides, **more} for a, overrides in first.items() for b, more in second.items()}
+
+
+def _named(axes: Mapping[str, Any], rows) -> Arms:
+    """Arms named by their values, and by the last part of the knobs where these are not plain from the value."""
+    return chain(*({", ".join(map(_label, axes, row)): dict(zip(axes, row, strict=True))} for row in rows))
+
+
+def _label(knob: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{knob.rpartition('.')[2]}={value}"

@@ -1,0 +1,94 @@
+"""The story of a sweep: plan it, run what is missing, compare what is there. The same command goes on where it stopped."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt_jax.errors import Failure, Stopped
+from gpt_jax.study import book as books
+from gpt_jax.study import statistics
+from gpt_jax.study import sweep as sweeps
+from gpt_jax.study.book import Book
+from gpt_jax.study.live import Board
+from gpt_jax.study.local import Pool, slots
+from gpt_jax.study.report import page
+from gpt_jax.study.sweep import Job, Sweep
+from gpt_jax.train.lock import WorkdirLock
+from gpt_jax.train.signals import StopRequest
+
+TICK, PAGE_EVERY = 0.5, 60.0  # seconds
+
+
+def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool = False) -> list[statistics.Comparison]:
+    """Trains every run that is not done, ``count`` at a time, and prints how the arms compare.
+
+    Args:
+      source: the experiment that made the sweep.
+
+    Raises:
+      UserError: the experiment is not in order; nothing was trained.
+      Stopped: a signal asked for it; every run at hand is saved.
+      Failure: some runs failed; the others are done.
+    """
+    planned = sweeps.jobs(sweep)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with WorkdirLock(workdir), StopRequest() as stop:
+        book = books.write(workdir, sweep, planned, source)
+        if retry:
+            for job in planned:
+                (book.directory(job.id) / books.FAILURE).unlink(missing_ok=True)
+        missing = [job for job in planned if book.status(job.id) in ("new", "stopped")]
+        print(f"{len(planned)} runs: {len(planned) - len(missing)} at their end, {len(missing)} to do", flush=True)
+        stopped = bool(missing) and not _train(book, planned, missing, count, stop)
+    print(f"\n{tell(book)}\n\nreport: {page.write(book)}", flush=True)
+    if stopped:
+        raise Stopped(
+            "the sweep was stopped; what was trained is saved", where=str(workdir), fix="the same command goes on"
+        )
+    if failed := book.failures():
+        raise Failure(
+            f"{len(failed)} of {len(planned)} runs failed: "
+            + "; ".join(f"{name}: {error}" for name, error in failed.items()),
+            where=str(workdir),
+            fix="--retry tries them again",
+        )
+    return book.comparisons()
+
+
+def tell(book: Book) -> str:
+    """The verdicts as text."""
+    rows = book.comparisons()
+    if not rows:
+        return "no arm can be compared with the baseline yet"
+    width = max(len(row.arm) for row in rows)
+    lines = [f"{book.metric} against {rows[0].baseline} (lower is better), paired by seed"]
+    for row in rows:
+        interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
+        finds = f"  {len(row.seeds)} seeds find {row.detectable:.2g}" if row.interval else ""
+        settle = (
+            f"; {row.seeds_needed} would settle this"
+            if row.verdict == statistics.INCONCLUSIVE and row.seeds_needed
+            else ""
+        )
+        lines.append(
+            f"  {row.arm:<{width}}  {row.mean:+.4f} {interval:<20} p {row.p_adjusted:.3f}  {row.verdict}{finds}{settle}"
+        )
+    return "\n".join(lines)
+
+
+def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: int, stop: StopRequest) -> bool:
+    """Whether all of it was trained; False where a signal came first."""
+    places = slots(count)[: len(missing)]
+    with Board(book, planned, len(places)) as board:
+        pool = Pool(book, missing, places, board.begin, board.ended)
+        pool.start()
+        written = time.monotonic()
+        while not pool.join(TICK):
+            board.draw()
+            if board.news and time.monotonic() - written > PAGE_EVERY:
+                board.news, written = False, time.monotonic()
+                page.write(book)
+            if stop.requested and not pool.stopping:
+                board.note("stopping: every run at hand is being saved")
+                pool.stop()
+    return not stop.requested

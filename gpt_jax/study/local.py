@@ -1,0 +1,142 @@
+"""Runs jobs on this machine: as many at once as there are slots, each in a process with cores or a GPU of its own."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gpt_jax.errors import DONE, RESUMABLE
+from gpt_jax.study.book import FAILURE, Book
+from gpt_jax.study.sweep import Job
+from gpt_jax.train.metrics import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where a worker runs: cores that it is pinned to, and perhaps one GPU."""
+
+    cores: tuple[int, ...]
+    gpu: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
+
+
+def slots(count: int = 0) -> list[Slot]:
+    """``count`` slots, or by default one a GPU, or else one a core: small models gain more from runs side by side than
+    from cores that share a step."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    gpus = _gpus()
+    count = min(count or len(gpus) or len(cores), len(cores))
+    shares = [tuple(cores[i::count]) for i in range(count)]
+    return [Slot(share, gpus[i % len(gpus)] if gpus else "") for i, share in enumerate(shares)]
+
+
+class Pool:
+    """Workers that take jobs from one queue.
+
+    Args:
+      show: called with the slot's number and the job that it begins, or None when it has none left.
+      ended: called with a job and its exit code, in the thread of its slot.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        jobs: Sequence[Job],
+        places: Sequence[Slot],
+        show: Callable[[int, Job | None], None],
+        ended: Callable[[Job, int], None],
+    ):
+        self.book, self.places, self.show, self.ended = book, places, show, ended
+        self.waiting = deque(jobs)
+        self.stopping = False
+        self._processes: dict[int, subprocess.Popen] = {}
+        self._threads = [threading.Thread(target=self._serve, args=(i,)) for i in range(len(places))]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, seconds: float) -> bool:
+        """Waits so long; whether all work is over."""
+        for thread in self._threads:
+            thread.join(seconds / len(self._threads))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """Asks the workers to save what they have and leave."""
+        self.stopping = True
+        for process in list(self._processes.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    def _serve(self, number: int) -> None:
+        """A slot's worker is started again where it died, with the next job."""
+        process = None
+        while not self.stopping:
+            try:
+                job = self.waiting.popleft()
+            except IndexError:
+                break
+            if process is None or process.poll() is not None:
+                process = self._processes[number] = _start(self.places[number])
+            self.show(number, job)
+            code, error = self._order(process, job)
+            if code not in (DONE, RESUMABLE):
+                text = json.dumps({"code": code, "error": error}, indent=1) + "\n"
+                write_atomically(self.book.directory(job.id) / FAILURE, text)
+            self.ended(job, code)
+        self.show(number, None)
+        if process is not None:
+            process.stdin.close()  # type: ignore[union-attr]
+            process.wait()
+
+    def _order(self, process: subprocess.Popen, job: Job) -> tuple[int, str]:
+        directory = self.book.directory(job.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        order = {"config": job.config.to_dict(), "workdir": str(directory)}
+        try:
+            process.stdin.write(json.dumps(order) + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            answer = process.stdout.readline()  # type: ignore[union-attr]
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            code = process.wait()
+            return (RESUMABLE, "") if self.stopping else (70, f"its process ended with {code}; see log.txt")
+        found = json.loads(answer)
+        return found["code"], found["error"]
+
+
+def _start(slot: Slot) -> subprocess.Popen:
+    pin = ["taskset", "-c", ",".join(map(str, slot.cores))] if shutil.which("taskset") else []
+    return subprocess.Popen(
+        [*pin, sys.executable, "-m", "gpt_jax.study.worker"],
+        cwd=ROOT,
+        env={**os.environ, **slot.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # an interrupt at the terminal reaches the parent alone
+    )
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs, by NVIDIA's own tool: asking JAX would take them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
+    return [str(i) for i, _ in enumerate(line for line in listed if line.startswith("GPU"))]

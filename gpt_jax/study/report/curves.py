@@ -1,0 +1,72 @@
+"""The losses of a sweep along training: per arm the mean over seeds, and how far the seeds lie apart."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from gpt_jax.study.book import Book
+from gpt_jax.train.metrics import read, read_summary
+
+FEWEST = 3  # evaluations a run needs for its curve to be drawn from them
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Values at common steps: ``low`` and ``high`` are the extremes of the seeds. The other axes are means of the runs."""
+
+    steps: np.ndarray
+    tokens: np.ndarray
+    flops: np.ndarray
+    seconds: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+
+
+def curves(book: Book) -> tuple[str, dict[str, Curve]]:
+    """The name of what is drawn, and arm -> curve: of the metric, or the training loss where runs were hardly evaluated."""
+    records = {id: read(book.directory(id)) for id in book.runs if (book.directory(id) / "metrics.jsonl").exists()}
+    counts = [sum(book.metric in record for record in rows) for rows in records.values()]
+    name = book.metric if counts and min(counts) >= FEWEST else "train/loss"
+    found = {}
+    for arm in book.arms:
+        ids = [id for id, entry in book.runs.items() if arm in entry.arms and records.get(id)]
+        if curve := _curve(book, {id: records[id] for id in ids}, name):
+            found[arm] = curve
+    return name, found
+
+
+def _curve(book: Book, records: dict[str, list[dict]], name: str) -> Curve | None:
+    series = []
+    for id, rows in records.items():
+        points = {row["step"]: (row["tokens"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))}
+        if points:
+            series.append((points, _rates(book, id, rows)))
+    if not series:
+        return None
+    common = sorted(set.intersection(*(set(points) for points, _ in series)))
+    if not common:
+        return None
+    values = np.array([[points[step][1] for step in common] for points, _ in series])
+    tokens = np.array([[points[step][0] for step in common] for points, _ in series], float)
+    per_token = np.array([rates for _, rates in series])
+    return Curve(
+        np.array(common),
+        tokens.mean(0),
+        (tokens * per_token[:, :1]).mean(0),
+        (tokens * per_token[:, 1:]).mean(0),
+        values.mean(0),
+        values.min(0),
+        values.max(0),
+        len(series),
+    )
+
+
+def _rates(book: Book, id: str, rows: list[dict]) -> tuple[float, float]:
+    """FLOPs and seconds a token. The seconds are those of training: a run that compiled for others should not pay for it."""
+    summary = read_summary(book.directory(id))
+    speeds = [row["speed/tokens_per_second"] for row in rows if row.get("speed/tokens_per_second")]
+    flops = summary["flops"] / summary["tokens"] if summary.get("tokens") else math.nan
+    return flops, 1 / float(np.median(speeds)) if speeds else math.nan

@@ -1,0 +1,141 @@
+"""report.html: one file with its pictures inside, to be opened from the disk, printed, or sent."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt_jax.study.book import Book, read
+from gpt_jax.study.report import curves, pictures, tables
+from gpt_jax.train.metrics import read_json, write_atomically
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.question { white-space: pre-line; color: #39424a; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
+th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
+th { border-bottom: 2px solid #9aa3a9; }
+.better { color: #0072b2; font-weight: 600; } .worse { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
+figure { margin: 1rem 0; } figcaption { color: #5b6770; font-size: .9rem; }
+pre { background: #f4f6f7; padding: .8rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
+.running { background: #fff4e5; padding: .5rem .8rem; border-left: 4px solid #e69f00; }
+@media print { body { max-width: none; margin: 0; } h2, figure { break-inside: avoid; } details { display: block; } }
+"""
+
+
+def report(workdir: Path) -> Path:
+    """Makes the report of a sweep, finished or not, and returns the path of its page.
+
+    Raises:
+      UserError: the directory holds no sweep.
+    """
+    return write(read(workdir))
+
+
+def write(book: Book) -> Path:
+    """report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the pictures as PNG and SVG."""
+    rows = book.comparisons()
+    verdicts, runs = tables.verdicts(rows), tables.runs(book)
+    figures = book.workdir / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("verdicts.csv", tables.to_csv(verdicts)),
+        ("verdicts.tex", tables.to_latex(verdicts)),
+        ("runs.csv", tables.to_csv(runs)),
+    ):
+        write_atomically(book.workdir / name, text)
+    parts = [_head(book)]
+    if rows:
+        picture = pictures.save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
+        parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(book))]
+    name, found = curves.curves(book)
+    if found:
+        picture = pictures.save(pictures.losses(found, name), figures / "losses")
+        parts += ["<h2>Along training</h2>", _figure(picture, "Lines are means over seeds, bands their extremes.")]
+    parts += ["<h2>Runs</h2>", _table(runs), *_samples(book), *_conditions(book)]
+    path = book.workdir / "report.html"
+    write_atomically(path, _page(book, parts))
+    return path
+
+
+def _page(book: Book, parts: Sequence[str]) -> str:
+    title = html.escape(book.experiment)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _head(book: Book) -> str:
+    first, _, rest = book.question.partition("\n")
+    states = [book.status(id) for id in book.runs]
+    told = f"<h1>{html.escape(first or book.experiment)}</h1>"
+    if rest.strip():
+        told += f'<p class="question">{html.escape(rest.strip())}</p>'
+    if missing := len(states) - states.count("done"):
+        failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in book.failures().items())
+        told += f'<p class="running">{missing} of {len(states)} runs are not done; this is of the others.{failed}</p>'
+    return told
+
+
+def _legend(book: Book) -> str:
+    margin = (
+        f" The green band is the margin of {book.margin:g}, within which differences do not matter."
+        if book.margin
+        else ""
+    )
+    return (
+        "Pairs share a seed: batches, and initial values where shapes allow. “Detectable” is the true difference that so "
+        "many seeds would find four times in five. Blue: better, orange: worse, green: equivalent, grey: inconclusive."
+        + margin
+    )
+
+
+def _table(rows: tables.Rows, marked: bool = False) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = []
+    for row in rows[1:]:
+        kind = f' class="{row[-1].split(";")[0]}"' if marked else ""
+        cells = [f"<td>{html.escape(cell)}</td>" for cell in row[:-1]]
+        body.append("<tr>" + "".join(cells) + f"<td{kind}>{html.escape(row[-1])}</td></tr>")
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f'<figure><div class="wide">{svg}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def _samples(book: Book) -> list[str]:
+    """What the first seed of each arm wrote at its end."""
+    parts = []
+    for arm in book.arms:
+        ids = [id for id, entry in book.runs.items() if arm in entry.arms]
+        files = [path for id in ids[:1] for path in sorted((book.directory(id) / "samples").glob("*.txt"))]
+        if files:
+            text = files[-1].read_text(encoding="utf-8", errors="replace")[:1500]
+            parts.append(f"<details><summary>{html.escape(arm)}</summary><pre>{html.escape(text)}</pre></details>")
+    return ["<h2>Samples</h2>", *parts] if parts else []
+
+
+def _conditions(book: Book) -> list[str]:
+    files = [read_json(book.directory(id) / "environment.json", missing={}) for id in book.runs]
+    starts = [start for file in files for start in file.get("starts", [])[-1:]]
+    kinds = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
+    arms = json.dumps(book.arms, indent=1)
+    command = f"python launch.py sweep --config=experiments/{book.experiment} --workdir={book.workdir}"
+    return [
+        "<h2>Conditions</h2>",
+        f"<pre>{html.escape(command)}</pre>",
+        f"<details><summary>arms, over the shared settings</summary><pre>{html.escape(arms)}</pre></details>",
+        *(f"<details><summary>environment</summary><pre>{html.escape(kind)}</pre></details>" for kind in sorted(kinds)),
+    ]
+
+
+def _lasting(start: dict) -> dict:
+    """What does not differ from run to run of one machine."""
+    return {name: value for name, value in start.items() if name not in ("time", "argv", "pid")}
