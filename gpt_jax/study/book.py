@@ -36,6 +36,7 @@ class Book:
     workdir: Path
     experiment: str
     question: str
+    notes: tuple[str, ...]
     metric: str
     margin: float
     baseline: str
@@ -94,6 +95,7 @@ def write(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> 
         workdir,
         source.name,
         sweep.question,
+        sweep.notes,
         sweep.metric,
         sweep.margin,
         baseline,
@@ -117,4 +119,4 @@ def read(workdir: Path) -> Book:
     if not values:
         raise UserError(f"{workdir} holds no sweep", where=str(workdir / NAME), fix="launch.py sweep makes one")
     runs = {id: Entry(tuple(run["arms"]), run["seed"], run["steps"]) for id, run in values["runs"].items()}
-    return Book(workdir, **{**values, "seeds": tuple(values["seeds"]), "runs": runs})
+    return Book(workdir, **{**values, "seeds": tuple(values["seeds"]), "notes": tuple(values["notes"]), "runs": runs})

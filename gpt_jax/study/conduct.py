@@ -27,7 +27,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
 
     Raises:
       UserError: the experiment is not in order; nothing was trained.
-      Stopped: a signal asked for it; every run at hand is saved.
+      Stopped: a signal asked for it, here or at a worker; every run at hand is saved.
       Failure: some runs failed; the others are done.
     """
     planned = sweeps.jobs(sweep)
@@ -39,11 +39,14 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
                 (book.directory(job.id) / books.FAILURE).unlink(missing_ok=True)
         missing = [job for job in planned if book.status(job.id) in ("new", "stopped")]
         print(f"{len(planned)} runs: {len(planned) - len(missing)} at their end, {len(missing)} to do", flush=True)
-        stopped = bool(missing) and not _train(book, planned, missing, count, stop)
+        if missing:
+            _train(book, planned, missing, count, stop)
     print(f"\n{tell(book)}\n\nreport: {page.write(book)}", flush=True)
-    if stopped:
+    if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
         raise Stopped(
-            "the sweep was stopped; what was trained is saved", where=str(workdir), fix="the same command goes on"
+            f"the sweep was stopped with {len(left)} of {len(planned)} runs to do; what was trained is saved",
+            where=str(workdir),
+            fix="the same command goes on",
         )
     if failed := book.failures():
         raise Failure(
@@ -65,19 +68,15 @@ def tell(book: Book) -> str:
     for row in rows:
         interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
         finds = f"  {len(row.seeds)} seeds find {row.detectable:.2g}" if row.interval else ""
-        settle = (
-            f"; {row.seeds_needed} would settle this"
-            if row.verdict == statistics.INCONCLUSIVE and row.seeds_needed
-            else ""
-        )
+        unclear = row.verdict == statistics.INCONCLUSIVE and row.seeds_needed
+        settle = f"; {row.seeds_needed} would settle this" if unclear else ""
         lines.append(
             f"  {row.arm:<{width}}  {row.mean:+.4f} {interval:<20} p {row.p_adjusted:.3f}  {row.verdict}{finds}{settle}"
         )
     return "\n".join(lines)
 
 
-def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: int, stop: StopRequest) -> bool:
-    """Whether all of it was trained; False where a signal came first."""
+def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: int, stop: StopRequest) -> None:
     places = slots(count)[: len(missing)]
     with Board(book, planned, len(places)) as board:
         pool = Pool(book, missing, places, board.begin, board.ended)
@@ -88,7 +87,7 @@ def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: in
             if board.news and time.monotonic() - written > PAGE_EVERY:
                 board.news, written = False, time.monotonic()
                 page.write(book)
-            if stop.requested and not pool.stopping:
-                board.note("stopping: every run at hand is being saved")
+            if stop.requested:
+                if not pool.stopping:
+                    board.note("stopping: every run at hand is being saved")
                 pool.stop()
-    return not stop.requested

@@ -75,7 +75,7 @@ class Pool:
         return not any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Asks the workers to save what they have and leave."""
+        """Asks the workers to save what they have and leave; again, for one that had not begun when it was asked."""
         self.stopping = True
         for process in list(self._processes.values()):
             if process.poll() is None:
@@ -99,8 +99,7 @@ class Pool:
             self.ended(job, code)
         self.show(number, None)
         if process is not None:
-            process.stdin.close()  # type: ignore[union-attr]
-            process.wait()
+            process.communicate()  # its input ends, and so does it
 
     def _order(self, process: subprocess.Popen, job: Job) -> tuple[int, str]:
         directory = self.book.directory(job.id)

@@ -28,6 +28,7 @@ class Sweep:
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
       question: what it is to answer; the experiment's docstring if not given.
+      notes: what a reader of its report should know, such as how well arms were matched.
     """
 
     base: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Sweep:
     metric: str = "valid/loss"
     margin: float = 0.0
     question: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

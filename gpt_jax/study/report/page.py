@@ -74,9 +74,11 @@ def _page(book: Book, parts: Sequence[str]) -> str:
 def _head(book: Book) -> str:
     first, _, rest = book.question.partition("\n")
     states = [book.status(id) for id in book.runs]
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in book.notes)
     told = f"<h1>{html.escape(first or book.experiment)}</h1>"
     if rest.strip():
         told += f'<p class="question">{html.escape(rest.strip())}</p>'
+    told += f"<ul>{notes}</ul>" if notes else ""
     if missing := len(states) - states.count("done"):
         failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in book.failures().items())
         told += f'<p class="running">{missing} of {len(states)} runs are not done; this is of the others.{failed}</p>'

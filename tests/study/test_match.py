@@ -1,0 +1,64 @@
+"""Arms that are to cost the same, and do."""
+
+import pytest
+
+from configs import base
+from gpt_jax.errors import UserError
+from gpt_jax.study import match, sweep
+from gpt_jax.study.sweep import Sweep
+
+ARMS = {
+    "gelu": {},
+    "swiglu": {"model.mlp": "swiglu"},
+    "mqa": {"model.kv_heads": 1},
+    "latent": {"model.attention": "latent(rank=16, rope_dim=8)", "model.position": "rope"},
+    "experts": {"model.mlp": "moe(experts=4, top_k=2)"},
+}
+
+
+def settings(arms=ARMS):
+    c = base.get_config()
+    c.model.update(layers=2, width=64, heads=4, context=32, vocab=100)
+    return Sweep(c, arms)
+
+
+@pytest.mark.parametrize("by", ["params", "flops"])
+def test_every_arm_costs_what_the_baseline_does(by):
+    matched = match.match(settings(), by)
+    configs = {arm: sweep.resolve(matched.base, arm, overrides) for arm, overrides in matched.arms.items()}
+    costs = {arm: match.COSTS[by](config) for arm, config in configs.items()}
+    assert all(cost == pytest.approx(costs["gelu"], rel=0.01) for cost in costs.values())
+    assert matched.arms["gelu"] == {} and configs["swiglu"].model.mlp_width < 256 < configs["mqa"].model.mlp_width
+    assert len(matched.notes) == 5 and "model.mlp_width" in matched.notes[1]
+
+
+def test_a_width_beside_the_one_found_is_no_nearer():
+    matched = match.match(settings(), "params")
+    wanted = match.params_of(sweep.resolve(matched.base, "gelu", {}))
+    overrides = matched.arms["swiglu"]
+    errors = [
+        abs(match.params_of(sweep.resolve(matched.base, "", {**overrides, "model.mlp_width": width})) - wanted)
+        for width in range(overrides["model.mlp_width"] - 1, overrides["model.mlp_width"] + 2)
+    ]
+    assert errors[1] == min(errors)
+
+
+def test_compute_is_matched_by_steps_too():
+    matched = match.match(settings({"gelu": {}, "wide": {"model.width": 128}}), "flops", knob="train.steps")
+    assert matched.arms["wide"]["train.steps"] < 500
+
+
+@pytest.mark.parametrize(
+    "by, knob, arms, what",
+    [
+        ("parameters", "model.mlp_width", ARMS, "did you mean 'params'"),
+        ("params", "optim.lr", ARMS, "integers"),
+        ("params", "train.steps", {"a": {}, "b": {"model.mlp": "swiglu"}}, "no nearer"),
+        ("params", "train.steps", {"a": {}, "b": {"model.mlp_width": 16}}, "does not rise"),
+        ("params", "model.layers", {"a": {}, "b": {"model.mlp": "swiglu"}}, "finer knob"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused(by, knob, arms, what):
+    with pytest.raises(UserError) as refusal:
+        match.match(settings(arms), by, knob)
+    assert what in str(refusal.value)
