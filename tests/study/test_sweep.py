@@ -151,6 +151,8 @@ def killed(tmp_path_factory):
         deadline = time.monotonic() + 240
         while _lines(folder) < lines and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
+        if kill == 2 and process.poll() == 0:
+            break  # a machine so fast that it was done before it could be killed again
         assert process.poll() is None, process.stdout.read()
         process.send_signal(signal.SIGKILL if kill != 1 else signal.SIGTERM)
         code = process.wait(timeout=120)
