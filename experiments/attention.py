@@ -7,7 +7,6 @@ is as wide as makes its parameters those of full attention, to 1%. Full attentio
 """
 
 from configs import quickstart
-from gpt_jax.study.match import match
 from gpt_jax.study.sweep import Sweep
 
 ARMS = {
@@ -26,4 +25,4 @@ def sweep():
     c.model.update(width=128, heads=4, position="rope")
     c.train.update(steps=300, eval_every=100, save_every=150, eval_batches=0)
     c.sample.prompts = ()
-    return match(Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005), by="params")
+    return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005, match="params")

@@ -89,7 +89,6 @@ class Book:
 
 def write(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> Book:
     """Plans a sweep in its directory. Runs of an earlier plan stay; those it shares with this one are not done again."""
-    baseline = sweep.baseline or next(iter(sweep.arms))
     runs = {job.id: Entry(job.arms, job.seed, job.config.train.steps) for job in planned}
     book = Book(
         workdir,
@@ -98,7 +97,7 @@ def write(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> 
         sweep.notes,
         sweep.metric,
         sweep.margin,
-        baseline,
+        sweep.baseline,
         sweep.arms,
         tuple(sweep.seeds),
         runs,

@@ -11,6 +11,7 @@ from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
 from gpt_jax.study.local import Pool, slots
+from gpt_jax.study.match import match
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import Job, Sweep
 from gpt_jax.train.lock import WorkdirLock
@@ -19,7 +20,7 @@ from gpt_jax.train.signals import StopRequest
 TICK, PAGE_EVERY = 0.5, 60.0  # seconds
 
 
-def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool = False) -> list[statistics.Comparison]:
+def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool = False) -> None:
     """Trains every run that is not done, ``count`` at a time, and prints how the arms compare.
 
     Args:
@@ -30,6 +31,8 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
       Stopped: a signal asked for it, here or at a worker; every run at hand is saved.
       Failure: some runs failed; the others are done.
     """
+    # Here and not in the experiment: what the command line sets counts in what an arm costs.
+    sweep = match(sweep) if sweep.match else sweep
     planned = sweeps.jobs(sweep)
     workdir.mkdir(parents=True, exist_ok=True)
     with WorkdirLock(workdir), StopRequest() as stop:
@@ -55,7 +58,6 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
             where=str(workdir),
             fix="--retry tries them again",
         )
-    return book.comparisons()
 
 
 def tell(book: Book) -> str:

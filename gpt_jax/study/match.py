@@ -28,19 +28,18 @@ def flops_of(config: Config) -> float:
 COSTS: dict[str, Callable[[Config], float]] = {"params": params_of, "flops": flops_of}
 
 
-def match(sweep: Sweep, by: str, knob: str = "model.mlp_width", tolerance: float = TOLERANCE) -> Sweep:
-    """The sweep with ``knob`` set in every other arm so that it costs what the baseline does, to ``tolerance``.
+def match(sweep: Sweep) -> Sweep:
+    """The sweep with ``sweep.knob`` set in every other arm so that it costs what the baseline does, to ``TOLERANCE``.
 
-    Args:
-      by: "params", all parameters; or "flops", of the whole training, forward and backward, of causal attention its half.
-      knob: an integer that the cost rises with, such as model.mlp_width, model.layers or train.steps.
+    The cost, ``sweep.match``, is "params", all parameters, or "flops", of the whole training, forward and backward, of
+    causal attention its half. The knob is an integer that the cost rises with: model.mlp_width, model.layers, train.steps.
 
     Raises:
       UserError: no such cost, a knob that is no integer or does not change the cost, or an arm that comes no nearer.
     """
+    by, knob = sweep.match, sweep.knob
     if by not in COSTS:
         raise UserError(f"arms cannot be matched by {by!r}", allowed=", ".join(COSTS), fix=did_you_mean(by, COSTS))
-    baseline = sweep.baseline or next(iter(sweep.arms))
     cost = COSTS[by]
     vocab = 0
 
@@ -53,21 +52,21 @@ def match(sweep: Sweep, by: str, knob: str = "model.mlp_width", tolerance: float
     def spent(arm: str, value: int) -> float:
         return cost(made(arm, {knob: value}))
 
-    wanted = cost(made(baseline, {}))
+    wanted = cost(made(sweep.baseline, {}))
     arms, notes = {}, []
     for arm, overrides in sweep.arms.items():
         value = None
-        if arm != baseline:
+        if arm != sweep.baseline:
             start = _start(made(arm, {}), knob)
             value = _solve(functools.partial(spent, arm), wanted, start)
         changes = {} if value is None else {knob: value}
         got = cost(made(arm, changes))
-        if abs(got / wanted - 1) > tolerance:
+        if abs(got / wanted - 1) > TOLERANCE:
             raise UserError(
                 f"arm {arm!r} comes no nearer to the baseline's {by} than {got / wanted - 1:+.1%}",
                 where=f"{knob} = {value}",
-                allowed=f"{tolerance:.1%}",
-                fix="match by a finer knob, such as model.mlp_width or train.steps, or allow more",
+                allowed=f"{TOLERANCE:.1%}",
+                fix="match by a finer knob, such as model.mlp_width or train.steps",
             )
         arms[arm] = {**overrides, **changes}
         notes.append(f"{arm}: {by} {got:.4g} ({got / wanted - 1:+.2%})" + (f", {knob} = {value}" if changes else ""))

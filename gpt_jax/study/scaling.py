@@ -1,7 +1,6 @@
 """A scaling law of finished runs: coefficients with intervals, how to spend compute, and how far it can be believed."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from gpt_jax.study import fit as fitting
 from gpt_jax.study import isoflop, optimum, points
 from gpt_jax.study.points import Points
 from gpt_jax.study.statistics import Interval
+from gpt_jax.train.metrics import write_json
 
 LEVEL = 0.95
 RESAMPLES = 1000
 HELD_OUT = 0.25  # of the points, those with the most FLOPs
-DECADES = 4  # of FLOPs in the table of splits: the last is beyond what was trained
+DECADES = range(-2, 3)  # of FLOPs in the table of splits, from the most that was trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +90,7 @@ def study(
         slopes = optimum.exponent(form, both, top)
         if np.isfinite(slopes[0]):
             exponent = _estimate(slopes[0], slopes[1:])
-        splits = tuple(
-            split for k in range(2 - DECADES, 3) if (split := _split(form, both, top * 10.0**k, top)) is not None
-        )
+        splits = tuple(split for k in DECADES if (split := _split(form, both, top * 10.0**k, top)) is not None)
     without = {"envelope": isoflop.envelope, "isoFLOP parabolas": isoflop.parabolas}
     return Study(
         runs,
@@ -115,7 +113,7 @@ def fit_file(runs: Path, law: str, out: str, *, seed: int, resamples: int) -> St
 
         directory = Path(out)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "fit.json").write_text(json.dumps(to_json(found), indent=1) + "\n", encoding="utf-8")
+        write_json(directory / "fit.json", to_json(found))
         scaling_figure.draw(found, directory / "fit.png")
         print(f"\nwrote {directory / 'fit.json'} and {directory / 'fit.png'}")
     return found

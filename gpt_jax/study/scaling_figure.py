@@ -6,8 +6,7 @@ import numpy as np
 
 from gpt_jax.study import optimum
 from gpt_jax.study.scaling import Study
-
-_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
+from gpt_jax.train.figures import BLUE, GREEN, GREY, VERMILION
 
 
 def draw(found: Study, path: Path) -> None:
@@ -23,7 +22,7 @@ def draw(found: Study, path: Path) -> None:
     shade = np.log(points["params"])
     dots = losses.scatter(flops, points["loss"], c=shade, cmap="viridis", s=14)
     residuals.scatter(flops, 100 * (points["loss"] / predicted - 1), c=shade, cmap="viridis", s=14)
-    residuals.axhline(0, color=_GREY, linewidth=0.8)
+    residuals.axhline(0, color=GREY, linewidth=0.8)
     bar = figure.colorbar(dots, ax=losses, pad=0.02)
     ticks = np.linspace(shade.min(), shade.max(), 4).tolist()
     bar.set_ticks(ticks, labels=[f"{np.exp(tick):.2g}" for tick in ticks])
@@ -48,14 +47,14 @@ def _optimum(found: Study, losses, sizes) -> None:
     for axis, column in ((losses, 2), (sizes, 0)):
         track = np.stack([values[column] for values in tracks])
         low, high = np.nanpercentile(track[:, 1:], [2.5, 97.5], axis=1)
-        axis.fill_between(at, low, high, color=_VERMILION, alpha=0.25, linewidth=0, label="95% of bootstrap samples")
-        axis.plot(at, track[:, 0], color=_VERMILION, label="best split by the law")
-        axis.axvline(top, color=_GREY, linewidth=0.8, linestyle=(0, (5, 3)))
-    sizes.scatter(found.points["flops"], found.points["params"], color=_BLUE, s=8, alpha=0.6, label="trained")
+        axis.fill_between(at, low, high, color=VERMILION, alpha=0.25, linewidth=0, label="95% of bootstrap samples")
+        axis.plot(at, track[:, 0], color=VERMILION, label="best split by the law")
+        axis.axvline(top, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
+    sizes.scatter(found.points["flops"], found.points["params"], color=BLUE, s=8, alpha=0.6, label="trained")
     for name, result in found.without_law.items():
         if not isinstance(result, str):
             used = [m for m in result.minima if not m.refused]
             if len(used) < 30:
-                sizes.scatter([m.flops for m in used], [m.params for m in used], marker="x", color=_GREEN, label=name)
+                sizes.scatter([m.flops for m in used], [m.params for m in used], marker="x", color=GREEN, label=name)
     sizes.legend(frameon=False, fontsize=8)
     losses.legend(frameon=False, fontsize=8)

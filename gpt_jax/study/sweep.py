@@ -24,9 +24,10 @@ class Sweep:
       arms: name -> {dotted knob: value}.
       seeds: every arm is trained with each, as ``train.seed`` and ``data.seed``: runs of one seed see the same batches,
         and start from the same values where shapes allow.
-      baseline: the arm that the others are compared with; the first if not given.
+      baseline: the arm that the others are compared with; empty = the first.
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
+      match: "params" or "flops": ``knob`` of every other arm is solved for, so that it costs what the baseline does.
       question: what it is to answer; the experiment's docstring if not given.
       notes: what a reader of its report should know, such as how well arms were matched.
     """
@@ -37,8 +38,14 @@ class Sweep:
     baseline: str = ""
     metric: str = "valid/loss"
     margin: float = 0.0
+    match: str = ""
+    knob: str = "model.mlp_width"
     question: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.baseline and self.arms:
+            object.__setattr__(self, "baseline", next(iter(self.arms)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +94,7 @@ def jobs(sweep: Sweep) -> list[Job]:
         raise UserError("a sweep needs arms and seeds", where=f"{len(sweep.arms)} arms, {len(sweep.seeds)} seeds")
     if len(set(sweep.seeds)) < len(sweep.seeds) or any(seed < 0 for seed in sweep.seeds):
         raise UserError(f"seeds {list(sweep.seeds)}", where="Sweep.seeds", allowed="different integers, 0 or more")
-    if sweep.baseline and sweep.baseline not in sweep.arms:
+    if sweep.baseline not in sweep.arms:
         raise UserError(
             f"there is no arm {sweep.baseline!r}",
             where="Sweep.baseline",

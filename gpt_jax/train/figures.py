@@ -9,7 +9,7 @@ from gpt_jax.train.metrics import NAME, read, read_summary
 from gpt_jax.train.progress import quantity
 
 # From Okabe and Ito's palette, told apart in every common form of colour blindness, and by line style in grey.
-_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
 _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 
 
@@ -47,7 +47,7 @@ def loss_figure(workdir: str | Path) -> Path:
     panels[0].legend(loc="upper right", frameon=False, fontsize=9.5, handlelength=1.6)
     left = 0.75 / (4.3 * len(axes_of))
     figure.text(left, 0.935, workdir.resolve().name, fontsize=13, weight="bold", color="#111111")
-    figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=_GREY)
+    figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=GREY)
     path = workdir / "figures" / "loss.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -64,12 +64,12 @@ def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float,
 
 def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float | None) -> None:
     if curves["train"]:
-        panel.plot(*zip(*curves["train"], strict=True), color=_BLUE, linewidth=1.3, alpha=0.85, label="train")
+        panel.plot(*zip(*curves["train"], strict=True), color=BLUE, linewidth=1.3, alpha=0.85, label="train")
     if curves["valid"]:
         mark = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.7}
-        panel.plot(*zip(*curves["valid"], strict=True), color=_VERMILION, linewidth=1.6, label="valid", **mark)
+        panel.plot(*zip(*curves["valid"], strict=True), color=VERMILION, linewidth=1.6, label="valid", **mark)
     if floor is not None:
-        panel.axhline(floor, color=_GREEN, linewidth=1.3, linestyle=(0, (5, 3)), label=f"entropy rate {floor:.4g}")
+        panel.axhline(floor, color=GREEN, linewidth=1.3, linestyle=(0, (5, 3)), label=f"entropy rate {floor:.4g}")
 
 
 def _dress(panel: Any, label: str, logarithmic: bool) -> None:

@@ -16,15 +16,15 @@ ARMS = {
 }
 
 
-def settings(arms=ARMS):
+def settings(by, arms=ARMS, **how):
     c = base.get_config()
     c.model.update(layers=2, width=64, heads=4, context=32, vocab=100)
-    return Sweep(c, arms)
+    return Sweep(c, arms, match=by, **how)
 
 
 @pytest.mark.parametrize("by", ["params", "flops"])
 def test_every_arm_costs_what_the_baseline_does(by):
-    matched = match.match(settings(), by)
+    matched = match.match(settings(by))
     configs = {arm: sweep.resolve(matched.base, arm, overrides) for arm, overrides in matched.arms.items()}
     costs = {arm: match.COSTS[by](config) for arm, config in configs.items()}
     assert all(cost == pytest.approx(costs["gelu"], rel=0.01) for cost in costs.values())
@@ -33,7 +33,7 @@ def test_every_arm_costs_what_the_baseline_does(by):
 
 
 def test_a_width_beside_the_one_found_is_no_nearer():
-    matched = match.match(settings(), "params")
+    matched = match.match(settings("params"))
     wanted = match.params_of(sweep.resolve(matched.base, "gelu", {}))
     overrides = matched.arms["swiglu"]
     errors = [
@@ -44,7 +44,7 @@ def test_a_width_beside_the_one_found_is_no_nearer():
 
 
 def test_compute_is_matched_by_steps_too():
-    matched = match.match(settings({"gelu": {}, "wide": {"model.width": 128}}), "flops", knob="train.steps")
+    matched = match.match(settings("flops", {"gelu": {}, "wide": {"model.width": 128}}, knob="train.steps"))
     assert matched.arms["wide"]["train.steps"] < 500
 
 
@@ -60,5 +60,5 @@ def test_compute_is_matched_by_steps_too():
 )
 def test_what_cannot_be_matched_is_refused(by, knob, arms, what):
     with pytest.raises(UserError) as refusal:
-        match.match(settings(arms), by, knob)
+        match.match(settings(by, arms, knob=knob))
     assert what in str(refusal.value)

@@ -64,7 +64,7 @@ def test_three_panels_with_their_axes(tmp_path, drawn):
     raw = path.read_bytes()
     assert raw[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", raw[16:24]) == (1806, 588)
     image = matplotlib.image.imread(path)[..., :3]
-    for colour in (figures._BLUE, figures._VERMILION, figures._GREEN):
+    for colour in (figures.BLUE, figures.VERMILION, figures.GREEN):
         rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         assert (np.abs(image - rgb).max(-1) < 0.2).sum() > 100, colour
 

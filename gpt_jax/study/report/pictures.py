@@ -10,12 +10,12 @@ import numpy as np
 
 from gpt_jax.study.report.curves import Curve
 from gpt_jax.study.statistics import BETTER, EQUIVALENT, WORSE, Comparison
+from gpt_jax.train.figures import BLUE, GREEN, GREY, VERMILION
 
 # Okabe and Ito's palette, and dashes for more arms than colours.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B6770")
+COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", GREY)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-VERDICTS = {BETTER: "#0072B2", WORSE: "#D55E00", EQUIVALENT: "#009E73"}
-GREY = "#5B6770"
+VERDICTS = {BETTER: BLUE, WORSE: VERMILION, EQUIVALENT: GREEN}
 AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
 
 
@@ -31,7 +31,7 @@ def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
         axis.plot(row.mean, place, "o", color=colour, markersize=6)
     axis.axvline(0, color=GREY, linewidth=0.8)
     if margin:
-        axis.axvspan(-margin, margin, color="#009E73", alpha=0.08, linewidth=0)
+        axis.axvspan(-margin, margin, color=GREEN, alpha=0.08, linewidth=0)
     axis.set_yticks(range(len(rows)), [row.arm for row in rows])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"{metric}, difference from {rows[0].baseline} (95% interval; ticks: seeds)")
