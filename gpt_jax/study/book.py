@@ -39,7 +39,7 @@ class Book:
     notes: tuple[str, ...]
     metric: str
     margin: float
-    baseline: str
+    baseline: str | None
     arms: Arms
     seeds: tuple[int, ...]
     runs: dict[str, Entry]
@@ -61,26 +61,34 @@ class Book:
         notes = {entry.name: read_json(self.directory(id) / FAILURE, missing={}) for id, entry in self.runs.items()}
         return {name: note["error"].splitlines()[0] for name, note in notes.items() if note}
 
-    def values(self) -> dict[str, dict[int, float]]:
-        """arm -> seed -> the metric, of the runs that are done.
+    def done(self, arm: str) -> dict[int, Path]:
+        """seed -> directory, of the runs of an arm that are done."""
+        runs = {entry.seed: id for id, entry in self.runs.items() if arm in entry.arms and self.status(id) == "done"}
+        return {seed: self.directory(runs[seed]) for seed in sorted(runs)}
+
+    def values(self, metric: str = "") -> dict[str, dict[int, float]]:
+        """arm -> seed -> a metric of the runs that are done, the sweep's own if none is named.
 
         Raises:
           UserError: a run that is done has no such metric.
         """
+        metric = metric or self.metric
         table: dict[str, dict[int, float]] = {arm: {} for arm in self.arms}
         for id, entry in self.runs.items():
             if self.status(id) != "done":
                 continue
             final = read_summary(self.directory(id)).get("final", {})
-            if self.metric not in final:
+            if metric not in final:
                 known = ", ".join(sorted(final)) or "none"
-                raise UserError(f"{entry.name} has no {self.metric}", where="Sweep.metric", allowed=known)
+                raise UserError(f"{entry.name} has no {metric}", where="Sweep.metric", allowed=known)
             for arm in entry.arms:
-                table[arm][entry.seed] = float(final[self.metric])
+                table[arm][entry.seed] = float(final[metric])
         return table
 
     def comparisons(self) -> list[statistics.Comparison]:
         """Every arm that has a seed in common with the baseline, against it."""
+        if self.baseline is None:
+            return []
         table = self.values()
         theirs = set(table[self.baseline])
         ready = {arm: row for arm, row in table.items() if arm == self.baseline or set(row) & theirs}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped
 from gpt_jax.study import book as books
-from gpt_jax.study import statistics
+from gpt_jax.study import findings, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
@@ -43,8 +43,11 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
         missing = [job for job in planned if book.status(job.id) in ("new", "stopped")]
         print(f"{len(planned)} runs: {len(planned) - len(missing)} at their end, {len(missing)} to do", flush=True)
         if missing:
+            # Of fewer runs than there are going to be.
+            (workdir / findings.NAME).unlink(missing_ok=True)
             _train(book, planned, missing, count, stop)
-    print(f"\n{tell(book)}\n\nreport: {page.write(book)}", flush=True)
+    concluded = _conclude(book, sweep)
+    print(f"\n{tell(book)}{concluded}\n\nreport: {page.write(book)}", flush=True)
     if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
         raise Stopped(
             f"the sweep was stopped with {len(left)} of {len(planned)} runs to do; what was trained is saved",
@@ -60,9 +63,19 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
         )
 
 
+def _conclude(book: Book, sweep: Sweep) -> str:
+    """What the experiment finds of its runs, once all are done."""
+    if sweep.analyse is None or any(book.status(id) != "done" for id in book.runs):
+        return ""
+    figures = sweep.draw(book) if sweep.draw else {}
+    return "\n\n" + findings.tell(findings.conclude(book, sweep.analyse(book), figures))
+
+
 def tell(book: Book) -> str:
     """The verdicts as text."""
     rows = book.comparisons()
+    if book.baseline is None:
+        return "the arms are not compared with each other"
     if not rows:
         return "no arm can be compared with the baseline yet"
     width = max(len(row.arm) for row in rows)

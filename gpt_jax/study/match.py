@@ -40,7 +40,9 @@ def match(sweep: Sweep) -> Sweep:
     by, knob = sweep.match, sweep.knob
     if by not in COSTS:
         raise UserError(f"arms cannot be matched by {by!r}", allowed=", ".join(COSTS), fix=did_you_mean(by, COSTS))
-    cost = COSTS[by]
+    if sweep.baseline is None:
+        raise UserError("arms are matched to a baseline, and there is none", where="Sweep.baseline")
+    cost, baseline = COSTS[by], sweep.baseline
     vocab = 0
 
     def made(arm: str, changes: dict) -> Config:
@@ -52,11 +54,11 @@ def match(sweep: Sweep) -> Sweep:
     def spent(arm: str, value: int) -> float:
         return cost(made(arm, {knob: value}))
 
-    wanted = cost(made(sweep.baseline, {}))
+    wanted = cost(made(baseline, {}))
     arms, notes = {}, []
     for arm, overrides in sweep.arms.items():
         value = None
-        if arm != sweep.baseline:
+        if arm != baseline:
             start = _start(made(arm, {}), knob)
             value = _solve(functools.partial(spent, arm), wanted, start)
         changes = {} if value is None else {knob: value}

@@ -1,11 +1,12 @@
 """What a number of seeds can find, and how to look early without finding what is not there."""
 
+import bisect
 import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 POWER = 0.8
 MOST_SEEDS = 1000
@@ -21,7 +22,7 @@ def power(n: int, effect: float, alpha: float) -> float:
     if n < 2:
         return 0.0
     critical, shift = stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n), abs(effect) * math.sqrt(n)
-    return float(np.mean(stats.norm.cdf(shift - critical) + stats.norm.cdf(-shift - critical)))
+    return float(np.mean(special.ndtr(shift - critical) + special.ndtr(-shift - critical)))
 
 
 def detectable(n: int, deviation: float, alpha: float, wanted: float = POWER) -> float:
@@ -50,16 +51,10 @@ def seeds_needed(difference: float, deviation: float, alpha: float, wanted: floa
         return None
     if not deviation:
         return 2
-    effect = difference / deviation
-    low, high = 1, 2
-    while power(high, effect, alpha) < wanted:
-        low, high = high, 2 * high
-        if low >= MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if power(middle, effect, alpha) < wanted else (low, middle)
-    return high if high <= MOST_SEEDS else None
+    # The smallest effect that n seeds find falls with n, and is remembered.
+    numbers = range(2, MOST_SEEDS + 1)
+    found = bisect.bisect_left(numbers, -abs(difference / deviation), key=lambda n: -_effect(n, alpha, wanted))
+    return numbers[found] if found < len(numbers) else None
 
 
 def spending(looks: Sequence[int], alpha: float) -> list[float]:

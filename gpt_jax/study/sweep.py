@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,32 @@ class Sweep:
       arms: name -> {dotted knob: value}.
       seeds: every arm is trained with each, as ``train.seed`` and ``data.seed``: runs of one seed see the same batches,
         and start from the same values where shapes allow.
-      baseline: the arm that the others are compared with; empty = the first.
+      baseline: the arm that the others are compared with; empty = the first. None = the arms are not compared with it
+        each, and may have different data: what they say together is for ``analyse`` to find.
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
       match: "params" or "flops": ``knob`` of every other arm is solved for, so that it costs what the baseline does.
       question: what it is to answer; the experiment's docstring if not given.
       notes: what a reader of its report should know, such as how well arms were matched.
+      analyse: the sweep's book, all runs done -> ``Finding``s; the experiment's function of this name if not given.
+      draw: the book -> {file name: (matplotlib figure, caption)}; likewise.
     """
 
     base: Mapping[str, Any]
     arms: Arms
     seeds: Sequence[int] = (0, 1, 2)
-    baseline: str = ""
+    baseline: str | None = ""
     metric: str = "valid/loss"
     margin: float = 0.0
     match: str = ""
     knob: str = "model.mlp_width"
     question: str = ""
     notes: tuple[str, ...] = ()
+    analyse: Callable[..., Any] | None = None
+    draw: Callable[..., Any] | None = None
 
     def __post_init__(self):
-        if not self.baseline and self.arms:
+        if self.baseline == "" and self.arms:
             object.__setattr__(self, "baseline", next(iter(self.arms)))
 
 
@@ -80,7 +85,12 @@ def load(path: Path) -> Sweep:
             where="--config",
             fix="from gpt_jax.study.sweep import Sweep",
         )
-    return dataclasses.replace(made, question=made.question or (module.__doc__ or "").strip())
+    return dataclasses.replace(
+        made,
+        question=made.question or (module.__doc__ or "").strip(),
+        analyse=made.analyse or getattr(module, "analyse", None),
+        draw=made.draw or getattr(module, "draw", None),
+    )
 
 
 def jobs(sweep: Sweep) -> list[Job]:
@@ -94,7 +104,7 @@ def jobs(sweep: Sweep) -> list[Job]:
         raise UserError("a sweep needs arms and seeds", where=f"{len(sweep.arms)} arms, {len(sweep.seeds)} seeds")
     if len(set(sweep.seeds)) < len(sweep.seeds) or any(seed < 0 for seed in sweep.seeds):
         raise UserError(f"seeds {list(sweep.seeds)}", where="Sweep.seeds", allowed="different integers, 0 or more")
-    if sweep.baseline not in sweep.arms:
+    if sweep.baseline is not None and sweep.baseline not in sweep.arms:
         raise UserError(
             f"there is no arm {sweep.baseline!r}",
             where="Sweep.baseline",
@@ -108,7 +118,8 @@ def jobs(sweep: Sweep) -> list[Job]:
             id = identity(config)
             before = found.get(id)
             found[id] = Job(id, (*before.arms, arm) if before else (arm,), seed, config)
-    check_comparable(sweep, list(found.values()))
+    if sweep.baseline is not None:
+        check_comparable(sweep, list(found.values()))
     return list(found.values())
 
 

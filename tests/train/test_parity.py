@@ -6,6 +6,8 @@ import pytest
 from tests.train.parity import ALONE, LAYOUTS, LIMITS, largest_difference, losses
 
 STEPS = 10
+# Differences of single precision hide those that float64 shows: each mesh once in float64, one of them in both.
+CASES = [(name, "float64") for name in LAYOUTS] + [("2 processes, fsdp=8", "float32")]
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +16,7 @@ def alone(tmp_path_factory):
     return {dtype: losses(ALONE, dtype, STEPS, tmp_path_factory.mktemp("alone") / dtype) for dtype in LIMITS}
 
 
-@pytest.mark.parametrize("dtype", LIMITS)
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_losses_do_not_depend_on_the_mesh(alone, name, dtype, tmp_path):
     ours = losses(LAYOUTS[name], dtype, STEPS, tmp_path / "sharded")
     assert largest_difference(ours, alone[dtype]) <= LIMITS[dtype]

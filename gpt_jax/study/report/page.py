@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpt_jax.study import findings
 from gpt_jax.study.book import Book, read
 from gpt_jax.study.report import curves, pictures, tables
 from gpt_jax.train.metrics import read_json, write_atomically
@@ -17,9 +18,11 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
+.words td, .words th { white-space: normal; text-align: left; }
 th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
 th { border-bottom: 2px solid #9aa3a9; }
-.better { color: #0072b2; font-weight: 600; } .worse { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
+.better, .pass { color: #0072b2; font-weight: 600; }
+.worse, .fail { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
 figure { margin: 1rem 0; } figcaption { color: #5b6770; font-size: .9rem; }
 pre { background: #f4f6f7; padding: .8rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
 .running { background: #fff4e5; padding: .5rem .8rem; border-left: 4px solid #e69f00; }
@@ -48,7 +51,7 @@ def write(book: Book) -> Path:
         ("runs.csv", tables.to_csv(runs)),
     ):
         write_atomically(book.workdir / name, text)
-    parts = [_head(book)]
+    parts = [_head(book), *_findings(book)]
     if rows:
         picture = pictures.save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
         parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(book))]
@@ -85,6 +88,17 @@ def _head(book: Book) -> str:
     return told
 
 
+def _findings(book: Book) -> list[str]:
+    """What the experiment's own analysis says, with its pictures."""
+    found = findings.read(book)
+    rows = [["claim", "published", "counts as held", "ours [95%]", "verdict"]]
+    rows += [[f.claim, f.published, f.allowed, f.ours, f.verdict] for f in found.findings]
+    parts = ["<h2>Findings</h2>", _table(rows, marked=True, kind="words")] if found.findings else []
+    for name, caption in found.pictures.items():
+        parts.append(_figure(pictures.inline(book.workdir / "figures" / f"{name}.svg"), caption))
+    return parts
+
+
 def _legend(book: Book) -> str:
     margin = (
         f" The green band is the margin of {book.margin:g}, within which differences do not matter."
@@ -98,14 +112,14 @@ def _legend(book: Book) -> str:
     )
 
 
-def _table(rows: tables.Rows, marked: bool = False) -> str:
+def _table(rows: tables.Rows, marked: bool = False, kind: str = "wide") -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
     body = []
     for row in rows[1:]:
-        kind = f' class="{row[-1].split(";")[0]}"' if marked else ""
+        verdict = f' class="{row[-1].split(";")[0]}"' if marked else ""
         cells = [f"<td>{html.escape(cell)}</td>" for cell in row[:-1]]
-        body.append("<tr>" + "".join(cells) + f"<td{kind}>{html.escape(row[-1])}</td></tr>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+        body.append("<tr>" + "".join(cells) + f"<td{verdict}>{html.escape(row[-1])}</td></tr>")
+    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _figure(svg: str, caption: str) -> str:

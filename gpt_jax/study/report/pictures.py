@@ -22,7 +22,7 @@ AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "second
 def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
     """Differences from the baseline with their intervals, the best on top."""
     rows = sorted(rows, key=lambda row: -row.mean)
-    figure, axis = _figure(8, 1.1 + 0.34 * len(rows))
+    figure, axis = panels(8, 1.1 + 0.34 * len(rows))
     for place, row in enumerate(rows):
         colour = VERDICTS.get(row.verdict, GREY)
         axis.plot(row.differences, [place] * len(row.differences), "|", color=colour, markersize=9, alpha=0.55)
@@ -40,8 +40,8 @@ def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
 
 def losses(found: dict[str, Curve], name: str) -> Any:
     """Mean and extremes of the seeds against steps, tokens, FLOPs and seconds."""
-    figure, panels = _figure(11, 6.4, 2, 2)
-    for axis, column in zip(panels.flat, AXES, strict=True):
+    figure, grid = panels(11, 6.4, 2, 2)
+    for axis, column in zip(grid.flat, AXES, strict=True):
         for i, (arm, curve) in enumerate(found.items()):
             colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
             at = getattr(curve, column)
@@ -50,12 +50,12 @@ def losses(found: dict[str, Curve], name: str) -> Any:
             axis.plot(at, curve.mean, color=colour, linestyle=dash, linewidth=1.4, label=arm)
             axis.fill_between(at, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         axis.set_xlabel(AXES[column])
-    for axis in panels[:, 0]:
+    for axis in grid[:, 0]:
         axis.set_ylabel(name)
     values = np.concatenate([curve.mean for curve in found.values()])
     low, high = values.min(), np.quantile(values, 0.98)
-    panels[0, 0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-    handles, labels = panels[0, 0].get_legend_handles_labels()
+    grid[0, 0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
@@ -69,17 +69,23 @@ def save(figure: Any, path: Path) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     path.with_suffix(".svg").write_text(text.getvalue(), encoding="utf-8")
-    inline = text.getvalue()[text.getvalue().index("<svg") :]
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', inline, count=1)
+    return inline(path.with_suffix(".svg"))
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def inline(path: Path) -> str:
+    """An SVG file as it is set into a page, as wide as there is room."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text[text.index("<svg") :], count=1)
+
+
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, sharey: bool = True) -> tuple[Any, Any]:
+    """A figure and its axes, in the style of all pictures of studies."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, sharey=True)
+    axes = figure.subplots(rows, columns, sharey=sharey)
     for axis in np.ravel(axes):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(True, color="#E3E6E8", linewidth=0.8)

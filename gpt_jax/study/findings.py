@@ -1,0 +1,104 @@
+"""What an experiment found of published claims: figures with intervals, each held against what its claim allows."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gpt_jax.study.book import Book
+from gpt_jax.study.statistics import ALPHA, INCONCLUSIVE, t_interval
+from gpt_jax.train.metrics import read_json, write_json
+
+NAME = "findings.json"
+PASS, FAIL = "pass", "fail"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One claim and what was measured of it.
+
+    Args:
+      claim: what is said to hold, in words that name the quantity.
+      published: the figure and its source.
+      mean, low, high: of the values, one a seed, with Student's 95% interval; nan where there are too few.
+      least, most: the range of values that the claim allows.
+      seeds: how many values there were; ``missing`` of them are not finite.
+      verdict: pass where the whole interval lies in the range, fail where all of it lies outside, else inconclusive.
+    """
+
+    claim: str
+    published: str
+    mean: float
+    low: float
+    high: float
+    least: float
+    most: float
+    seeds: int
+    missing: int
+    verdict: str
+
+    @property
+    def ours(self) -> str:
+        if not self.seeds:
+            return "no value"
+        told = f"{self.mean:.4g}"
+        told += f" [{self.low:.4g}, {self.high:.4g}]" if math.isfinite(self.low) else ""
+        return told + (f", {self.missing} of {self.seeds} seeds without a value" if self.missing else "")
+
+    @property
+    def allowed(self) -> str:
+        if math.isfinite(self.least) and math.isfinite(self.most):
+            return f"{self.least:.4g} to {self.most:.4g}"
+        return f"at most {self.most:.4g}" if math.isfinite(self.most) else f"at least {self.least:.4g}"
+
+
+def hold(
+    claim: str, published: str, values: Iterable[float], *, least: float = -math.inf, most: float = math.inf
+) -> Finding:
+    """Values of one quantity, one a seed, against the range that a claim allows."""
+    found = [float(value) for value in values]
+    finite = [value for value in found if math.isfinite(value)]
+    interval = t_interval(finite, 1 - ALPHA)
+    mean = float(np.mean(finite)) if finite else math.nan
+    low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
+    verdict = INCONCLUSIVE
+    if interval and len(finite) == len(found):
+        verdict = PASS if least <= low and high <= most else verdict
+        verdict = FAIL if high < least or most < low else verdict
+    return Finding(claim, published, mean, low, high, least, most, len(found), len(found) - len(finite), verdict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Conclusion:
+    """What findings.json holds: findings, and the captions of the pictures in figures/ by file name."""
+
+    findings: tuple[Finding, ...] = ()
+    pictures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def conclude(book: Book, findings: Iterable[Finding], figures: Mapping[str, tuple[Any, str]]) -> Conclusion:
+    """Keeps what an experiment found of a sweep that is done: ``figures`` by file name, each with its caption."""
+    from gpt_jax.study.report import pictures
+
+    directory = book.workdir / "figures"
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, (figure, _) in figures.items():
+        pictures.save(figure, directory / name)
+    made = Conclusion(tuple(findings), {name: caption for name, (_, caption) in figures.items()})
+    write_json(book.workdir / NAME, dataclasses.asdict(made))
+    return made
+
+
+def read(book: Book) -> Conclusion:
+    """What ``conclude`` kept; empty where a sweep has no analysis or is not done."""
+    kept = read_json(book.workdir / NAME, missing={"findings": [], "pictures": {}})
+    return Conclusion(tuple(Finding(**values) for values in kept["findings"]), kept["pictures"])
+
+
+def tell(conclusion: Conclusion) -> str:
+    return "\n".join(
+        f"{found.verdict:<12}  {found.claim}: {found.ours} (claim: {found.published}; counts as held: {found.allowed})"
+        for found in conclusion.findings
+    )
