@@ -21,6 +21,7 @@ USAGE = """usage: python launch.py VERB [flags]
   export  --workdir=runs/x --to=DIRECTORY [--step=N]          make a Hugging Face model of a run
   sweep   --config=experiments/x.py --workdir=sweeps/x        train every arm with every seed, and compare them
   report  --workdir=sweeps/x                                  the sweep as a page, tables and pictures
+  interpret  --workdir=runs/q [--text="def "]                 heads, layers and spectra of a checkpoint, as pictures
   fit     --runs=FILE.csv [--law=chinchilla] [--out=DIR]      a scaling law of columns params,tokens,loss[,flops]
 
 Every knob of configs/base.py can be set: --config.optim.lr=1e-3. With sample: --sample.temperature=0.8.
@@ -164,6 +165,17 @@ def fit(argv: list[str]) -> None:
     scaling.fit_file(Path(flag.runs), flag.law, flag.out, seed=flag.seed, resamples=flag.resamples)
 
 
+def interpret(argv: list[str]) -> None:
+    flag = _flags()
+    flags.DEFINE_integer("step", None, "checkpoint; the newest if not given", flag_values=flag)
+    flags.DEFINE_string("text", "", "what to picture; the first validation window if not given", flag_values=flag)
+    _parse(flag, argv, required=("workdir",), config_of_run=True)
+    from gpt_jax.config import Config
+    from gpt_jax.interpret import inside
+
+    print(inside.interpret_run(Config.from_dict(flag.config), flag.workdir, flag.step, flag.text))
+
+
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "eval": evaluate,
@@ -174,6 +186,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sweep": sweep,
     "report": report_sweep,
     "fit": fit,
+    "interpret": interpret,
 }
 
 

@@ -120,9 +120,13 @@ class GPT(nnx.Module):
         where = dataclasses.replace(where, values_BKTH=self._first_values(x_BTD, where))
         run = self._scanned if self.config.scan else self._unrolled
         x_BTD, cache, report = run(x_BTD, where, cache)
+        return self.finish(x_BTD), cache, report
+
+    def finish(self, x_BTD: jax.Array) -> jax.Array:
+        """A state of the residual stream, [B, T, D], as the readout takes it."""
         x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
         factor = initial.scheme(self.config).logits
-        return (x_BTD if factor == 1 else factor * x_BTD), cache, report
+        return x_BTD if factor == 1 else factor * x_BTD
 
     def _first_values(self, x_BTD, where: Where) -> jax.Array | None:
         """The first layer's values, where its attention hands them on."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_jax.study.report.pictures import COLOURS, panels
+from gpt_jax.pictures import COLOURS, panels
 
 AROUND = 2  # points to either side of the lowest that the parabola goes through
 Curve = Mapping[float, Sequence[float]]  # where -> losses, one a seed

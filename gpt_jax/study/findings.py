@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt_jax.pictures import save
 from gpt_jax.study.book import Book
 from gpt_jax.study.statistics import ALPHA, INCONCLUSIVE, t_interval
 from gpt_jax.train.metrics import read_json, write_json
@@ -80,12 +81,10 @@ class Conclusion:
 
 def conclude(book: Book, findings: Iterable[Finding], figures: Mapping[str, tuple[Any, str]]) -> Conclusion:
     """Keeps what an experiment found of a sweep that is done: ``figures`` by file name, each with its caption."""
-    from gpt_jax.study.report import pictures
-
     directory = book.workdir / "figures"
     directory.mkdir(parents=True, exist_ok=True)
     for name, (figure, _) in figures.items():
-        pictures.save(figure, directory / name)
+        save(figure, directory / name)
     made = Conclusion(tuple(findings), {name: caption for name, (_, caption) in figures.items()})
     write_json(book.workdir / NAME, dataclasses.asdict(made))
     return made

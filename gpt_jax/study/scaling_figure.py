@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gpt_jax.pictures import BLUE, GREEN, GREY, VERMILION
 from gpt_jax.study import optimum
 from gpt_jax.study.scaling import Study
-from gpt_jax.train.figures import BLUE, GREEN, GREY, VERMILION
 
 
 def draw(found: Study, path: Path) -> None:

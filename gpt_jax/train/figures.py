@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax.errors import UserError
+from gpt_jax.pictures import BLUE, GREEN, GREY, VERMILION
 from gpt_jax.train.metrics import NAME, read, read_summary
 from gpt_jax.train.progress import quantity
 
-# From Okabe and Ito's palette, told apart in every common form of colour blindness, and by line style in grey.
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
 _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 
 

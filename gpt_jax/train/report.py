@@ -11,7 +11,7 @@ from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train import resume
 from gpt_jax.train.evaluate import evaluate
-from gpt_jax.train.run import ReadRun, open_run, open_to_read, with_vocab
+from gpt_jax.train.run import ReadRun, Run, open_run, open_to_read, with_vocab
 from gpt_jax.train.step import State, hyper_scalars, make_program, read_params
 from gpt_jax.train.workdir import read_tokenizer
 
@@ -23,15 +23,12 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
       UserError: there is no such run or checkpoint.
     """
     run = open_run(config, workdir)
-    step, state, notes = _restored(run, step)
+    step, state, notes = restored(run, step)
     resume.check_fingerprint(notes["data"], run.data.fingerprint)
     meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)
     split = getattr(run.data, config.eval.split)
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
-    params = read_params(state)
-    with jax.set_mesh(run.mesh):
-        values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
-    assert values is not None
+    values = scores(run, read_params(state), batches)
     print(
         f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}"
     )
@@ -41,12 +38,20 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
             print(f"{name.replace('_', ' '):<16} {values[name]:.6f} {unit}".rstrip())
 
 
+def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
+    """What ``evaluate`` gives of parameters over batches, not to be interrupted."""
+    with jax.set_mesh(run.mesh):
+        values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
+    assert values is not None
+    return values
+
+
 def sample_run(config: Config, workdir: str | Path, step: int | None, prompts: dict, output: str) -> None:
     """Prints continuations by a checkpoint; ``prompts`` and ``output`` as ``gpt_jax.sample.text`` reads them."""
     from gpt_jax.sample import text
 
     run = open_to_read(config, workdir)
-    _, state, _ = _restored(run, step)
+    _, state, _ = restored(run, step)
     text.sample_command(config.model, read_params(state), read_tokenizer(workdir), config.sample, prompts, output)
 
 
@@ -80,7 +85,12 @@ def _planned_vocab(config: Config) -> int:
     return open_data(config).vocab
 
 
-def _restored(run: ReadRun, step: int | None) -> tuple[int, State, dict[str, Any]]:
+def restored(run: ReadRun, step: int | None) -> tuple[int, State, dict[str, Any]]:
+    """A checkpoint of a run, the newest if no step is named: its step, its state and its notes.
+
+    Raises:
+      UserError: there is none.
+    """
     found = run.restore(run.checkpoints(), step)
     if found is None:
         raise UserError("there is no checkpoint in this run", where=str(run.workdir), fix="train it first")

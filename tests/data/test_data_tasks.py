@@ -74,6 +74,19 @@ def test_induction(make_config):
         assert counted(batch, row) == [(i, window[i - 5]) for i in range(6, 18)]
 
 
+def test_induction_of_many_lengths(make_config):
+    batch = open_data(make_config(source="induction(block=9, shortest=3, symbols=50)", context=30)).train.batches(
+        64, 0
+    )[0]
+    found = []
+    for row in range(64):
+        window = [*batch["tokens"][row], batch["targets"][row, -1]]
+        length = min(n for n in range(1, 31) if window[n:] == window[:-n])
+        assert counted(batch, row) == [(i, window[i - length]) for i in range(length + 1, 31)]
+        found.append(length)
+    assert set(found) == set(range(3, 10))
+
+
 def test_modular_addition_covers_the_table_once(make_config):
     data = open_data(make_config(source="modular_addition(p=7)", context=3, valid_fraction=0.3))
     seen = []
@@ -115,6 +128,16 @@ def test_markov_entropy_rate_of_a_known_chain():
     assert np.allclose(equilibrium(np.array([[0.9, 0.1], [0.3, 0.7]])), [0.75, 0.25])
 
 
+def test_markov_of_given_moves_has_the_published_entropies(make_config):
+    # Makkuva et al. 2024: p = 0.5, q = 0.8.
+    data = open_data(make_config(source="markov(moves=((0.5, 0.5), (0.8, 0.2)))", context=50))
+    assert data.vocab == 2
+    assert data.facts == pytest.approx({"entropy_rate": 0.619015, "unigram_entropy": 0.666278}, abs=1e-6)
+    tokens = data.train.batches(100, 0)[0]["tokens"]
+    after_zero = tokens[:, 1:][tokens[:, :-1] == 0]
+    assert abs(after_zero.mean() - 0.5) < 0.05
+
+
 def test_recall(make_config):
     data = open_data(make_config(source="recall(pairs=3, keys=8, values=4)", context=16))
     batch = data.train.batches(8, 0)[0]
@@ -133,6 +156,8 @@ def test_recall(make_config):
         ("copy(symbols=1)", 8, "symbols = 1 is too small"),
         ("copy()", 1, "model.context = 1 is too small"),
         ("induction(block=8)", 8, "does not repeat within model.context = 8"),
+        ("induction(block=4, shortest=5)", 8, "shortest = 5"),
+        ("markov(moves=((0.5, 0.6), (0.5, 0.5)))", 8, "not the rows of a chain"),
         ("modular_addition()", 2, "an example a b = c must fit"),
         ("modular_addition(p=2)", 8, "pairs held out = 1 is too small"),
         ("markov(states=1)", 8, "states = 1"),

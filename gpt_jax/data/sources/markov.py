@@ -10,12 +10,14 @@ from gpt_jax.registry import register
 
 
 @register("data.sources", "markov")
-def markov(config: Config, *, states: int = 16, concentration: float = 0.5, seed: int = 0) -> Task:
+def markov(config: Config, *, states: int = 16, concentration: float = 0.5, moves: tuple = (), seed: int = 0) -> Task:
     """First-order chain with rows drawn from a symmetric Dirichlet(``concentration``); windows start in equilibrium.
 
-    ``facts["entropy_rate"]`` is sum_i pi_i H(P_i) in nats per token: the expected loss of the true chain at every
-    position, which no model beats (Cover & Thomas, Elements of Information Theory, theorem 4.2.4).
+    ``moves``, a tuple of rows, gives the probabilities instead of drawing them. ``facts["entropy_rate"]`` is
+    sum_i pi_i H(P_i) in nats per token: the expected loss of the true chain at every position, which no model beats
+    (Cover & Thomas, Elements of Information Theory, theorem 4.2.4); ``facts["unigram_entropy"]`` is H(pi).
     """
+    states = len(moves) or states
     need("states", states, 2, "one state has nothing to predict")
     if concentration <= 0:
         raise UserError(
@@ -24,7 +26,7 @@ def markov(config: Config, *, states: int = 16, concentration: float = 0.5, seed
     context = config.model.context
     # The floor keeps every move possible, so that the chain has one equilibrium whatever the concentration.
     drawn_VV = generator(seed, TABLE_STREAM).dirichlet(np.full(states, concentration), size=states)
-    moves_VV = np.maximum(drawn_VV, 1e-6)
+    moves_VV = np.maximum(_given(moves) if moves else drawn_VV, 1e-6)
     moves_VV /= moves_VV.sum(1, keepdims=True)
     equilibrium_V = equilibrium(moves_VV)
     cumulative_VV, first_V = moves_VV.cumsum(1)[:, :-1], equilibrium_V.cumsum()[:-1]
@@ -38,9 +40,23 @@ def markov(config: Config, *, states: int = 16, concentration: float = 0.5, seed
             tokens_BT[:, t] = (cumulative_VV[tokens_BT[:, t - 1]] <= uniform_BT[:, t, None]).sum(1)
         return tokens_BT, np.ones((len(windows_B), context), np.float32)
 
-    facts = {"entropy_rate": float(-(equilibrium_V[:, None] * moves_VV * np.log(moves_VV)).sum())}
-    digest = cache.digest("markov", states, float(concentration), seed, context)
+    facts = {
+        "entropy_rate": float(-(equilibrium_V[:, None] * moves_VV * np.log(moves_VV)).sum()),
+        "unigram_entropy": float(-(equilibrium_V * np.log(equilibrium_V)).sum()),
+    }
+    digest = cache.digest("markov", states, float(concentration), seed, context, *([repr(moves)] if moves else []))
     return Task(states, context, fill, digest, facts=facts)
+
+
+def _given(moves: tuple) -> np.ndarray:
+    rows = [list(map(float, row)) for row in moves]
+    if any(len(row) != len(rows) or min(row) < 0 or abs(sum(row) - 1) > 1e-6 for row in rows):
+        raise UserError(
+            f"moves = {moves} are not the rows of a chain",
+            where="config.data.source",
+            allowed="as many probabilities a row as there are rows, with the sum 1",
+        )
+    return np.array(rows)
 
 
 def equilibrium(moves_VV: np.ndarray) -> np.ndarray:

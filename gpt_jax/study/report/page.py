@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpt_jax.pictures import inline, save
 from gpt_jax.study import findings
 from gpt_jax.study.book import Book, read
 from gpt_jax.study.report import curves, pictures, tables
@@ -53,11 +54,11 @@ def write(book: Book) -> Path:
         write_atomically(book.workdir / name, text)
     parts = [_head(book), *_findings(book)]
     if rows:
-        picture = pictures.save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
+        picture = save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
         parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(book))]
     name, found = curves.curves(book)
     if found:
-        picture = pictures.save(pictures.losses(found, name), figures / "losses")
+        picture = save(pictures.losses(found, name), figures / "losses")
         parts += ["<h2>Along training</h2>", _figure(picture, "Lines are means over seeds, bands their extremes.")]
     parts += ["<h2>Runs</h2>", _table(runs), *_samples(book), *_conditions(book)]
     path = book.workdir / "report.html"
@@ -95,7 +96,7 @@ def _findings(book: Book) -> list[str]:
     rows += [[f.claim, f.published, f.allowed, f.ours, f.verdict] for f in found.findings]
     parts = ["<h2>Findings</h2>", _table(rows, marked=True, kind="words")] if found.findings else []
     for name, caption in found.pictures.items():
-        parts.append(_figure(pictures.inline(book.workdir / "figures" / f"{name}.svg"), caption))
+        parts.append(_figure(inline(book.workdir / "figures" / f"{name}.svg"), caption))
     return parts
 
 

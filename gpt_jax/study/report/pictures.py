@@ -1,19 +1,15 @@
-"""The pictures of a report: drawn once, as SVG for the page and as PNG for slides."""
+"""The pictures of a report."""
 
-import io
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpt_jax.pictures import BLUE, COLOURS, GREEN, GREY, VERMILION, panels
 from gpt_jax.study.report.curves import Curve
 from gpt_jax.study.statistics import BETTER, EQUIVALENT, WORSE, Comparison
-from gpt_jax.train.figures import BLUE, GREEN, GREY, VERMILION
 
-# Okabe and Ito's palette, and dashes for more arms than colours.
-COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", GREY)
+# For more arms than colours.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 VERDICTS = {BETTER: BLUE, WORSE: VERMILION, EQUIVALENT: GREEN}
 AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
@@ -58,36 +54,3 @@ def losses(found: dict[str, Curve], name: str) -> Any:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
-
-
-def save(figure: Any, path: Path) -> str:
-    """Writes path.png and path.svg, and returns the SVG to be set into a page."""
-    figure.savefig(path.with_suffix(".png"), dpi=140)
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    path.with_suffix(".svg").write_text(text.getvalue(), encoding="utf-8")
-    return inline(path.with_suffix(".svg"))
-
-
-def inline(path: Path) -> str:
-    """An SVG file as it is set into a page, as wide as there is room."""
-    text = path.read_text(encoding="utf-8")
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'width="100%"', text[text.index("<svg") :], count=1)
-
-
-def panels(width: float, height: float, rows: int = 1, columns: int = 1, sharey: bool = True) -> tuple[Any, Any]:
-    """A figure and its axes, in the style of all pictures of studies."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, sharey=sharey)
-    for axis in np.ravel(axes):
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(True, color="#E3E6E8", linewidth=0.8)
-        axis.set_axisbelow(True)
-    return figure, axes

@@ -1,0 +1,62 @@
+"""Can one layer learn to continue what it has seen before, or does it take two?
+
+Random symbols, repeated after 16 to 32 of them, so that what follows has to be found by content. An induction head needs
+a head of an earlier layer that tells each token what stood before it (Olsson et al. 2022): two layers can, one cannot,
+not even one with twice the width. Their models of two layers come to nearly 0 nats on the repetition; log(64) = 4.16
+nats is chance.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from configs import base
+from gpt_jax.interpret import attention, figures
+from gpt_jax.study import trained
+from gpt_jax.study.findings import hold
+from gpt_jax.study.sweep import Sweep
+
+SYMBOLS = 64
+CLAIM = "Olsson et al. 2022, arguments 1 and 2"
+ARMS = {
+    "two layers": {},
+    "one layer": {"model.layers": 1},
+    "one layer, twice as wide": {"model.layers": 1, "model.width": 128},
+}
+
+
+def sweep():
+    c = base.get_config()
+    c.model.update(layers=2, width=64, heads=4, context=64, position="rope")
+    c.data.update(source=f"induction(block=32, shortest=16, symbols={SYMBOLS})", tokenizer="none")
+    c.optim.update(lr=3e-3, warmup=50)
+    c.train.update(steps=1500, batch=32, eval_every=100, save_every=1500, eval_batches=8, tensorboard=False)
+    c.sample.prompts = ()
+    return Sweep(c, ARMS, seeds=(0, 1, 2))
+
+
+def analyse(book):
+    losses = book.values()
+    chance = math.log(SYMBOLS)
+    found = [hold("two layers: nats a token on what is repeated", CLAIM, losses["two layers"].values(), most=0.1)]
+    for arm in list(ARMS)[1:]:
+        found.append(hold(f"{arm}: the same, of {chance:.2f} by chance", CLAIM, losses[arm].values(), least=chance / 2))
+    scores = [best_head(directory) for directory in book.done("two layers").values()]
+    found.append(hold("two layers: prefix-matching score of the best head of layer 2", CLAIM, scores, least=0.5))
+    return found
+
+
+def draw(book):
+    run, params = trained.opened(book.done("two layers")[book.seeds[0]])
+    tokens = run.data.valid.fixed(1, 1)[0]["tokens"][:, :48]
+    maps = np.asarray(attention.maps(run.config.model, params, tokens))[:, 0]
+    caption = "Attention of every head on one window, seed 0; keys to the right, queries downwards."
+    return {"heads": (figures.heads(maps, [str(i) for i in tokens[0]]), caption)}
+
+
+def best_head(directory: Path) -> float:
+    """The highest prefix-matching score of a head of the second layer."""
+    run, params = trained.opened(directory)
+    tokens = run.data.valid.fixed(64, 1)[0]["tokens"]
+    return float(attention.prefix_matching(attention.maps(run.config.model, params, tokens), tokens)[1].max())

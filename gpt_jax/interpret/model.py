@@ -1,0 +1,18 @@
+"""A model as this room reads it: unrolled, with attention by the reference backend, over plain parameters."""
+
+import dataclasses
+from typing import Any
+
+from flax import nnx
+
+from gpt_jax.config import ModelConfig
+from gpt_jax.model import gpt
+
+
+def plain(config: ModelConfig) -> ModelConfig:
+    """The configuration of the same function, as these functions need it; parameters are those of unrolled layers."""
+    return dataclasses.replace(config, scan=False, remat="none", attend="reference", dropout=0.0)
+
+
+def merged(config: ModelConfig, params: dict) -> Any:
+    return nnx.merge(gpt.graphdef(plain(config)), params)
