@@ -1,0 +1,133 @@
+"""Results that are kept: one JSON file an experiment, and the table of all of them."""
+
+import dataclasses
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.study import findings
+from gpt_jax.study.book import Book
+from gpt_jax.study.findings import Finding
+from gpt_jax.train.metrics import read_json, read_summary, write_json
+
+PINNED = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What is kept of a sweep that is done.
+
+    Args:
+      name: of the experiment's file, without its suffix.
+      question: its docstring.
+      values: arm -> seed -> the sweep's metric, or null where it is not finite.
+      verdicts: arm -> the sentence of its comparison with the baseline.
+      seconds: of training, summed over runs.
+      pictures: file name -> caption, of the files beside the table.
+    """
+
+    name: str
+    question: str
+    metric: str
+    baseline: str | None
+    values: Mapping[str, Mapping[str, float | None]]
+    verdicts: Mapping[str, str]
+    findings: Sequence[Finding]
+    runs: int
+    seconds: float
+    made_with: Mapping[str, str]
+    pictures: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        return self.question.partition("\n")[0]
+
+    @property
+    def command(self) -> str:
+        return f"make reproduce ARGS={self.name}"
+
+
+def result(book: Book) -> Result:
+    """Of a sweep all of whose runs are done."""
+    from importlib.metadata import version
+
+    concluded = findings.read(book)
+    summaries = [read_summary(book.directory(id)) for id in book.runs]
+    values = {
+        arm: {str(seed): value if math.isfinite(value) else None for seed, value in row.items()}
+        for arm, row in book.values().items()
+    }
+    return Result(
+        Path(book.experiment).stem,
+        book.question,
+        book.metric,
+        book.baseline,
+        values,
+        {row.arm: row.words for row in book.comparisons()},
+        concluded.findings,
+        len(book.runs),
+        sum(summary["seconds"] for summary in summaries),
+        {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{name: version(name) for name in PINNED},
+        },
+        {f"{Path(book.experiment).stem}-{name}": caption for name, caption in concluded.pictures.items()},
+    )
+
+
+def keep(book: Book, directory: Path) -> Result:
+    """Writes NAME.json and the pictures into ``directory``, in place of an earlier result."""
+    found = result(book)
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob(f"{found.name}-*.png"):
+        old.unlink()
+    for name in found.pictures:
+        shutil.copy(book.workdir / "figures" / f"{name.removeprefix(found.name + '-')}.png", directory / f"{name}.png")
+    write_json(directory / f"{found.name}.json", dataclasses.asdict(found))
+    return found
+
+
+def read(path: Path) -> Result | None:
+    """A kept result; None where there is none."""
+    values: dict[str, Any] = read_json(path, missing={})
+    if not values:
+        return None
+    return Result(**{**values, "findings": tuple(Finding(**row) for row in values["findings"])})
+
+
+def changes(before: Result, now: Result) -> list[str]:
+    """Findings whose verdict is another one than that kept, in words."""
+    earlier = {found.claim: found.verdict for found in before.findings}
+    return [
+        f"{found.claim}: {found.verdict}, and was {earlier.get(found.claim, 'not asked')}"
+        for found in now.findings
+        if earlier.get(found.claim) != found.verdict
+    ]
+
+
+def table(results: Sequence[Result], folder: str) -> str:
+    """The scoreboard as Markdown: a section an experiment, a row a claim."""
+    passed = [found.verdict for one in results for found in one.findings]
+    counts = ", ".join(
+        f"{passed.count(verdict)} {verdict}" for verdict in (findings.PASS, findings.FAIL, "inconclusive")
+    )
+    parts = [f"{len(results)} experiments, {len(passed)} claims: {counts}.\n"]
+    for one in results:
+        paragraphs = one.question.split("\n\n", 1)
+        parts.append(f"## {one.title}")
+        parts.append(paragraphs[1].strip() if len(paragraphs) > 1 else "")
+        if one.findings:
+            rows = [f"| {f.claim} | {f.published} | {f.allowed} | {f.ours} | {f.verdict} |" for f in one.findings]
+            head = "| claim | published | counts as held | ours [95%] | verdict |\n|---|---|---|---|---|"
+            parts.append("\n".join([head, *rows]))
+        if one.verdicts:
+            parts.append("\n".join(f"- {words}" for words in one.verdicts.values()))
+        for name, caption in one.pictures.items():
+            parts.append(f"![{caption}]({folder}/{name}.png)\n\n{caption}")
+        cost = f"{one.runs} runs, {one.seconds / 60:.0f} core-minutes"
+        parts.append(f"`{one.command}` ({cost}; jax {one.made_with['jax']})")
+    return "\n\n".join(part for part in parts if part) + "\n"
