@@ -7,6 +7,7 @@ is as wide as makes its parameters those of full attention, to 1%. Full attentio
 """
 
 from configs import quickstart
+from gpt_jax.study.findings import hold
 from gpt_jax.study.sweep import Sweep
 
 ARMS = {
@@ -26,3 +27,14 @@ def sweep():
     c.train.update(steps=300, eval_every=100, save_every=150, eval_batches=0)
     c.sample.prompts = ()
     return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005, match="params")
+
+
+def analyse(book):
+    losses = book.values()
+    less = {arm: [losses[arm][seed] - losses["MHA"][seed] for seed in book.seeds] for arm in list(ARMS)[1:]}
+    shared = [losses["GQA"][seed] - losses["MQA"][seed] for seed in book.seeds]
+    return [
+        hold("MQA - MHA, nats a token", "a little worse (Shazeer 2019, table 1)", less["MQA"], least=0.0),
+        hold("GQA - MQA, nats a token", "between MQA and MHA (Ainslie et al. 2023, figure 3)", shared, most=0.0),
+        hold("differential - MHA, nats a token", "better (Ye et al. 2024, figure 3)", less["differential"], most=0.0),
+    ]
