@@ -5,15 +5,19 @@ import pytest
 from tests.conformance import TABLE, Cell, cells, verdicts
 
 CELLS = cells()
+WITHOUT_LIMITS = ("auto", "reference", "xla")
 PARTS = ("mechanism", "position", "backend")
 
 
 def sample() -> list[Cell]:
-    """A few in which every mechanism, position and backend occurs: always a cell with the most that is new."""
+    """A few in which every mechanism, position and backend occurs: always a cell with the most that is new. Kernels, which
+    refuse many mechanisms, are met with one that all of them can do."""
+    easy = {"mechanism": ("full", "sliding(window=5)"), "position": ("rope(theta=100.0)",)}
+    able = [c for c in CELLS if c.backend in WITHOUT_LIMITS or all(getattr(c, part) in easy[part] for part in easy)]
     chosen: list[Cell] = []
     missing = {(part, getattr(cell, part)) for cell in CELLS for part in PARTS}
     while missing:
-        chosen.append(max(CELLS, key=lambda cell: len(missing & parts_of(cell))))
+        chosen.append(max(able, key=lambda cell: len(missing & parts_of(cell))))
         missing -= parts_of(chosen[-1])
     return chosen
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpt_jax.pictures import save
 from gpt_jax.study.book import Book
-from gpt_jax.study.statistics import ALPHA, INCONCLUSIVE, t_interval
+from gpt_jax.study.statistics import ALPHA, INCONCLUSIVE, Interval, t_interval
 from gpt_jax.train.metrics import read_json, write_json
 
 NAME = "findings.json"
@@ -25,7 +25,7 @@ class Finding:
       published: the figure and its source.
       mean, low, high: of the values, one a seed, with Student's 95% interval; nan where there are too few.
       least, most: the range of values that the claim allows.
-      seeds: how many values there were; ``missing`` of them are not finite.
+      seeds: how many values, or runs of a fit, there were; ``missing`` of them are not finite.
       verdict: pass where the whole interval lies in the range, fail where all of it lies outside, else inconclusive.
     """
 
@@ -63,12 +63,29 @@ def hold(
     finite = [value for value in found if math.isfinite(value)]
     interval = t_interval(finite, 1 - ALPHA)
     mean = float(np.mean(finite)) if finite else math.nan
+    made = hold_estimate(claim, published, mean, interval, len(found), least=least, most=most)
+    missing = len(found) - len(finite)
+    return dataclasses.replace(made, missing=missing, verdict=INCONCLUSIVE) if missing else made
+
+
+def hold_estimate(
+    claim: str,
+    published: str,
+    value: float,
+    interval: Interval | None,
+    count: int,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Finding:
+    """A value whose interval is known, such as a fit's coefficient, of ``count`` runs."""
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
     verdict = INCONCLUSIVE
-    if interval and len(finite) == len(found):
-        verdict = PASS if least <= low and high <= most else verdict
-        verdict = FAIL if high < least or most < low else verdict
-    return Finding(claim, published, mean, low, high, least, most, len(found), len(found) - len(finite), verdict)
+    if least <= low and high <= most:
+        verdict = PASS
+    elif high < least or most < low:
+        verdict = FAIL
+    return Finding(claim, published, value, low, high, least, most, count, 0, verdict)
 
 
 @dataclasses.dataclass(frozen=True)

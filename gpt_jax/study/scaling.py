@@ -114,7 +114,7 @@ def fit_file(runs: Path, law: str, out: str, *, seed: int, resamples: int) -> St
         directory = Path(out)
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / "fit.json", to_json(found))
-        scaling_figure.draw(found, directory / "fit.png")
+        scaling_figure.figure(found).savefig(directory / "fit.png", dpi=140)
         print(f"\nwrote {directory / 'fit.json'} and {directory / 'fit.png'}")
     return found
 

@@ -1,22 +1,17 @@
 """The picture of a scaling law: what was trained and what the law says of it, residuals, and where compute goes."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gpt_jax.pictures import BLUE, GREEN, GREY, VERMILION
+from gpt_jax.pictures import BLUE, GREEN, GREY, VERMILION, panels
 from gpt_jax.study import optimum
 from gpt_jax.study.scaling import Study
 
 
-def draw(found: Study, path: Path) -> None:
+def figure(found: Study) -> Any:
     """Three panels: loss against FLOPs, relative residuals, and the optimal size with its band."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.2), dpi=140, layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, residuals, sizes = figure.subplots(1, 3)
+    figure, (losses, residuals, sizes) = panels(13, 4.2, 1, 3, sharey=False)
     points = found.points
     flops, predicted = points["flops"], found.fit.predict(points)
     shade = np.log(points["params"])
@@ -34,9 +29,7 @@ def draw(found: Study, path: Path) -> None:
     losses.set(xscale="log", xlabel="training FLOPs", ylabel="loss", title="loss")
     residuals.set(xscale="log", xlabel="training FLOPs", ylabel="measured / law - 1, %", title="residuals")
     sizes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="params", title="compute-optimal size")
-    for axis in (losses, residuals, sizes):
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    return figure
 
 
 def _optimum(found: Study, losses, sizes) -> None:

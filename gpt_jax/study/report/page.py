@@ -15,8 +15,8 @@ STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.question { white-space: pre-line; color: #39424a; }
-.wide { overflow-x: auto; }
+.question { color: #39424a; }
+.wide, .words { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
 .words td, .words th { white-space: normal; text-align: left; }
@@ -24,7 +24,7 @@ th:first-child, td:first-child, td:last-child, th:last-child { text-align: left;
 th { border-bottom: 2px solid #9aa3a9; }
 .better, .pass { color: #0072b2; font-weight: 600; }
 .worse, .fail { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
-figure { margin: 1rem 0; } figcaption { color: #5b6770; font-size: .9rem; }
+figure { margin: 1rem 0; } figure svg { min-width: 44rem; height: auto; } figcaption { color: #5b6770; font-size: .9rem; }
 pre { background: #f4f6f7; padding: .8rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
 .running { background: #fff4e5; padding: .5rem .8rem; border-left: 4px solid #e69f00; }
 @media print { body { max-width: none; margin: 0; } h2, figure { break-inside: avoid; } details { display: block; } }
@@ -80,8 +80,7 @@ def _head(book: Book) -> str:
     states = [book.status(id) for id in book.runs]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in book.notes)
     told = f"<h1>{html.escape(first or book.experiment)}</h1>"
-    if rest.strip():
-        told += f'<p class="question">{html.escape(rest.strip())}</p>'
+    told += "".join(f'<p class="question">{html.escape(part)}</p>' for part in rest.split("\n\n") if part.strip())
     told += f"<ul>{notes}</ul>" if notes else ""
     if missing := len(states) - states.count("done"):
         failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in book.failures().items())

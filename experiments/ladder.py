@@ -1,0 +1,56 @@
+"""How should compute be split between parameters and data, at a size that fits on a desk?
+
+Seven sizes of 59 thousand to 5 million parameters on the source code of Python's standard library, five of them at each
+of three budgets, under muP with one learning rate. Hoffmann et al. (2022, table 2) find that the best size grows as the
+0.46th to 0.50th power of compute. Counting parameters without embeddings raises the exponent (Pearce & Song 2024), as in
+Kaplan et al. (2020), who had 0.73.
+"""
+
+from configs import quickstart
+from gpt_jax.study import ladder, scaling
+from gpt_jax.study.findings import hold_estimate
+from gpt_jax.study.sweep import Sweep
+
+SIZES = {
+    f"width {width}": {"model.width": width, "model.heads": width // 16, "model.layers": layers}
+    for width, layers in ((32, 2), (48, 3), (64, 4), (96, 4), (128, 4), (192, 5), (256, 6))
+}
+BUDGETS = (5e11, 1.5e12, 4.5e12)
+HOFFMANN, PEARCE = "0.46 to 0.50 (Hoffmann et al. 2022, table 2)", "higher (Pearce & Song 2024)"
+
+
+def sweep():
+    c = quickstart.get_config()
+    c.model.update(context=64, vocab=512, tied=False, init="mup(base_width=64)")
+    c.data.tokenizer = "bpe(vocab_size=512)"
+    c.optim.update(lr=2**-7, warmup=40, weight_decay=0.0, optimizer="adamw(b1=0.9, b2=0.95, eps=1e-8)")
+    c.train.update(batch=16, eval_batches=100, tensorboard=False)
+    c.sample.prompts = ()
+    arms = {}
+    for i, budget in enumerate(BUDGETS):
+        arms |= ladder.isoflop(c, dict(list(SIZES.items())[i : i + 5]), (budget,))
+    return Sweep(c, arms, seeds=(0,), baseline=None)
+
+
+def analyse(book):
+    found = {count: scaling.study(ladder.points(book, count)) for count in ("total", "non_embedding")}
+    claims = []
+    for count, (words, published, least, most) in {
+        "total": ("all parameters counted", HOFFMANN, 0.40, 0.60),
+        "non_embedding": ("embeddings not counted", PEARCE, 0.50, 0.80),
+    }.items():
+        one = found[count].exponent
+        runs = len(found[count].points)
+        claim = f"params ~ FLOPs^a by Hoffmann's approach 3, {words}: a"
+        value, interval = (one.value, one.interval) if one else (float("nan"), None)
+        claims.append(hold_estimate(claim, published, value, interval, runs, least=least, most=most))
+    return claims
+
+
+def draw(book):
+    from gpt_jax.study import scaling_figure
+
+    figure = scaling_figure.figure(scaling.study(ladder.points(book)))
+    return {
+        "fit": (figure, "All parameters counted: the runs and the law, its residuals, and where compute goes by it.")
+    }
