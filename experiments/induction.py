@@ -31,7 +31,7 @@ def sweep():
     c.model.update(layers=2, width=64, heads=4, context=64, position="rope")
     c.data.update(source=f"induction(block=32, shortest=16, symbols={SYMBOLS})", tokenizer="none")
     c.optim.update(lr=3e-3, warmup=50)
-    c.train.update(steps=1500, batch=32, eval_every=100, save_every=1500, eval_batches=8, tensorboard=False)
+    c.train.update(steps=800, batch=32, eval_every=100, save_every=800, eval_batches=8, tensorboard=False)
     c.sample.prompts = ()
     return Sweep(c, ARMS, seeds=(0, 1, 2))
 

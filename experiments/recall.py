@@ -17,7 +17,6 @@ ARMS = {
     "sliding(window=8)": {"model.attention": "sliding(window=8)"},
     "linear": {"model.attention": "linear"},
     "retention": {"model.attention": "retention"},
-    "gated_delta": {"model.attention": "gated_delta"},
 }
 
 
@@ -26,7 +25,7 @@ def sweep():
     c.model.update(layers=2, width=64, heads=2, context=64)
     c.data.update(source="recall(pairs=4, keys=128, values=128)", tokenizer="none")
     c.optim.update(lr=3e-3, warmup=100)
-    c.train.update(steps=1500, batch=32, eval_every=100, save_every=1500, eval_batches=16, tensorboard=False)
+    c.train.update(steps=800, batch=32, eval_every=200, save_every=800, eval_batches=16, tensorboard=False)
     c.sample.prompts = ()
     return Sweep(c, ARMS, seeds=(0, 1, 2))
 
