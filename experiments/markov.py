@@ -30,7 +30,7 @@ def sweep():
         for chain, switches in CHAINS.items()
         for model, overrides in MODELS.items()
     }
-    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)
+    return Sweep(c, arms, seeds=(0, 1, 2), baseline=None)
 
 
 def source(p: float, q: float) -> str:
