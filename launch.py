@@ -131,14 +131,16 @@ def sweep(argv: list[str]) -> None:
     flag = _flags()
     config_flags.DEFINE_config_dict("config", made.base, flag_values=flag, sys_argv=["launch.py", *rest])
     flags.DEFINE_string("workdir", None, "directory of the sweep, made if need be", flag_values=flag)
-    flags.DEFINE_enum("backend", "local", ["local"], "where runs are trained", flag_values=flag)
+    flags.DEFINE_enum("backend", "local", ["local", "slurm"], "where runs are trained", flag_values=flag)
+    flags.DEFINE_string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"', flag_values=flag)
     flags.DEFINE_integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", lower_bound=0, flag_values=flag)
     flags.DEFINE_bool("retry", False, "try failed runs again", flag_values=flag)
     _parse(flag, rest, required=("workdir",))
     from gpt_jax.study import conduct
 
     made = dataclasses.replace(made, base=flag.config)
-    conduct.run(made, Path(paths[-1]), Path(flag.workdir), flag.jobs, flag.retry)
+    place = conduct.Place(flag.jobs, flag.backend == "slurm", flag.slurm)
+    conduct.run(made, Path(paths[-1]), Path(flag.workdir), place, flag.retry)
 
 
 def report_sweep(argv: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The story of a sweep: plan it, run what is missing, compare what is there. The same command goes on where it stopped."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +14,31 @@ from gpt_jax.study.live import Board
 from gpt_jax.study.local import Pool, slots
 from gpt_jax.study.match import match
 from gpt_jax.study.report import page
+from gpt_jax.study.slurm import Array
 from gpt_jax.study.sweep import Job, Sweep
 from gpt_jax.train.lock import WorkdirLock
 from gpt_jax.train.signals import StopRequest
 
 TICK, PAGE_EVERY = 0.5, 60.0  # seconds
+ROWS = 16  # of the board, where SLURM runs any number of tasks
 
 
-def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool = False) -> None:
-    """Trains every run that is not done, ``count`` at a time, and prints how the arms compare.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where runs are trained.
+
+    Args:
+      count: runs at once; 0 = one a GPU or core of this machine, or as many as SLURM gives.
+      slurm: whether they are tasks of a SLURM array, with ``options`` for sbatch.
+    """
+
+    count: int = 0
+    slurm: bool = False
+    options: str = ""
+
+
+def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = False) -> None:
+    """Trains every run that is not done, and prints how the arms compare.
 
     Args:
       source: the experiment that made the sweep.
@@ -45,7 +62,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, count: int = 0, retry: bool =
         if missing:
             # Of fewer runs than there are going to be.
             (workdir / findings.NAME).unlink(missing_ok=True)
-            _train(book, planned, missing, count, stop)
+            _train(book, planned, missing, place, stop)
     concluded = _conclude(book, sweep)
     print(f"\n{tell(book)}{concluded}\n\nreport: {page.write(book)}", flush=True)
     if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
@@ -91,10 +108,15 @@ def tell(book: Book) -> str:
     return "\n".join(lines)
 
 
-def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: int, stop: StopRequest) -> None:
-    places = slots(count)[: len(missing)]
-    with Board(book, planned, len(places)) as board:
-        pool = Pool(book, missing, places, board.begin, board.ended)
+def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], place: Place, stop: StopRequest) -> None:
+    places = [] if place.slurm else slots(place.count)[: len(missing)]
+    rows = min(ROWS, len(missing)) if place.slurm else len(places)
+    with Board(book, planned, rows) as board:
+        pool: Pool | Array
+        if place.slurm:
+            pool = Array(book, missing, place.count, place.options, rows, board.begin, board.ended)
+        else:
+            pool = Pool(book, missing, places, board.begin, board.ended)
         pool.start()
         written = time.monotonic()
         while not pool.join(TICK):
@@ -104,5 +126,5 @@ def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], count: in
                 page.write(book)
             if stop.requested:
                 if not pool.stopping:
-                    board.note("stopping: every run at hand is being saved")
+                    board.note(pool.goodbye)
                 pool.stop()

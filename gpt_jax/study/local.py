@@ -15,7 +15,7 @@ from pathlib import Path
 from gpt_jax.errors import DONE, RESUMABLE
 from gpt_jax.study.book import FAILURE, Book
 from gpt_jax.study.sweep import Job
-from gpt_jax.train.metrics import write_atomically
+from gpt_jax.train.metrics import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,6 +64,10 @@ class Pool:
         self._processes: dict[int, subprocess.Popen] = {}
         self._threads = [threading.Thread(target=self._serve, args=(i,)) for i in range(len(places))]
 
+    @property
+    def goodbye(self) -> str:
+        return "stopping: every run at hand is being saved"
+
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
@@ -93,9 +97,7 @@ class Pool:
                 process = self._processes[number] = _start(self.places[number])
             self.show(number, job)
             code, error = self._order(process, job)
-            if code not in (DONE, RESUMABLE):
-                text = json.dumps({"code": code, "error": error}, indent=1) + "\n"
-                write_atomically(self.book.directory(job.id) / FAILURE, text)
+            note_failure(self.book.directory(job.id), code, error)
             self.ended(job, code)
         self.show(number, None)
         if process is not None:
@@ -116,6 +118,12 @@ class Pool:
             return (RESUMABLE, "") if self.stopping else (70, f"its process ended with {code}; see log.txt")
         found = json.loads(answer)
         return found["code"], found["error"]
+
+
+def note_failure(directory: Path, code: int, error: str) -> None:
+    """What the sweep is to know of a run that came to no good end."""
+    if code not in (DONE, RESUMABLE):
+        write_json(directory / FAILURE, {"code": code, "error": error})
 
 
 def _start(slot: Slot) -> subprocess.Popen:

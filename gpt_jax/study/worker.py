@@ -30,7 +30,7 @@ def main() -> None:
     orders: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, orders), daemon=True).start()
     while (order := orders.get()) is not None:
-        code, error = _train(order)
+        code, error = train(order)
         answers.write(json.dumps({"code": code, "error": error}) + "\n")
         if code == RESUMABLE:
             break
@@ -44,7 +44,8 @@ def _listen(lines: TextIO, orders: queue.SimpleQueue) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _train(order: dict) -> tuple[int, str]:
+def train(order: dict) -> tuple[int, str]:
+    """Trains what an order says, its output in log.txt, and returns the exit code and the error."""
     from gpt_jax.config import Config
     from gpt_jax.train import loop
 
