@@ -1,19 +1,21 @@
 """A sweep's directory: sweep.json says what was planned and which run is which; runs/<id>/ are ordinary run directories."""
 
+import bisect
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt_jax.errors import UserError
-from gpt_jax.study import statistics
+from gpt_jax.study import power, statistics
 from gpt_jax.study.arms import Arms
 from gpt_jax.study.sweep import Job, Sweep
-from gpt_jax.train.metrics import read_json, read_summary, write_atomically
+from gpt_jax.train.metrics import read_json, read_summary, write_atomically, write_json
 
 NAME = "sweep.json"
 FAILURE = "failure.json"
+DROPPED = "dropped.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +44,35 @@ class Book:
     baseline: str | None
     arms: Arms
     seeds: tuple[int, ...]
+    looks: tuple[int, ...]
     runs: dict[str, Entry]
 
     def directory(self, id: str) -> Path:
         return self.workdir / "runs" / id
 
     def status(self, id: str) -> str:
-        """done, failed, stopped (it resumes), or new."""
+        """done, failed, dropped (no arm that it stands for goes on), stopped (it resumes), or new."""
         directory = self.directory(id)
         if (directory / FAILURE).exists():
             return "failed"
-        if not (directory / "config.json").exists():
-            return "new"
-        return "done" if read_summary(directory).get("status") == "done" else "stopped"
+        if read_summary(directory).get("status") == "done":
+            return "done"
+        if set(self.runs[id].arms) <= set(self.dropped()):
+            return "dropped"
+        return "stopped" if (directory / "config.json").exists() else "new"
+
+    def dropped(self) -> dict[str, str]:
+        """The arms that get no more seeds or steps, and why."""
+        return read_json(self.workdir / DROPPED, missing={})
+
+    def drop(self, arms: Mapping[str, str]) -> None:
+        """Notes arms that get no more, each with the reason."""
+        write_json(self.workdir / DROPPED, {**self.dropped(), **arms})
+
+    @property
+    def ended(self) -> bool:
+        """Whether no run is left to do, and none failed."""
+        return all(self.status(id) in ("done", "dropped") for id in self.runs)
 
     def failures(self) -> dict[str, str]:
         """Name of the run -> the first line of its error."""
@@ -92,7 +110,17 @@ class Book:
         table = self.values()
         theirs = set(table[self.baseline])
         ready = {arm: row for arm, row in table.items() if arm == self.baseline or set(row) & theirs}
-        return statistics.compare(ready, self.baseline, margin=self.margin) if theirs else []
+        if not theirs:
+            return []
+        return statistics.compare(ready, self.baseline, alpha=self._alpha(ready), margin=self.margin)
+
+    def _alpha(self, ready: Mapping[str, Mapping[int, float]]) -> float | dict[str, float]:
+        """How often a verdict may err: where there are several looks, the share of the look that an arm has come to."""
+        if not self.looks:
+            return statistics.ALPHA
+        shares = power.spending(self.looks, statistics.ALPHA)
+        looks = {arm: bisect.bisect_right(self.looks, len(row)) - 1 for arm, row in ready.items()}
+        return {arm: shares[max(look, 0)] for arm, look in looks.items()}
 
 
 def write(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> Book:
@@ -108,6 +136,7 @@ def write(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> 
         sweep.baseline,
         sweep.arms,
         tuple(sweep.seeds),
+        tuple(sweep.looks),
         runs,
     )
     values = {name: value for name, value in dataclasses.asdict(book).items() if name != "workdir"}
@@ -126,4 +155,10 @@ def read(workdir: Path) -> Book:
     if not values:
         raise UserError(f"{workdir} holds no sweep", where=str(workdir / NAME), fix="launch.py sweep makes one")
     runs = {id: Entry(tuple(run["arms"]), run["seed"], run["steps"]) for id, run in values["runs"].items()}
-    return Book(workdir, **{**values, "seeds": tuple(values["seeds"]), "notes": tuple(values["notes"]), "runs": runs})
+    lists = {name: tuple(values.get(name, ())) for name in ("seeds", "notes", "looks")}
+    return Book(workdir, **{**values, **lists, "runs": runs})
+
+
+def steps_of(directory: Path) -> int:
+    """How many steps a run has made, by its summary."""
+    return read_summary(directory).get("steps", 0)

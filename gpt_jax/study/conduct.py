@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped
 from gpt_jax.study import book as books
-from gpt_jax.study import findings, statistics
+from gpt_jax.study import findings, stages, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
@@ -50,6 +50,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
     """
     # Here and not in the experiment: what the command line sets counts in what an arm costs.
     sweep = match(sweep) if sweep.match else sweep
+    stages.check(sweep)
     planned = sweeps.jobs(sweep)
     workdir.mkdir(parents=True, exist_ok=True)
     with WorkdirLock(workdir), StopRequest() as stop:
@@ -57,12 +58,17 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
         if retry:
             for job in planned:
                 (book.directory(job.id) / books.FAILURE).unlink(missing_ok=True)
-        missing = [job for job in planned if book.status(job.id) in ("new", "stopped")]
-        print(f"{len(planned)} runs: {len(planned) - len(missing)} at their end, {len(missing)} to do", flush=True)
-        if missing:
-            # Of fewer runs than there are going to be.
-            (workdir / findings.NAME).unlink(missing_ok=True)
-            _train(book, planned, missing, place, stop)
+        for missing in stages.stages(sweep, book, planned):
+            ended = sum(book.status(job.id) in ("done", "failed", "dropped") for job in planned)
+            print(f"{len(planned)} runs: {ended} at their end, {len(missing)} to do", flush=True)
+            if missing:
+                # Of fewer runs than there are going to be.
+                (workdir / findings.NAME).unlink(missing_ok=True)
+                _train(book, planned, missing, place, stop)
+            if any(stages.unfinished(book, job) for job in missing):
+                break
+        for arm, why in book.dropped().items():
+            print(f"{arm}: no more runs, {why}", flush=True)
     concluded = _conclude(book, sweep)
     print(f"\n{tell(book)}{concluded}\n\nreport: {page.write(book)}", flush=True)
     if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
@@ -82,7 +88,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
 
 def _conclude(book: Book, sweep: Sweep) -> str:
     """What the experiment finds of its runs, once all are done."""
-    if sweep.analyse is None or any(book.status(id) != "done" for id in book.runs):
+    if sweep.analyse is None or not book.ended:
         return ""
     figures = sweep.draw(book) if sweep.draw else {}
     return "\n\n" + findings.tell(findings.conclude(book, sweep.analyse(book), figures))

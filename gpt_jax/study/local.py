@@ -15,6 +15,7 @@ from pathlib import Path
 from gpt_jax.errors import DONE, RESUMABLE
 from gpt_jax.study.book import FAILURE, Book
 from gpt_jax.study.sweep import Job
+from gpt_jax.study.worker import order_of
 from gpt_jax.train.metrics import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,9 +107,8 @@ class Pool:
     def _order(self, process: subprocess.Popen, job: Job) -> tuple[int, str]:
         directory = self.book.directory(job.id)
         directory.mkdir(parents=True, exist_ok=True)
-        order = {"config": job.config.to_dict(), "workdir": str(directory)}
         try:
-            process.stdin.write(json.dumps(order) + "\n")  # type: ignore[union-attr]
+            process.stdin.write(json.dumps(order_of(job, directory)) + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             answer = process.stdout.readline()  # type: ignore[union-attr]
         except BrokenPipeError:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, UserError
 from gpt_jax.study import worker
-from gpt_jax.study.book import Book
+from gpt_jax.study.book import Book, steps_of
 from gpt_jax.study.local import ROOT, note_failure
 from gpt_jax.study.sweep import Job
 from gpt_jax.train.metrics import read_json, write_atomically, write_json
@@ -74,10 +74,7 @@ class Array:
         if kept and _tasks(kept["array"]):
             self.submitted = Submitted(kept["array"], tuple(kept["jobs"]))
             return
-        orders = [
-            {"id": job.id, "config": job.config.to_dict(), "workdir": str(self.book.directory(job.id).resolve())}
-            for job in self.jobs.values()
-        ]
+        orders = [worker.order_of(job, self.book.directory(job.id)) for job in self.jobs.values()]
         write_atomically(directory / ORDERS, "".join(json.dumps(order) + "\n" for order in orders))
         write_atomically(directory / SCRIPT, script(directory.resolve(), self.book.experiment))
         limit = f"%{self._count}" if self._count else ""
@@ -99,7 +96,8 @@ class Array:
         waiting = {self.submitted.jobs[task] for task in tasks}
         for id in [id for id in self.jobs if id in self.submitted.jobs and id not in waiting]:
             job, status = self.jobs.pop(id), self.book.status(id)
-            self.ended(job, {"done": DONE, "failed": INTERNAL}.get(status, RESUMABLE))
+            paused = 0 < job.until <= steps_of(self.book.directory(id))
+            self.ended(job, DONE if paused else {"done": DONE, "failed": INTERNAL}.get(status, RESUMABLE))
         self._place(running)
         return not tasks
 

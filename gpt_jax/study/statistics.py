@@ -71,12 +71,18 @@ class Comparison:
 
 
 def compare(
-    values: Values, baseline: str, *, alpha: float = ALPHA, margin: float = 0.0, lower_is_better: bool = True
+    values: Values,
+    baseline: str,
+    *,
+    alpha: float | Mapping[str, float] = ALPHA,
+    margin: float = 0.0,
+    lower_is_better: bool = True,
 ) -> list[Comparison]:
     """Every other arm against ``baseline``.
 
     Args:
-      alpha: how often a table of arms that are all like the baseline may call any of them better or worse.
+      alpha: how often a table of arms that are all like the baseline may call any of them better or worse; or that of each
+        arm, where they have been looked at so many times. Intervals are 95% ones then.
       margin: differences smaller than this do not matter: an arm is equivalent where the (1 - 2 alpha) interval lies within
         it (two one-sided tests, Schuirmann 1987). 0 = every difference matters.
 
@@ -90,11 +96,13 @@ def compare(
     p_values = {arm: p_paired(pairs[arm][1]) for arm in arms}
     adjusted = dict(zip(arms, holm([p_values[arm] for arm in arms]), strict=True))
     found = []
+    level = 1 - (alpha if isinstance(alpha, float) else ALPHA)
     for arm in arms:
+        own = alpha if isinstance(alpha, float) else alpha[arm]
         seeds, differences, excluded = pairs[arm]
         n, mean = len(differences), float(np.mean(differences))
         deviation = float(np.std(differences, ddof=1)) if n > 1 else math.nan
-        verdict = judge(differences, adjusted[arm], alpha, margin, lower_is_better)
+        verdict = judge(differences, adjusted[arm], own, margin, lower_is_better)
         found.append(
             Comparison(
                 arm,
@@ -104,16 +112,16 @@ def compare(
                 differences,
                 mean,
                 deviation,
-                interval=t_interval(differences, 1 - alpha),
-                bootstrap=bootstrap_interval(differences, 1 - alpha),
+                interval=t_interval(differences, level),
+                bootstrap=bootstrap_interval(differences, level),
                 p=p_values[arm],
                 p_adjusted=adjusted[arm],
                 p_sign=p_sign(differences),
                 effect=mean / deviation if n > 1 and deviation else math.nan,
-                detectable=power.detectable(n, deviation, alpha / len(arms)),
-                seeds_needed=power.seeds_needed(mean, deviation, alpha / len(arms)),
+                detectable=power.detectable(n, deviation, own / len(arms)),
+                seeds_needed=power.seeds_needed(mean, deviation, own / len(arms)),
                 verdict=verdict,
-                words=_words(verdict, arm, baseline, mean, t_interval(differences, 1 - alpha), margin, n),
+                words=_words(verdict, arm, baseline, mean, t_interval(differences, level), margin, n),
             )
         )
     return found

@@ -29,6 +29,9 @@ class Sweep:
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
       match: "params" or "flops": ``knob`` of every other arm is solved for, so that it costs what the baseline does.
+      looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All
+        looks together err as rarely as one (``power.spending``).
+      halve: shares of the training, such as (0.25, 0.5), after each of which the worse half of the arms is given up.
       question: what it is to answer; the experiment's docstring if not given.
       notes: what a reader of its report should know, such as how well arms were matched.
       analyse: the sweep's book, all runs done -> ``Finding``s; the experiment's function of this name if not given.
@@ -43,6 +46,8 @@ class Sweep:
     margin: float = 0.0
     match: str = ""
     knob: str = "model.mlp_width"
+    looks: Sequence[int] = ()
+    halve: Sequence[float] = ()
     question: str = ""
     notes: tuple[str, ...] = ()
     analyse: Callable[..., Any] | None = None
@@ -55,12 +60,16 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One training of the sweep: ``arms`` are those that it stands for, several where they come to the same settings."""
+    """One training of the sweep: ``arms`` are those that it stands for, several where they come to the same settings.
+
+    ``until`` is the step at which it is to pause; 0 = its last one.
+    """
 
     id: str
     arms: tuple[str, ...]
     seed: int
     config: Config
+    until: int = 0
 
     @property
     def name(self) -> str:

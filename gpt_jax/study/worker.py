@@ -2,8 +2,8 @@
 
     python -m gpt_jax.study.worker
 
-reads lines {"config": …, "workdir": …} and answers each with a line {"code": exit code, "error": text}. It stops when its
-input ends: the run at hand is saved, as at SIGTERM.
+reads orders (``order_of``) as lines of JSON and answers each with a line {"code": exit code, "error": text}. It stops when
+its input ends: the run at hand is saved, as at SIGTERM.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import TextIO
 
 from gpt_jax import backend
 from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, UserError
+from gpt_jax.study.sweep import Job
 
 LOG = "log.txt"
 PATIENCE = 120.0  # seconds
@@ -36,6 +37,10 @@ def main() -> None:
             break
 
 
+def order_of(job: Job, directory: Path) -> dict:
+    return {"id": job.id, "config": job.config.to_dict(), "workdir": str(directory.resolve()), "until": job.until}
+
+
 def _listen(lines: TextIO, orders: queue.SimpleQueue) -> None:
     for line in lines:
         orders.put(json.loads(line))
@@ -45,7 +50,7 @@ def _listen(lines: TextIO, orders: queue.SimpleQueue) -> None:
 
 
 def train(order: dict) -> tuple[int, str]:
-    """Trains what an order says, its output in log.txt, and returns the exit code and the error."""
+    """Trains what an order (``order_of`` a job) says, its output in log.txt, and returns the exit code and the error."""
     from gpt_jax.config import Config
     from gpt_jax.train import loop
 
@@ -57,7 +62,7 @@ def train(order: dict) -> tuple[int, str]:
         os.dup2(log.fileno(), 2)
         try:
             _wait_until_free(workdir)
-            loop.train(Config.from_dict(order["config"]), workdir)
+            loop.train(Config.from_dict(order["config"]), workdir, order["until"])
             return DONE, ""
         except Failure as failure:
             print(failure, file=sys.stderr)

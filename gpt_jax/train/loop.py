@@ -28,8 +28,11 @@ from gpt_jax.train.step import State, hyper_scalars, read_params
 from gpt_jax.train.workdir import CONFIG, TOKENIZER, previous_config
 
 
-def train(config: Config, workdir: str | Path) -> dict[str, Any]:
+def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]:
     """Trains what ``config`` says in ``workdir``, from where the run there stands, and returns its summary.
+
+    Args:
+      until: a step at which to evaluate, save and leave, to be resumed; 0 = the last one.
 
     Raises:
       UserError: the configuration, the data or the directory do not fit; nothing has been written.
@@ -56,19 +59,20 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any]:
             with Journal.open(run, hyper, start, notes) as journal:
                 for change in changes if start else ():
                     journal.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
-                state, step = _steps(run, state, start, checkpoints, journal, stop)
+                last = min(until or run.config.train.steps, run.config.train.steps)
+                state, step = _steps(run, state, start, last, checkpoints, journal, stop)
             checkpoints.wait()
-            stopped = step < run.config.train.steps
+            done = step == run.config.train.steps
             seconds = notes.get("seconds", 0.0) + time.time() - begun
-            summary = finish.summarise(run, step, seconds, "stopped" if stopped else "done")
-            if stopped:
+            summary = finish.summarise(run, step, seconds, "done" if done else "stopped")
+            if step < last:
                 raise Stopped(
                     f"stopped by {stop.signal.name if stop.signal else 'a signal'} after {step} of "
                     f"{run.config.train.steps} steps; the state is saved",
                     where=str(run.workdir),
                     fix="the same command resumes it",
                 )
-            if first:
+            if first and done:
                 finish.show(run, state, summary)
     return summary
 
@@ -84,17 +88,17 @@ def _take_up(run: Run, checkpoints: Checkpoints) -> tuple[State, int, dict]:
 
 
 def _steps(
-    run: Run, state: State, start: int, checkpoints: Checkpoints, journal: Journal, stop: StopRequest
+    run: Run, state: State, start: int, last: int, checkpoints: Checkpoints, journal: Journal, stop: StopRequest
 ) -> tuple[State, int]:
-    """Steps until the last one, or until a signal asks to stop; returns the saved state and its step."""
+    """Steps until ``last``, or until a signal asks to stop; returns the saved state and its step."""
     settings = run.config.train
     batches = run.data.train.batches(settings.batch, run.config.data.seed)
     rows = meshes.my_rows(run.mesh, settings.batch)
     # The run may have been stopped between a step and its evaluation.
-    if start and journal.evaluated != start and due(start, settings.eval_every, settings.steps):
+    if start and journal.evaluated != start and due(start, settings.eval_every, last):
         _evaluate(run, state, start, journal, stop)
 
-    for k in range(start, settings.steps):
+    for k in range(start, last):
         with profile.step(run.workdir, settings.profile, k):
             batch = meshes.put_batch(batches.rows(k, *rows), run.mesh)
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
@@ -105,8 +109,8 @@ def _steps(
         step = k + 1
         journal.take(step, metrics, batch, state)
 
-        evaluating = due(step, settings.eval_every, settings.steps)
-        saving = due(step, settings.save_every, settings.steps)
+        evaluating = due(step, settings.eval_every, last)
+        saving = due(step, settings.save_every, last)
         if not (evaluating or saving or stop.agreed()):
             continue
         journal.flush(state)
@@ -118,7 +122,7 @@ def _steps(
                 checkpoints.save(step, run.program.stack(state), journal.notes(), valid_loss=loss)
         if stopping:
             return state, step
-    return state, settings.steps
+    return state, max(start, last)
 
 
 def _check_finite(run: Run, state: State, step: int) -> None:

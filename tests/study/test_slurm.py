@@ -71,7 +71,7 @@ def test_without_slurm_it_says_so(tmp_path, capsys, monkeypatch):
 
 
 def test_a_task_notes_how_it_ended(tmp_path):
-    order = {"id": "x", "config": {"model": {}}, "workdir": str(tmp_path / "run")}
+    order = {"id": "x", "config": {"model": {}}, "workdir": str(tmp_path / "run"), "until": 0}
     (tmp_path / "orders.jsonl").write_text("\n" + json.dumps(order) + "\n")
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
     words = [sys.executable, "-m", "gpt_jax.study.slurm", str(tmp_path / "orders.jsonl")]

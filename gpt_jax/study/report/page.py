@@ -82,7 +82,11 @@ def _head(book: Book) -> str:
     told = f"<h1>{html.escape(first or book.experiment)}</h1>"
     told += "".join(f'<p class="question">{html.escape(part)}</p>' for part in rest.split("\n\n") if part.strip())
     told += f"<ul>{notes}</ul>" if notes else ""
-    if missing := len(states) - states.count("done"):
+    gone = "".join(
+        f"<li>{html.escape(arm)}: no more runs, {html.escape(why)}</li>" for arm, why in book.dropped().items()
+    )
+    told += f"<ul>{gone}</ul>" if gone else ""
+    if missing := len(states) - states.count("done") - states.count("dropped"):
         failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in book.failures().items())
         told += f'<p class="running">{missing} of {len(states)} runs are not done; this is of the others.{failed}</p>'
     return told
