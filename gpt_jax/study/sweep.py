@@ -12,6 +12,7 @@ from gpt_jax.config import Config, value_at
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.study.arms import Arms
 
+NOISE, NOISE_SEED = "A/A", 10_000  # an arm that differs in nothing but what train.seed draws; it is so much higher
 SAME_DATA = ("data.source", "data.tokenizer", "data.valid_fraction")
 
 
@@ -29,6 +30,8 @@ class Sweep:
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
       match: "params" or "flops": ``knob`` of every other arm is solved for, so that it costs what the baseline does.
+      noise: adds the arm "A/A": the baseline, on the same batches, from other initial values. How far it lies from the
+        baseline is what chance alone does.
       looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All
         looks together err as rarely as one (``power.spending``).
       halve: shares of the training, such as (0.25, 0.5), after each of which the worse half of the arms is given up.
@@ -46,6 +49,7 @@ class Sweep:
     margin: float = 0.0
     match: str = ""
     knob: str = "model.mlp_width"
+    noise: bool = False
     looks: Sequence[int] = ()
     halve: Sequence[float] = ()
     question: str = ""
@@ -56,6 +60,8 @@ class Sweep:
     def __post_init__(self):
         if self.baseline == "" and self.arms:
             object.__setattr__(self, "baseline", next(iter(self.arms)))
+        if self.noise and self.baseline in self.arms and NOISE not in self.arms:
+            object.__setattr__(self, "arms", {**self.arms, NOISE: self.arms[self.baseline]})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +129,8 @@ def jobs(sweep: Sweep) -> list[Job]:
     found: dict[str, Job] = {}
     for seed in sweep.seeds:
         for arm, overrides in sweep.arms.items():
-            config = resolve(sweep.base, arm, {"train.seed": seed, "data.seed": seed, **overrides})
+            drawn = seed + NOISE_SEED if sweep.noise and arm == NOISE else seed
+            config = resolve(sweep.base, arm, {"train.seed": drawn, "data.seed": seed, **overrides})
             id = identity(config)
             before = found.get(id)
             found[id] = Job(id, (*before.arms, arm) if before else (arm,), seed, config)

@@ -83,12 +83,12 @@ def test_once_all_is_clear_the_baseline_ends_too(tmp_path):
 
 
 def test_looks_err_as_rarely_as_stated(tmp_path):
-    random, wrong, number = np.random.default_rng(3), 0, 150
+    random, wrong, number = np.random.default_rng(3), 0, 60
     for i in range(number):
         sweep, book, planned = made(tmp_path / str(i), ("base", "same"), seeds=tuple(range(6)), looks=(2, 4, 6))
         run(sweep, book, planned, EFFECT, random)
         wrong += book.comparisons()[0].verdict in ("better", "worse")
-    assert wrong / number < 0.09
+    assert wrong / number < 0.13
 
 
 def test_the_worse_half_is_given_up(tmp_path):

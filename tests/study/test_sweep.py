@@ -83,6 +83,14 @@ def test_equal_settings_are_one_run_under_a_lasting_name():
     assert all(job.config.train.seed == job.config.data.seed == job.seed for job in more)
 
 
+def test_the_arm_of_chance_differs_in_initial_values_alone():
+    planned = sweeps.jobs(Sweep(tiny(), {"plain": {"optim.lr": 1e-3}, "other": {}}, seeds=(3, 4), noise=True))
+    pairs = {job.arms[0]: job.config for job in planned if job.seed == 3}
+    plain, again = pairs["plain"].to_dict(), pairs["A/A"].to_dict()
+    assert plain["train"].pop("seed") == 3 and again["train"].pop("seed") != 3
+    assert plain == again and plain["optim"]["lr"] == 1e-3 and len(planned) == 6
+
+
 @pytest.mark.parametrize(
     "sweep, what",
     [
