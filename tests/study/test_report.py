@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import html.parser
+import math
 import re
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.study import book as books
 from gpt_jax.study import sweep as sweeps
-from gpt_jax.study.report import curves, page
+from gpt_jax.study.arms import grid
+from gpt_jax.study.report import curves, knobs, page
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.train.metrics import MetricsLog, read, summarise, write_json, write_summary
 
@@ -143,3 +145,39 @@ def test_a_metric_that_runs_do_not_have_is_named(tmp_path):
     with pytest.raises(UserError, match="valid/los") as refusal:
         book.values()
     assert "valid/loss" in str(refusal.value)
+
+
+def test_importance_is_the_share_of_variance():
+    random = np.random.default_rng(0)
+    first, second = np.repeat(np.arange(4), 4), np.tile(np.arange(4), 4)
+    means = 3.0 * first + 1.0 * second
+    shares = [knobs.importance(list(groups), means) for groups in (first, second)]
+    assert shares[0] == pytest.approx(0.9, abs=0.03) and shares[1] < 0.15
+    chance = [knobs.importance(list(first), random.standard_normal(16)) for _ in range(200)]
+    assert np.mean(chance) < 0.12 and knobs.importance([0, 1, 2], np.arange(3.0)) == 0
+    assert knobs.importance(list(first), np.ones(16)) == 0
+
+
+def test_a_larger_sweep_shows_its_knobs(tmp_path):
+    c = base.get_config()
+    c.data.update(source="markov()", tokenizer="none")
+    c.model.heads = 2
+    arms = grid({"optim.lr": [1e-4, 1e-3, 1e-2, 1e-1], "model.width": [32, 64], "model.mlp": ["gelu", "swiglu"]})
+    sweep = Sweep(c, arms, seeds=(0,), baseline=None)
+    planned = sweeps.jobs(sweep)
+    book = books.write(tmp_path, sweep, planned, Path("mine.py"))
+    for job in planned:
+        directory = book.directory(job.id)
+        directory.mkdir(parents=True)
+        loss = 3 - math.log10(job.config.optim.lr) + job.config.model.width / 640
+        facts = {"status": "done", "steps": 1, "tokens": 1, "flops": 1.0, "seconds": 1.0, "best": {}}
+        write_summary(directory, {**facts, "final": {"valid/loss": loss}})
+    found = knobs.table(book)
+    assert [knob.name for knob in found.knobs][0] == "lr" and found.knobs[0].importance > 0.95
+    assert {knob.name: [label for _, label in knob.labels] for knob in found.knobs}["lr"] == [
+        "0.0001",
+        "0.001",
+        "0.01",
+        "0.1",
+    ]
+    assert "Knobs" in page.write(book).read_text() and (tmp_path / "figures" / "knobs.svg").exists()

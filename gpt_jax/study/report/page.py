@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt_jax.pictures import inline, save
 from gpt_jax.study import findings
 from gpt_jax.study.book import Book, read
-from gpt_jax.study.report import curves, pictures, tables
+from gpt_jax.study.report import curves, knobs, pictures, tables
 from gpt_jax.train.metrics import read_json, write_atomically
 
 STYLE = """
@@ -56,6 +56,12 @@ def write(book: Book) -> Path:
     if rows:
         picture = save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
         parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(book))]
+    if many := knobs.table(book):
+        picture = save(knobs.parallel(many, book.metric), figures / "knobs")
+        told = (
+            "A line an arm, the darker the better, through the values of its knobs; those that matter most stand first."
+        )
+        parts += ["<h2>Knobs</h2>", _figure(picture, told)]
     name, found = curves.curves(book)
     if found:
         picture = save(pictures.losses(found, name), figures / "losses")

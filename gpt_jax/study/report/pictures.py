@@ -11,6 +11,7 @@ from gpt_jax.study.statistics import BETTER, EQUIVALENT, WORSE, Comparison
 
 # For more arms than colours.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MOST_NAMED = 16
 VERDICTS = {BETTER: BLUE, WORSE: VERMILION, EQUIVALENT: GREEN}
 AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
 
@@ -35,10 +36,16 @@ def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
 
 
 def losses(found: dict[str, Curve], name: str) -> Any:
-    """Mean and extremes of the seeds against steps, tokens, FLOPs and seconds."""
+    """Mean and extremes of the seeds against steps, tokens, FLOPs and seconds; of many arms, the best ones have names."""
     figure, grid = panels(11, 6.4, 2, 2)
+    best = sorted(found, key=lambda arm: found[arm].mean[-1])[:MOST_NAMED]
+    named = [arm for arm in found if arm in best]
     for axis, column in zip(grid.flat, AXES, strict=True):
-        for i, (arm, curve) in enumerate(found.items()):
+        for arm, curve in found.items():
+            if arm not in named:
+                axis.plot(getattr(curve, column), curve.mean, color="#C9CFD4", linewidth=0.6, zorder=1)
+                continue
+            i = named.index(arm)
             colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
             at = getattr(curve, column)
             if not np.isfinite(at).all():
