@@ -123,7 +123,7 @@ class Journal:
         counted = [
             values for values in self.window if math.isfinite(values["loss"] + values["grad_norm"])
         ] or self.window
-        names = ["loss", "z_loss", "grad_norm", *(name for name in counted[0] if name.startswith("moe_"))]
+        names = ["loss", "z_loss", "grad_norm", *(name for name in counted[0] if name.startswith(("moe_", "noise_")))]
         means = {name: math.fsum(v[name] for v in counted) / len(counted) for name in names}
         if not self.run.config.train.z_loss:
             del means["z_loss"]

@@ -19,7 +19,7 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
-from gpt_jax.train import finite, losses, optim, watch
+from gpt_jax.train import finite, losses, noise, optim, watch
 
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
@@ -195,19 +195,22 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
         return sums["objective"] / tokens, sums
 
     gradient = jax.grad(mean_loss, has_aux=True)
+    scattered = {}
     if config.train.accumulate == 1:
         grads, sums = gradient(state["params"], batch)
     else:
         micros = jax.tree.map(functools.partial(_split, config.train.accumulate), batch)
 
         def add(total, micro):
-            return jax.tree.map(jnp.add, total, gradient(state["params"], micro)), None
+            found = gradient(state["params"], micro)
+            return jax.tree.map(jnp.add, total, found), (noise.square(found[0]), found[1]["tokens"])
 
         zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
-        (grads, sums), _ = jax.lax.scan(add, zeros, micros)
+        (grads, sums), (squares_A, tokens_A) = jax.lax.scan(add, zeros, micros)
+        scattered = noise.estimate(squares_A, tokens_A, noise.square(grads), tokens)
     means = {name: value / tokens for name, value in sums.items() if name not in ("objective", "tokens")}
-    return means | {"tokens": tokens}, grads
+    return means | scattered | {"tokens": tokens}, grads
 
 
 def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
