@@ -18,7 +18,7 @@ from gpt_jax.study.findings import hold
 from gpt_jax.study.sweep import Sweep
 
 SYMBOLS = 64
-CLAIM = "Olsson et al. 2022, arguments 1 and 2"
+CLAIM = "Olsson et al. 2022"
 ARMS = {
     "two layers": {},
     "one layer": {"model.layers": 1},

@@ -1,6 +1,6 @@
 """Which mechanisms can look up what they were told?
 
-Multi-query associative recall (Arora et al. 2023, "Zoology", figure 2): four pairs of a key and a value, then keys whose
+Multi-query associative recall (Arora et al. 2023, "Zoology"): four pairs of a key and a value, then keys whose
 values are asked for. Two layers of width 64, 64 tokens. There attention answers at least 99% rightly at every width,
 while mixers with a state of a fixed size fall behind at small ones. A window of 8 tokens cannot see the pairs at all
 from most of the queries.
@@ -11,7 +11,7 @@ from gpt_jax.study import trained
 from gpt_jax.study.findings import hold
 from gpt_jax.study.sweep import Sweep
 
-CLAIM = "Arora et al. 2023, figure 2"
+CLAIM = "Arora et al. 2023"
 ARMS = {
     "full": {},
     "sliding(window=8)": {"model.attention": "sliding(window=8)"},

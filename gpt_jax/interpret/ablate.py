@@ -1,7 +1,10 @@
 """What a head is good for: the loss without it."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
+from tqdm import tqdm
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
@@ -32,9 +35,7 @@ def head_effects(config: ModelConfig, params: dict, tokens_BT, targets_BT, weigh
         return (losses_BT * weights_BT).sum() / weights_BT.sum()
 
     whole = mean_loss(params)
-    return jnp.array(
-        [
-            [mean_loss(without_head(params, layer, head)) - whole for head in range(config.heads)]
-            for layer in range(config.layers)
-        ]
-    )
+    places = [(layer, head) for layer in range(config.layers) for head in range(config.heads)]
+    bar = tqdm(places, desc="ablating heads", leave=False, disable=not sys.stderr.isatty())
+    effects = jnp.array([mean_loss(without_head(params, *place)) - whole for place in bar])
+    return effects.reshape(config.layers, config.heads)

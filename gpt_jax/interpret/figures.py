@@ -13,16 +13,16 @@ MOST_LABELS = 48  # tokens along an axis that can still be read
 def heads(maps_MNTS: np.ndarray, labels: Sequence[str]) -> Any:
     """Every head's attention on one text: a row a layer, a column a head; queries downwards, keys to the right."""
     rows, columns, length, _ = maps_MNTS.shape
-    figure, axes = panels(1.9 * columns + 1.2, 1.9 * rows + 0.6, rows, columns)
-    for m, row in enumerate(axes.reshape(rows, columns)):
+    figure, axes = panels(1.9 * columns + 1.2, 1.9 * rows + 0.6, rows, columns, sharey=False)
+    for m, row in enumerate(np.reshape(axes, (rows, columns))):
         for n, axis in enumerate(row):
             axis.imshow(maps_MNTS[m, n], vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
             axis.grid(False)
             axis.set_title(f"layer {m + 1}, head {n + 1}", fontsize=9)
             axis.set_xticks([])
-            axis.set_yticks(range(length) if length <= MOST_LABELS and n == 0 else [])
+            axis.set_yticks([])
             if length <= MOST_LABELS and n == 0:
-                axis.set_yticklabels(labels, fontsize=min(7, 300 / length), family="monospace")
+                axis.set_yticks(range(length), labels, fontsize=min(7, 130 / length), family="monospace")
     return figure
 
 
@@ -41,7 +41,8 @@ def table(values: np.ndarray, title: str, xlabel: str, ylabel: str, signed: bool
             )
     axis.set_xticks(range(columns), range(1, columns + 1))
     axis.set_yticks(range(rows), range(1, rows + 1))
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.set_title(title, fontsize=9, wrap=True)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 

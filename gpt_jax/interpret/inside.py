@@ -1,5 +1,6 @@
 """The pictures and figures of a finished run, into its directory under interpret/."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpt_jax.config import Config
+from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interpret import ablate, attention, figures, spectra, stream
 from gpt_jax.model import layout
@@ -17,7 +18,8 @@ from gpt_jax.train.report import restored
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.step import read_params
 
-WINDOWS = 16  # of validation text, that scores are averaged over
+WINDOWS, TOKENS = 16, 4096  # of validation text, at most, that scores are averaged over
+MOST_WEIGHTS = 2**27  # of attention maps, that exist at once
 SHOWN, GUESSED = 48, 16  # tokens of the text in the pictures of heads, and of the logit lens
 
 
@@ -34,11 +36,12 @@ def interpret_run(config: Config, workdir: str | Path, step: int | None, text: s
     model = run.config.model
     params = read_params(state)
     params = layout.unstack(params, len(model.attentions)) if model.scan else params
-    batch = {name: jnp.asarray(value) for name, value in run.data.valid.fixed(WINDOWS, 1)[0].items()}
+    windows = max(1, min(WINDOWS, TOKENS // model.context))
+    batch = {name: jnp.asarray(value) for name, value in run.data.valid.fixed(windows, 1)[0].items()}
     shown = _tokens(run, text) if text else batch["tokens"][0, :SHOWN]
     directory = run.workdir / "interpret"
     directory.mkdir(exist_ok=True)
-    scores: dict[str, Any] = {"step": step, "windows": WINDOWS}
+    scores: dict[str, Any] = {"step": step, "windows": windows}
     pictures = _stream(run, params, batch, shown, scores)
     try:
         pictures |= _heads(run, params, batch, shown, scores)
@@ -77,14 +80,8 @@ def _stream(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict)
 
 def _heads(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict) -> dict[str, Any]:
     model, tokens = run.config.model, batch["tokens"]
-    maps_MBNTS = attention.maps(model, params, tokens)
-    found = {
-        "prefix_matching": attention.prefix_matching(maps_MBNTS, tokens),
-        "previous_token": attention.previous_token(maps_MBNTS),
-        "duplicate_token": attention.duplicate_token(maps_MBNTS, tokens),
-        "attention_entropy": attention.entropy(maps_MBNTS),
-        "loss_without_head": ablate.head_effects(model, params, tokens, batch["targets"], batch["weights"]),
-    }
+    found = _scores(model, params, tokens)
+    found["loss_without_head"] = ablate.head_effects(model, params, tokens, batch["targets"], batch["weights"])
     scores["heads"] = {name: np.asarray(values).tolist() for name, values in found.items()}
     titles = {
         "prefix_matching": "attention to what followed the same token before",
@@ -97,6 +94,23 @@ def _heads(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict) 
     }
     labels = [_label(run, i) for i in shown]
     return drawn | {"attention": figures.heads(np.asarray(attention.maps(model, params, shown[None])[:, 0]), labels)}
+
+
+def _scores(model: ModelConfig, params: dict, tokens_BT: jax.Array) -> dict[str, jax.Array]:
+    """Means over parts of the windows whose maps fit into memory."""
+    parts = max(1, math.ceil(tokens_BT.size * tokens_BT.shape[1] * model.layers * model.heads / MOST_WEIGHTS))
+    found = []
+    for part_BT in jnp.array_split(tokens_BT, min(parts, len(tokens_BT))):
+        maps_MBNTS = attention.maps(model, params, part_BT)
+        found.append(
+            {
+                "prefix_matching": attention.prefix_matching(maps_MBNTS, part_BT),
+                "previous_token": attention.previous_token(maps_MBNTS),
+                "duplicate_token": attention.duplicate_token(maps_MBNTS, part_BT),
+                "attention_entropy": attention.entropy(maps_MBNTS),
+            }
+        )
+    return jax.tree.map(lambda *values: sum(values) / len(values), *found)
 
 
 def _tokens(run: Run, text: str) -> jax.Array:
