@@ -3,6 +3,7 @@
 chain({"baseline": {}}, grid({"model.attention": ["full(qk_norm='rms')", "differential"]}))
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -44,9 +45,26 @@ def sample(axes: Mapping[str, Callable[[np.random.Generator], Any]], count: int,
     return _named(axes, [[draw(random) for draw in axes.values()] for _ in range(count)])
 
 
-def log_uniform(low: float, high: float) -> Callable[[np.random.Generator], float]:
+@dataclasses.dataclass(frozen=True)
+class LogUniform:
     """Values whose logarithms are spread evenly, to four digits."""
-    return lambda random: float(f"{np.exp(random.uniform(np.log(low), np.log(high))):.4g}")
+
+    low: float
+    high: float
+
+    def __call__(self, random: np.random.Generator) -> float:
+        return float(f"{np.exp(random.uniform(np.log(self.low), np.log(self.high))):.4g}")
+
+
+def log_uniform(low: float, high: float) -> LogUniform:
+    """An axis of ``sample``, or of a search.
+
+    Raises:
+      UserError: not 0 < low < high.
+    """
+    if not 0 < low < high:
+        raise UserError(f"log_uniform({low}, {high})", allowed="0 < low < high")
+    return LogUniform(low, high)
 
 
 def chain(*sets: Arms) -> Arms:

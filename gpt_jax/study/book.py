@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt_jax.errors import UserError
 from gpt_jax.study import power, statistics
 from gpt_jax.study.arms import Arms
@@ -102,6 +104,16 @@ class Book:
             for arm in entry.arms:
                 table[arm][entry.seed] = float(final[metric])
         return table
+
+    def means(self) -> dict[str, float]:
+        """arm -> mean of the metric, of the arms all of whose runs are done; nan where a value is not finite."""
+        table = self.values()
+        return {arm: float(np.mean(list(row.values()))) for arm, row in table.items() if len(row) == len(self.seeds)}
+
+    def forgive(self) -> None:
+        """Has failed runs tried again."""
+        for id in self.runs:
+            (self.directory(id) / FAILURE).unlink(missing_ok=True)
 
     def comparisons(self) -> list[statistics.Comparison]:
         """Every arm that has a seed in common with the baseline, against it."""

@@ -1,13 +1,14 @@
 """The story of a sweep: plan it, run what is missing, compare what is there. The same command goes on where it stopped."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped
 from gpt_jax.study import book as books
-from gpt_jax.study import findings, stages, statistics
+from gpt_jax.study import findings, search, stages, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
@@ -51,24 +52,20 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
     # Here and not in the experiment: what the command line sets counts in what an arm costs.
     sweep = match(sweep) if sweep.match else sweep
     stages.check(sweep)
-    planned = sweeps.jobs(sweep)
+    rounds = search.rounds(sweep, lambda: books.read(workdir).means())
+    planned = sweeps.jobs(first := next(rounds))
     workdir.mkdir(parents=True, exist_ok=True)
     with WorkdirLock(workdir), StopRequest() as stop:
-        book = books.write(workdir, sweep, planned, source)
-        if retry:
-            for job in planned:
-                (book.directory(job.id) / books.FAILURE).unlink(missing_ok=True)
-        for missing in stages.stages(sweep, book, planned):
-            ended = sum(book.status(job.id) in ("done", "failed", "dropped") for job in planned)
-            print(f"{len(planned)} runs: {ended} at their end, {len(missing)} to do", flush=True)
-            if missing:
-                # Of fewer runs than there are going to be.
-                (workdir / findings.NAME).unlink(missing_ok=True)
-                _train(book, planned, missing, place, stop)
-            if any(stages.unfinished(book, job) for job in missing):
+        for sweep in itertools.chain([first], rounds):
+            planned = sweeps.jobs(sweep)
+            book = books.write(workdir, sweep, planned, source)
+            if retry and sweep is first:
+                book.forgive()
+            _train_stages(sweep, book, planned, place, stop)
+            if any(book.status(job.id) in ("new", "stopped") for job in planned):
                 break
-        for arm, why in book.dropped().items():
-            print(f"{arm}: no more runs, {why}", flush=True)
+        for told in (*(f"{arm}: no more runs, {why}" for arm, why in book.dropped().items()), search.tell(book)):
+            print(told, end="\n" if told else "", flush=True)
     concluded = _conclude(book, sweep)
     print(f"\n{tell(book)}{concluded}\n\nreport: {page.write(book)}", flush=True)
     if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
@@ -84,6 +81,18 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
             where=str(workdir),
             fix="--retry tries them again",
         )
+
+
+def _train_stages(sweep: Sweep, book: Book, planned: Sequence[Job], place: Place, stop: StopRequest) -> None:
+    for missing in stages.stages(sweep, book, planned):
+        ended = sum(book.status(job.id) in ("done", "failed", "dropped") for job in planned)
+        print(f"{len(planned)} runs: {ended} at their end, {len(missing)} to do", flush=True)
+        if missing:
+            # Of fewer runs than there are going to be.
+            (book.workdir / findings.NAME).unlink(missing_ok=True)
+            _train(book, planned, missing, place, stop)
+        if any(stages.unfinished(book, job) for job in missing):
+            return
 
 
 def _conclude(book: Book, sweep: Sweep) -> str:

@@ -35,6 +35,7 @@ class Sweep:
       looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All
         looks together err as rarely as one (``power.spending``).
       halve: shares of the training, such as (0.25, 0.5), after each of which the worse half of the arms is given up.
+      search: arms beside the named ones, proposed by what those before them came to (``search.Search``).
       question: what it is to answer; the experiment's docstring if not given.
       notes: what a reader of its report should know, such as how well arms were matched.
       analyse: the sweep's book, all runs done -> ``Finding``s; the experiment's function of this name if not given.
@@ -52,6 +53,7 @@ class Sweep:
     noise: bool = False
     looks: Sequence[int] = ()
     halve: Sequence[float] = ()
+    search: Any = None
     question: str = ""
     notes: tuple[str, ...] = ()
     analyse: Callable[..., Any] | None = None
