@@ -75,8 +75,16 @@ def result(book: Book) -> Result:
             "machine": platform.machine(),
             **{name: version(name) for name in PINNED},
         },
-        {f"{Path(book.experiment).stem}-{name}": caption for name, caption in concluded.pictures.items()},
+        {f"{Path(book.experiment).stem}-{name}": caption for name, caption in _pictures(book, concluded.pictures).items()},
     )
+
+
+def _pictures(book: Book, own: Mapping[str, str]) -> dict[str, str]:
+    """The experiment's own, and the report's picture of its arms against the baseline."""
+    if book.baseline is None or len(book.arms) == 1:
+        return dict(own)
+    caption = f"{book.metric} of each arm against {book.baseline}: means, 95% intervals, and every seed."
+    return {"differences": caption, **own}
 
 
 def keep(book: Book, directory: Path) -> Result:

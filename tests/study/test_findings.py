@@ -66,6 +66,7 @@ def test_the_page_tells_findings_and_shows_their_pictures(book):
 
 
 def test_a_result_is_kept_and_compared(book, tmp_path):
+    page.write(book)
     kept = scoreboard.keep(book, tmp_path / "results")
     again = scoreboard.read(tmp_path / "results" / "mine.json")
     assert again == kept and set(kept.values) == set(EFFECT) and kept.seconds == 12 * 9.0
@@ -77,7 +78,7 @@ def test_a_result_is_kept_and_compared(book, tmp_path):
     findings.conclude(book, [hold("better by 0.2 & more", "0.2", [0.5, 0.51, 0.52], most=-0.1)], {})
     now = scoreboard.keep(book, tmp_path / "results")
     assert scoreboard.changes(kept, now) == ["better by 0.2 & more: fail, and was pass"]
-    assert not list((tmp_path / "results").glob("*.png"))
+    assert [path.name for path in (tmp_path / "results").glob("*.png")] == ["mine-differences.png"]
     assert scoreboard.read(tmp_path / "nothing.json") is None
 
 
