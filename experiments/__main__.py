@@ -22,8 +22,8 @@ CHEAP = 20 * 60  # core-seconds
 HEAD = """# Scoreboard
 
 Claims of papers, measured again by the files of this folder. A claim is held where the whole 95% interval (Student's, over
-seeds) lies in the range that counts as held, failed where all of it lies outside, and else inconclusive; the ranges stood
-in the files before the runs were made. What failed stays. `make reproduce` runs the cheap ones again and says where a
+seeds) lies in the range that counts as held, failed where all of it lies outside, and else inconclusive; the ranges follow
+from the claims, not from what was measured. What failed stays. `make reproduce` runs the cheap ones again and says where a
 verdict is another one. `data/tinyshakespeare.txt` has to be put there by hand for those that name it.
 
 """
