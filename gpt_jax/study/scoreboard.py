@@ -75,7 +75,10 @@ def result(book: Book) -> Result:
             "machine": platform.machine(),
             **{name: version(name) for name in PINNED},
         },
-        {f"{Path(book.experiment).stem}-{name}": caption for name, caption in _pictures(book, concluded.pictures).items()},
+        {
+            f"{Path(book.experiment).stem}-{name}": caption
+            for name, caption in _pictures(book, concluded.pictures).items()
+        },
     )
 
 
