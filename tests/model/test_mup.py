@@ -13,17 +13,16 @@ from tests.model.variants import config
 WIDTHS = [64, 128, 256, 512, 1024]
 
 
-# Muon's products of matrices as wide as 1024 would take two minutes.
-@pytest.mark.parametrize("optimizer, widths", [("adamw", WIDTHS), ("muon", WIDTHS[:4])])
-def test_activations_keep_their_size_under_mup(optimizer, widths, capsys):
-    found = mup.slopes("muP", widths, optimizer)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_activations_keep_their_size_under_mup(optimizer, capsys):
+    found = mup.slopes("muP", WIDTHS, optimizer)
     with capsys.disabled():
         print(f"\nmuP, {optimizer}: " + ", ".join(f"{name} {slope:+.3f}" for name, slope in found.items()))
     assert max(map(abs, found.values())) < 0.1
 
 
 def test_they_grow_under_the_standard_parametrisation():
-    found = mup.slopes("standard", WIDTHS[:3])
+    found = mup.slopes("standard", WIDTHS[:4])
     assert max(found.values()) > 0.3
 
 
