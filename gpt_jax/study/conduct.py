@@ -57,7 +57,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
     workdir.mkdir(parents=True, exist_ok=True)
     with WorkdirLock(workdir), StopRequest() as stop:
         for sweep in itertools.chain([first], rounds):
-            planned = sweeps.jobs(sweep)
+            planned = planned if sweep is first else sweeps.jobs(sweep)
             book = books.write(workdir, sweep, planned, source)
             if retry and sweep is first:
                 book.forgive()

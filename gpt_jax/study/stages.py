@@ -17,9 +17,10 @@ from gpt_jax.train.metrics import read
 
 
 def check(sweep: Sweep) -> None:
-    """
+    """Refuses looks and halvings that cannot be.
+
     Raises:
-      UserError: looks or halvings that cannot be.
+      UserError: both at once, none to compare with, or numbers that do not rise or lie out of range.
     """
     if sweep.looks and sweep.halve:
         raise UserError("a sweep has looks or halvings, not both", where="Sweep.looks, Sweep.halve")
@@ -65,6 +66,7 @@ def _looks(sweep: Sweep, book: Book, planned: Sequence[Job]) -> Iterator[list[Jo
             book.drop({row.arm: f"{row.verdict} after {n} seeds" for row in clear})
         if all(arm in book.dropped() or arm == sweep.baseline for arm in sweep.arms):
             book.drop({sweep.baseline: f"every verdict is clear after {n} seeds"})
+            return
 
 
 def _worse_half(book: Book, planned: Sequence[Job], share: float) -> dict[str, str]:

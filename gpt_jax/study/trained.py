@@ -1,7 +1,6 @@
 """Finished runs of a sweep, looked at again: their models, and their scores on other data than they were trained with."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from gpt_jax.study.sweep import resolve
 from gpt_jax.train import report
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.step import read_params
-from gpt_jax.train.workdir import CONFIG
+from gpt_jax.train.workdir import read_config
 
 
 def config_of(directory: Path, **changes: Any) -> Config:
     """The configuration of a run, with other values of some knobs, written section__knob."""
-    values = json.loads((directory / CONFIG).read_text("utf-8"))
-    return resolve(values, directory.name, {knob.replace("__", ".", 1): value for knob, value in changes.items()})
+    knobs = {knob.replace("__", ".", 1): value for knob, value in changes.items()}
+    return resolve(read_config(directory), directory.name, knobs)
 
 
 def opened(directory: Path, **changes: Any) -> tuple[Run, dict]:

@@ -79,7 +79,9 @@ def test_the_same_decisions_are_taken_again(tmp_path):
 
 def test_once_all_is_clear_the_baseline_ends_too(tmp_path):
     given = dict(seeds=tuple(range(6)), looks=(4, 6), arms=("base", "good", "bad"))
-    assert run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))[1] == []
+    assert len(run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))) == 1
+    book = books.read(tmp_path)
+    assert book.dropped()["base"] == "every verdict is clear after 4 seeds" and book.ended
 
 
 def test_looks_err_as_rarely_as_stated(tmp_path):
