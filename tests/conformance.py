@@ -62,19 +62,30 @@ def cells() -> list[Cell]:
     return [
         Cell(*calls)
         for calls in itertools.product(mechanisms.values(), positions, backends)
-        if calls[2] == backends[0] or _has_backend(calls[0])
+        if calls[2] == backends[0] or has_backend(calls[0])
     ]
 
 
 @functools.cache
-def _has_backend(mechanism: str) -> bool:
+def has_backend(mechanism: str) -> bool:
     from flax import nnx
 
     c = config(attention=mechanism, position="none")
     return hasattr(nnx.eval_shape(lambda: registry.build("model.attention", mechanism, c, nnx.Rngs(0))), "backend")
 
 
-# Nothing is compiled as a whole: operation by operation, most of what a cell runs has been compiled for another.
+# How a check runs a function of a configuration and arrays. For the whole table nothing is compiled as a whole: operation
+# by operation, most of what a cell runs has been compiled for another. For a few cells programs take less.
+Run = Callable
+
+
+def by_operation(function, c: ModelConfig, *arrays):
+    return function(c, *arrays)
+
+
+as_programs = jax.jit(by_operation, static_argnums=(0, 1))
+
+
 def _logits(c, params, *batch):
     return model(c, params)(*batch)
 
@@ -89,40 +100,40 @@ def _gradient(c, params, tokens_BT):
 
 
 @functools.lru_cache(maxsize=8)
-def _truth(c: ModelConfig, what: str):
+def _truth(c: ModelConfig, what: str, run: Run):
     """In float64: the logits of two rows, of the packed documents one by one, or the gradients."""
     with jax.enable_x64(True):
         params = jax.tree.map(np.float64, parameters(dataclasses.replace(c, dtype="float32")))
         rows = tokens(c, 2, LENGTH)
         if what == "logits":
-            return np.asarray(_logits(c, params, rows))
+            return np.asarray(run(_logits, c, params, rows))
         if what == "gradient":
-            return jax.tree.map(np.asarray, _gradient(c, params, rows))
+            return jax.tree.map(np.asarray, run(_gradient, c, params, rows))
         parts = np.split(rows[:1], np.cumsum(DOCUMENTS)[:-1], axis=1)
-        return np.concatenate([np.asarray(_logits(c, params, part)) for part in parts], axis=1)
+        return np.concatenate([np.asarray(run(_logits, c, params, part)) for part in parts], axis=1)
 
 
-def forward(cell: Cell) -> float:
-    c, truth = cell.config(), _truth(cell.oracle(), "logits")
-    return _relative(_logits(c, parameters(c), tokens(c, 2, LENGTH)), truth)
+def forward(cell: Cell, run: Run) -> float:
+    c, truth = cell.config(), _truth(cell.oracle(), "logits", run)
+    return _relative(run(_logits, c, parameters(c), tokens(c, 2, LENGTH)), truth)
 
 
-def gradients(cell: Cell) -> float:
-    c, truth = cell.config(), _truth(cell.oracle(), "gradient")
-    got = _gradient(c, parameters(c), tokens(c, 2, LENGTH))
+def gradients(cell: Cell, run: Run) -> float:
+    c, truth = cell.config(), _truth(cell.oracle(), "gradient", run)
+    got = run(_gradient, c, parameters(c), tokens(c, 2, LENGTH))
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(truth))
     errors = jax.tree.map(lambda a, b: np.abs(a - b).max() / (np.abs(b).max() + 0.01 * largest), got, truth)
     return float(max(jax.tree.leaves(errors)))
 
 
-def packed(cell: Cell) -> float:
-    c, truth = cell.config(), _truth(cell.oracle(), "packed")
+def packed(cell: Cell, run: Run) -> float:
+    c, truth = cell.config(), _truth(cell.oracle(), "packed", run)
     segments_1T = np.repeat(np.arange(len(DOCUMENTS)), DOCUMENTS)[None]
     positions_1T = np.concatenate([np.arange(n) for n in DOCUMENTS])[None]
-    return _relative(_logits(c, parameters(c), tokens(c, 2, LENGTH)[:1], positions_1T, segments_1T), truth)
+    return _relative(run(_logits, c, parameters(c), tokens(c, 2, LENGTH)[:1], positions_1T, segments_1T), truth)
 
 
-def decode(cell: Cell) -> float:
+def decode(cell: Cell, run: Run) -> float:
     """Greedy tokens through the cache against the argmax of the whole forward pass in float64: the share that differs."""
     c = cell.config()
     prompt = tokens(c, 2, PROMPT)
@@ -131,12 +142,12 @@ def decode(cell: Cell) -> float:
     out, part, start = prompt, prompt, 0
     while out.shape[1] < LENGTH:
         at_BT = np.broadcast_to(np.arange(start, start + part.shape[1]), part.shape)
-        logits_BTV, cache = _extend(c, params, part, cache, start, at_BT)
+        logits_BTV, cache = run(_extend, c, params, part, cache, start, at_BT)
         start += part.shape[1]
         part = np.asarray(logits_BTV[:, -1:].argmax(-1), np.int32)
         out = np.concatenate([out, part], axis=1)
     with jax.enable_x64(True):
-        whole = np.asarray(_logits(cell.oracle(), jax.tree.map(np.float64, params), out))
+        whole = np.asarray(run(_logits, cell.oracle(), jax.tree.map(np.float64, params), out))
     return float((whole[:, PROMPT - 1 : -1].argmax(-1) != out[:, PROMPT:]).mean())
 
 
@@ -146,9 +157,11 @@ def _extend(c, params, part, cache, start, at_BT):
     return m.logits(x_BTD), cache
 
 
-def bfloat16(cell: Cell) -> float:
+def bfloat16(cell: Cell, run: Run) -> float:
     c = cell.config(dtype="bfloat16")
-    return _relative(_logits(c, parameters(cell.config()), tokens(c, 2, LENGTH)), _truth(cell.oracle(), "logits"))
+    return _relative(
+        run(_logits, c, parameters(cell.config()), tokens(c, 2, LENGTH)), _truth(cell.oracle(), "logits", run)
+    )
 
 
 def _relative(got, truth) -> float:
@@ -157,7 +170,7 @@ def _relative(got, truth) -> float:
 
 
 # Largest error relative to the largest value; for decoding the share of tokens that differ.
-CHECKS: dict[str, tuple[Callable[[Cell], float], float]] = {
+CHECKS: dict[str, tuple[Callable[[Cell, Run], float], float]] = {
     "forward": (forward, 1e-5),
     "gradients": (gradients, 1e-4),
     "packed": (packed, 1e-5),
@@ -179,11 +192,11 @@ class Verdict:
         return bool(self.refusal) or self.error <= self.limit
 
 
-def verdicts(cell: Cell) -> Iterator[tuple[str, Verdict]]:
+def verdicts(cell: Cell, run: Run) -> Iterator[tuple[str, Verdict]]:
     """The verdict of each check. What the model refuses when it is built is refused by all of them."""
     for name, (check, limit) in CHECKS.items():
         try:
-            yield name, Verdict(check(cell), limit)
+            yield name, Verdict(check(cell, run), limit)
         except UserError as refusal:
             yield name, Verdict(0.0, limit, refusal.what)
 
@@ -240,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=TABLE)
     out = parser.parse_args().out
-    results = {cell: dict(verdicts(cell)) for cell in tqdm(cells())}
+    results = {cell: dict(verdicts(cell, by_operation)) for cell in tqdm(cells())}
     out.write_text(render(results), encoding="utf-8")
     wrong = [(cell, name, v) for cell, found in results.items() for name, v in found.items() if not v.ok]
     for cell, name, verdict in wrong:

@@ -5,20 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import xla
+
 VIRTUAL_DEVICES = 8
 
-# With few cores behind eight devices, a collective may wait longer for its last participant than the 40 s after which
-# XLA ends the process.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        f"--xla_force_host_platform_device_count={VIRTUAL_DEVICES}",
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-        # Most of the tests' time is compilation, of small programs that run once.
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
-).strip()
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla.flags(VIRTUAL_DEVICES)]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

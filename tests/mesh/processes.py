@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import xla
+
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 30  # the others get after one has failed: they wait for it in a collective
 
@@ -28,8 +30,7 @@ def cpu_environment(devices: int) -> dict[str, str]:
     return env | {
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+        "XLA_FLAGS": xla.flags(devices),
     }
 
 

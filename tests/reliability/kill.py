@@ -26,6 +26,7 @@ import numpy as np
 
 from gpt_jax.train import manifest
 from gpt_jax.train.checkpoint import Checkpoints
+from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, SAVE_EVERY = 200, 20
@@ -82,7 +83,7 @@ class Bench:
         overrides = [f"--config.{key}={value}" for key, value in settings.items()]
         command = [sys.executable, "launch.py", "train", "--config=configs/base.py", f"--workdir={workdir}", *overrides]
         caches = {"JAX_COMPILATION_CACHE_DIR": str(self.directory / "compiled")}
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | caches
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags()} | caches
         log = open(self.directory / f"{workdir.name}.log", "ab")
         with log:
             return subprocess.Popen(

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from gpt_jax.train import manifest
 from gpt_jax.train.checkpoint import Checkpoints
+from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLIT = P("data")
@@ -61,7 +62,7 @@ def saved(workdir: Path, *steps: int, **kwargs) -> Checkpoints:
 
 
 def run(script: str, *arguments: str, **kwargs) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags()}
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpt_jax.train.signals import SIGNALS, StopRequest
+from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ def test_processes_stop_at_the_same_step():
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = str(probe.getsockname()[1])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags()}
     command = [sys.executable, "-c", textwrap.dedent(PAIR), port]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     pair = [subprocess.Popen([*command, str(rank)], env=environment, text=True, **streams) for rank in range(2)]

@@ -17,6 +17,7 @@ from configs import base
 from gpt_jax.config import Config
 from gpt_jax.mesh.mesh import AXES
 from gpt_jax.train.step import Batch, State, hyper_scalars, init_state, make_program
+from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = {
@@ -82,7 +83,7 @@ def command(text: Path, workdir: Path, **changes) -> list[str]:
 def launch(*commands: tuple[list[str], int]) -> list[tuple[int, str]]:
     """(exit code, what it said) of each of (arguments, step at which SIGTERM comes; 0 = never), one after another in a
     new process with one device."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags()}
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), json.dumps(commands)],
         env=environment,
