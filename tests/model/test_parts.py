@@ -34,7 +34,7 @@ def test_gelu_and_its_derivative():
         np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=1e-9)
         check_grads(gelu, (jnp.float64(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
     narrow = jax.vmap(jax.grad(gelu))(jnp.float32(x))
-    np.testing.assert_allclose(narrow, slope, atol=5e-6)  # 1 + tanh is 0 in float32 where the slope is still -3e-6
+    np.testing.assert_allclose(narrow, slope, atol=1e-5)  # tanh near -1 is right to 1e-6, and counts up to 8 times
     _, forward = jax.jvp(gelu, (jnp.float32(x),), (jnp.ones(len(x), jnp.float32),))
     np.testing.assert_array_equal(forward, narrow)
 
