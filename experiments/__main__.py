@@ -2,7 +2,7 @@
 
 python -m experiments                       # those that take under ten minutes on two cores
 python -m experiments mup nanogpt_cpu       # these
-python -m experiments --table               # the scoreboard alone, of the results that are kept
+python -m experiments --table               # the scoreboard and README.md's table alone, of the results that are kept
 python -m experiments mup -- --config.data.source="text(path='other.txt')"
 """
 
@@ -18,6 +18,7 @@ from gpt_jax.study import scoreboard
 HERE = Path(__file__).resolve().parent
 RESULTS, SCOREBOARD = HERE / "results", HERE / "README.md"
 NAMES = tuple(sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_")))
+README, BEGIN, END = HERE.parent / "README.md", "<!-- scoreboard -->", "<!-- /scoreboard -->"
 CHEAP = 20 * 60  # core-seconds
 HEAD = """# Scoreboard
 
@@ -69,6 +70,8 @@ def reproduce(name: str, workdir: Path, settings: list[str]) -> int:
 def write_table() -> None:
     results = [result for name in NAMES if (result := scoreboard.read(RESULTS / f"{name}.json"))]
     SCOREBOARD.write_text(HEAD + scoreboard.table(results, RESULTS.name), encoding="utf-8")
+    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    README.write_text(f"{before}{BEGIN}\n{scoreboard.summary(results)}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from typing import Any
 
 from gpt_jax.study import findings
 from gpt_jax.study.book import Book
-from gpt_jax.study.findings import Finding
+from gpt_jax.study.findings import FAIL, PASS, Finding
+from gpt_jax.study.statistics import INCONCLUSIVE
 from gpt_jax.train.metrics import read_json, read_summary, write_json
 
+KINDS = (PASS, FAIL, INCONCLUSIVE)
 PINNED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -120,12 +122,20 @@ def changes(before: Result, now: Result) -> list[str]:
     ]
 
 
+def summary(results: Sequence[Result]) -> str:
+    """A row an experiment, as Markdown: its question, and how many of its claims were held."""
+    lines = [f"| experiment | {' | '.join(KINDS)} | core-minutes |", "| --- | ---: | ---: | ---: | ---: |"]
+    for one in results:
+        verdicts = [found.verdict for found in one.findings]
+        counts = " | ".join(str(verdicts.count(kind) or "") for kind in KINDS)
+        lines.append(f"| {one.title} | {counts} | {one.seconds / 60:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(results: Sequence[Result], folder: str) -> str:
     """The scoreboard as Markdown: a section an experiment, a row a claim."""
     passed = [found.verdict for one in results for found in one.findings]
-    counts = ", ".join(
-        f"{passed.count(verdict)} {verdict}" for verdict in (findings.PASS, findings.FAIL, "inconclusive")
-    )
+    counts = ", ".join(f"{passed.count(verdict)} {verdict}" for verdict in KINDS)
     parts = [f"{len(results)} experiments, {len(passed)} claims: {counts}.\n"]
     for one in results:
         paragraphs = one.question.split("\n\n", 1)

@@ -150,6 +150,16 @@ def test_recall(make_config):
         assert all(table[window[at - 1]] == value for at, value in answers)
 
 
+def test_recall_of_every_pair_once(make_config):
+    data = open_data(make_config(source="recall(pairs=3, keys=8, values=4, once=True)", context=16))
+    batch = data.train.batches(8, 0)[0]
+    for row in range(8):
+        window = [int(i) for i in batch["tokens"][row, :12]]
+        pairs = list(zip(window[::2], window[1::2], strict=True))
+        assert sorted(pairs[3:]) == sorted(pairs[:3]) and len(set(pairs)) == 3
+        assert [at for at, _ in counted(batch, row)] == [7, 9, 11]
+
+
 @pytest.mark.parametrize(
     "call, context, message",
     [
@@ -164,6 +174,7 @@ def test_recall(make_config):
         ("markov(concentration=0)", 8, "concentration = 0"),
         ("recall(pairs=4, keys=3)", 64, "keys = 3 is too small"),
         ("recall(pairs=4)", 8, "4 pairs and a query must fit"),
+        ("recall(pairs=4, once=True)", 14, "4 pairs and a query of each must fit"),
     ],
 )
 def test_bad_arguments(call, context, message, make_config):

@@ -87,3 +87,4 @@ def test_the_scoreboard_is_what_the_results_say():
     names = sorted(path.stem for path in (here / "results").glob("*.json"))
     results = [scoreboard.read(here / "results" / f"{name}.json") for name in names]
     assert (here / "README.md").read_text().endswith(scoreboard.table(results, "results"))
+    assert scoreboard.summary(results) in (here.parent / "README.md").read_text()

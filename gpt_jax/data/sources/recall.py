@@ -10,23 +10,27 @@ from gpt_jax.registry import register
 
 
 @register("data.sources", "recall")
-def recall(config: Config, *, pairs: int, keys: int = 64, values: int = 64, seed: int = 0) -> Task:
+def recall(config: Config, *, pairs: int, keys: int = 64, values: int = 64, once: bool = False, seed: int = 0) -> Task:
     """``pairs`` different keys (ids < ``keys``) with random values (the ids after them), then queries to the end.
 
-    A query is one of the pairs, drawn uniformly: its key, then its value. Only the queries' values count.
+    A query is one of the pairs, drawn uniformly: its key, then its value; with ``once`` every pair is asked for one time, in
+    random order, so that no answer can be read from a query before. Only the queries' values count.
     """
     context = config.model.context
     need("values", values, 2, "nothing would be random")
     need("pairs", pairs, 1, "there is nothing to recall")
     need("keys", keys, pairs, f"{pairs} pairs have different keys")
+    if once:
+        need("model.context", context, 4 * pairs - 1, f"{pairs} pairs and a query of each must fit")
     need("model.context", context, 2 * pairs + 1, f"{pairs} pairs and a query must fit")
-    queries = (context + 1) // 2 - pairs
+    queries = pairs if once else (context + 1) // 2 - pairs
     answers = 2 * pairs + 2 * np.arange(queries) + 1
 
     def window(rng: np.random.Generator) -> np.ndarray:
         key = rng.permutation(keys)[:pairs]
         value = keys + rng.integers(values, size=pairs)
-        order = np.concatenate([np.arange(pairs), rng.integers(pairs, size=queries)])
+        asked = rng.permutation(pairs) if once else rng.integers(pairs, size=queries)
+        order = np.concatenate([np.arange(pairs), asked])
         return np.stack([key[order], value[order]], axis=1).ravel()
 
     def fill(stream: int, windows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,4 +39,4 @@ def recall(config: Config, *, pairs: int, keys: int = 64, values: int = 64, seed
             row[: 2 * (pairs + queries)] = window(generator(seed, stream, i))
         return tokens_BT, counted_weights(windows_B, context, answers)
 
-    return Task(keys + values, context, fill, cache.digest("recall", pairs, keys, values, seed, context))
+    return Task(keys + values, context, fill, cache.digest("recall", pairs, keys, values, once, seed, context))
