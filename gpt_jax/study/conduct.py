@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_jax.errors import Failure, Stopped
+from gpt_jax.errors import Failure, Stopped, UserError
 from gpt_jax.study import book as books
-from gpt_jax.study import findings, search, stages, statistics
+from gpt_jax.study import clock, findings, match, search, stages, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
 from gpt_jax.study.local import Pool, slots
-from gpt_jax.study.match import match
 from gpt_jax.study.report import page
 from gpt_jax.study.slurm import Array
 from gpt_jax.study.sweep import Job, Sweep
@@ -50,7 +49,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
       Failure: some runs failed; the others are done.
     """
     # Here and not in the experiment: what the command line sets counts in what an arm costs.
-    sweep = match(sweep) if sweep.match else sweep
+    sweep = _matched(sweep, source, workdir, place, retry) if sweep.match else sweep
     stages.check(sweep)
     rounds = search.rounds(sweep, lambda: books.read(workdir).means())
     planned = sweeps.jobs(first := next(rounds))
@@ -81,6 +80,16 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
             where=str(workdir),
             fix="--retry tries them again",
         )
+
+
+def _matched(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool) -> Sweep:
+    if sweep.match != match.TIMED:
+        return match.match(sweep)
+    if sweep.knob not in (match.STEPS, Sweep.knob):
+        raise UserError(f"time is matched by {match.STEPS}", where=f"Sweep.knob = {sweep.knob!r}")
+    print("timing a step of every arm", flush=True)
+    run(clock.timed(sweep), source, workdir / clock.FOLDER, place, retry)
+    return match.match(sweep, clock.step_seconds(books.read(workdir / clock.FOLDER)))
 
 
 def _train_stages(sweep: Sweep, book: Book, planned: Sequence[Job], place: Place, stop: StopRequest) -> None:

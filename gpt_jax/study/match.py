@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gpt_jax.config import Config, value_at
 from gpt_jax.data.open import open_data
@@ -26,23 +26,29 @@ def flops_of(config: Config) -> float:
 
 
 COSTS: dict[str, Callable[[Config], float]] = {"params": params_of, "flops": flops_of}
+TIMED, STEPS = "seconds", "train.steps"  # the cost that is measured, and the knob that it is solved for
+NAMES = (*COSTS, TIMED)
 
 
-def match(sweep: Sweep) -> Sweep:
+def match(sweep: Sweep, step_seconds: Mapping[str, float] | None = None) -> Sweep:
     """The sweep with ``sweep.knob`` set in every other arm so that it costs what the baseline does, to ``TOLERANCE``.
 
-    The cost, ``sweep.match``, is "params", all parameters, or "flops", of the whole training, forward and backward, of
-    causal attention its half. The knob is an integer that the cost rises with: model.mlp_width, model.layers, train.steps.
+    The cost, ``sweep.match``, is "params", all parameters; "flops", of the whole training, forward and backward, of causal
+    attention its half; or "seconds", of all steps. The knob is an integer that the cost rises with: model.mlp_width,
+    model.layers, train.steps; of "seconds" the last.
+
+    Args:
+      step_seconds: of every arm, for "seconds" (``clock.step_seconds``).
 
     Raises:
       UserError: no such cost, a knob that is no integer or does not change the cost, or an arm that comes no nearer.
     """
+    if sweep.match == TIMED:
+        return _by_time(sweep, step_seconds or {})
     by, knob = sweep.match, sweep.knob
     if by not in COSTS:
-        raise UserError(f"arms cannot be matched by {by!r}", allowed=", ".join(COSTS), fix=did_you_mean(by, COSTS))
-    if sweep.baseline is None:
-        raise UserError("arms are matched to a baseline, and there is none", where="Sweep.baseline")
-    cost, baseline = COSTS[by], sweep.baseline
+        raise UserError(f"arms cannot be matched by {by!r}", allowed=", ".join(NAMES), fix=did_you_mean(by, NAMES))
+    cost, baseline = COSTS[by], _baseline(sweep)
     vocab = 0
 
     def made(arm: str, changes: dict) -> Config:
@@ -72,6 +78,24 @@ def match(sweep: Sweep) -> Sweep:
             )
         arms[arm] = {**overrides, **changes}
         notes.append(f"{arm}: {by} {got:.4g} ({got / wanted - 1:+.2%})" + (f", {knob} = {value}" if changes else ""))
+    return dataclasses.replace(sweep, arms=arms, notes=(*sweep.notes, *notes))
+
+
+def _baseline(sweep: Sweep) -> str:
+    if sweep.baseline is None:
+        raise UserError("arms are matched to a baseline, and there is none", where="Sweep.baseline")
+    return sweep.baseline
+
+
+def _by_time(sweep: Sweep, step_seconds: Mapping[str, float]) -> Sweep:
+    baseline = _baseline(sweep)
+    steps = {arm: resolve(sweep.base, arm, overrides).train.steps for arm, overrides in sweep.arms.items()}
+    wanted = steps[baseline] * step_seconds[baseline]
+    arms, notes = {}, []
+    for arm, overrides in sweep.arms.items():
+        count = steps[arm] if arm == baseline else max(1, round(wanted / step_seconds[arm]))
+        arms[arm] = dict(overrides) if arm == baseline else {**overrides, STEPS: count}
+        notes.append(f"{arm}: {count} steps of {step_seconds[arm] * 1e3:.4g} ms, {count * step_seconds[arm]:.4g} s")
     return dataclasses.replace(sweep, arms=arms, notes=(*sweep.notes, *notes))
 
 

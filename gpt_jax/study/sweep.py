@@ -29,7 +29,8 @@ class Sweep:
         each, and may have different data: what they say together is for ``analyse`` to find.
       metric: what is compared, a name of summary.json's "final".
       margin: differences of the metric that are too small to matter.
-      match: "params" or "flops": ``knob`` of every other arm is solved for, so that it costs what the baseline does.
+      match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
+        does. Of "seconds", measured by short runs beforehand, the knob is train.steps.
       noise: adds the arm "A/A": the baseline, on the same batches, from other initial values. How far it lies from the
         baseline is what chance alone does.
       looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All

@@ -2,10 +2,13 @@
 
 import pytest
 
+import launch
 from configs import base
 from gpt_jax.errors import UserError
+from gpt_jax.study import book as books
 from gpt_jax.study import match, sweep
 from gpt_jax.study.sweep import Sweep
+from gpt_jax.train.metrics import read_summary
 
 ARMS = {
     "gelu": {},
@@ -14,6 +17,20 @@ ARMS = {
     "latent": {"model.attention": "latent(rank=16, rope_dim=8)", "model.position": "rope"},
     "experts": {"model.mlp": "moe(experts=4, top_k=2)"},
 }
+
+TIMED = """
+from configs import base
+from gpt_jax.study.sweep import Sweep
+
+def sweep():
+    c = base.get_config()
+    c.model.update(layers=1, width=16, heads=2, context=16)
+    c.data.update(source="markov()", tokenizer="none")
+    c.train.update(steps=40, batch=8, eval_every=20, save_every=20, log_every=5, eval_batches=2, tensorboard=False)
+    c.optim.warmup = 5
+    c.sample.prompts = ()
+    return Sweep(c, {"small": {}, "large": {"model.width": 256, "model.layers": 4}}, seeds=(0,), match="seconds")
+"""
 
 
 def settings(by, arms=ARMS, **how):
@@ -46,6 +63,26 @@ def test_a_width_beside_the_one_found_is_no_nearer():
 def test_compute_is_matched_by_steps_too():
     matched = match.match(settings("flops", {"gelu": {}, "wide": {"model.width": 128}}, knob="train.steps"))
     assert matched.arms["wide"]["train.steps"] < 500
+
+
+def test_time_is_matched_by_steps():
+    matched = match.match(settings("seconds", {"a": {}, "b": {}, "c": {}}), {"a": 0.01, "b": 0.005, "c": 0.03})
+    steps = sweep.resolve(matched.base, "a", {}).train.steps
+    assert matched.arms == {"a": {}, "b": {"train.steps": 2 * steps}, "c": {"train.steps": round(steps / 3)}}
+
+
+def test_a_real_sweep_of_equal_time(tmp_path, capsys):
+    (tmp_path / "timed.py").write_text(TIMED)
+    command = ["sweep", f"--config={tmp_path / 'timed.py'}", f"--workdir={tmp_path / 'out'}", "--jobs=2"]
+    assert launch.main(command) == 0
+    book = books.read(tmp_path / "out")
+    steps = {arm: read_summary(directory)["steps"] for arm in book.arms for directory in book.done(arm).values()}
+    assert steps["small"] == 40 > steps["large"] >= 1
+    assert any("large" in note and "ms" in note for note in book.notes)
+    capsys.readouterr()
+    assert launch.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("0 to do") == 2 and {arm: len(book.done(arm)) for arm in book.arms} == {"small": 1, "large": 1}
 
 
 @pytest.mark.parametrize(
