@@ -44,7 +44,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
       source: the experiment that made the sweep.
 
     Raises:
-      UserError: the experiment is not in order; nothing was trained.
+      UserError: the experiment is not in order, and nothing was trained; or its analyse() or draw() is not.
       Stopped: a signal asked for it, here or at a worker; every run at hand is saved.
       Failure: some runs failed; the others are done.
     """
@@ -65,8 +65,11 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
                 break
         for told in (*(f"{arm}: no more runs, {why}" for arm, why in book.dropped().items()), search.tell(book)):
             print(told, end="\n" if told else "", flush=True)
-    concluded = _conclude(book, sweep)
-    print(f"\n{tell(book)}{concluded}\n\nreport: {page.write(book)}", flush=True)
+    print(f"\n{tell(book)}", flush=True)
+    try:
+        _conclude(book, sweep, source)
+    finally:
+        print(f"\nreport: {page.write(book)}", flush=True)
     if left := [job for job in planned if book.status(job.id) in ("new", "stopped")]:
         raise Stopped(
             f"the sweep was stopped with {len(left)} of {len(planned)} runs to do; what was trained is saved",
@@ -104,12 +107,16 @@ def _train_stages(sweep: Sweep, book: Book, planned: Sequence[Job], place: Place
             return
 
 
-def _conclude(book: Book, sweep: Sweep) -> str:
-    """What the experiment finds of its runs, once all are done."""
+def _conclude(book: Book, sweep: Sweep, source: Path) -> None:
+    """Tells what the experiment finds of its runs, once all are done."""
     if sweep.analyse is None or not book.ended:
-        return ""
-    figures = sweep.draw(book) if sweep.draw else {}
-    return "\n\n" + findings.tell(findings.conclude(book, sweep.analyse(book), figures))
+        return
+    kept = "every run is done and kept; mend it, and the same command concludes"
+    with sweeps.told_of(source, "analyse(book)", kept):
+        found = sweep.analyse(book)
+    with sweeps.told_of(source, "draw(book)", kept):
+        figures = sweep.draw(book) if sweep.draw else {}
+    print(f"\n{findings.tell(findings.conclude(book, found, figures))}", flush=True)
 
 
 def tell(book: Book) -> str:

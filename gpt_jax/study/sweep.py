@@ -1,15 +1,17 @@
 """A sweep: arms x seeds of one base configuration, each a run under a name made of its content."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt_jax.config import Config, value_at
-from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.errors import Failure, UserError, did_you_mean
 from gpt_jax.study.arms import Arms
 
 NOISE, NOISE_SEED = "A/A", 10_000  # an arm that differs in nothing but what train.seed draws; it is so much higher
@@ -89,14 +91,15 @@ def load(path: Path) -> Sweep:
     """The sweep of an experiment file.
 
     Raises:
-      UserError: no such file, it has no ``sweep()``, or that does not return a Sweep.
+      UserError: no such file, what its code raises, it has no ``sweep()``, or that does not return a Sweep.
     """
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError(f"{path} is not a Python file", where="--config", allowed="a file with a function sweep()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.sweep() if hasattr(module, "sweep") else None
+    with told_of(path, "the experiment"):
+        spec.loader.exec_module(module)
+        made = module.sweep() if hasattr(module, "sweep") else None
     if not isinstance(made, Sweep):
         raise UserError(
             f"{path} has no function sweep() that returns a Sweep",
@@ -109,6 +112,20 @@ def load(path: Path) -> Sweep:
         analyse=made.analyse or getattr(module, "analyse", None),
         draw=made.draw or getattr(module, "draw", None),
     )
+
+
+@contextlib.contextmanager
+def told_of(path: Path, what: str, fix: str = "") -> Iterator[None]:
+    """What an experiment's own code raises is told with its line, as a UserError."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f":{frame.lineno}" for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        where = f"{path}{lines[-1] if lines else ''}"
+        raise UserError(f"{what} raised {type(error).__name__}: {error}", where=where, fix=fix) from error
 
 
 def jobs(sweep: Sweep) -> list[Job]:

@@ -29,7 +29,7 @@ def sweep():
     c.train.update(steps=40, batch=8, eval_every=20, save_every=20, log_every=5, eval_batches=2, tensorboard=False)
     c.optim.warmup = 5
     c.sample.prompts = ()
-    return Sweep(c, {"small": {}, "large": {"model.width": 256, "model.layers": 4}}, seeds=(0,), match="seconds")
+    return Sweep(c, {"small": {}, "large": {"model.width": 96}}, seeds=(0,), match="seconds")
 """
 
 
@@ -83,6 +83,12 @@ def test_a_real_sweep_of_equal_time(tmp_path, capsys):
     assert launch.main(command) == 0
     said = capsys.readouterr().out
     assert said.count("0 to do") == 2 and {arm: len(book.done(arm)) for arm in book.arms} == {"small": 1, "large": 1}
+    (tmp_path / "timed.py").write_text(TIMED + "\ndef analyse(book):\n    return book.values()['larger']\n")
+    assert launch.main(command) == 2
+    said = capsys.readouterr()
+    line = len(TIMED.splitlines()) + 3
+    assert "analyse(book) raised KeyError: 'larger'" in said.err and f"timed.py:{line}" in said.err
+    assert "report:" in said.out and "kept" in said.err
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,16 @@ def experiment(folder: Path, steps: int = 20, arms: str = '{"plain": {}, "fast":
     return ["sweep", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'out'}", "--jobs=2"]
 
 
+def test_what_an_experiment_raises_is_told_with_its_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import math\n\ndef sweep():\n    return math.sqrt(-1)\n")
+    with pytest.raises(UserError, match=r"ValueError: math domain error\n.*mine.py:4"):
+        sweeps.load(path)
+    path.write_text("def sweep(:\n")
+    with pytest.raises(UserError, match=r"SyntaxError: .*line 1"):
+        sweeps.load(path)
+
+
 def test_combinators():
     lrs, sizes = {"optim.lr": [1e-3, 1e-2]}, {"model.width": [32, 64]}
     assert list(arms.grid(lrs | sizes)) == [
