@@ -13,6 +13,7 @@ from gpt_jax import registry
 from gpt_jax.model import gpt
 from gpt_jax.model.linear import matmul
 from gpt_jax.model.mlp.activations import gelu
+from tests import xla
 from tests.model.variants import config, parameters
 
 RANDOM = np.random.default_rng(0)
@@ -22,6 +23,7 @@ def normal(*shape):
     return RANDOM.standard_normal(shape).astype(np.float32)
 
 
+@xla.as_users
 def test_gelu_and_its_derivative():
     x = np.linspace(-8, 8, 2001)
 
@@ -34,7 +36,7 @@ def test_gelu_and_its_derivative():
         np.testing.assert_allclose(slope, (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5, atol=1e-9)
         check_grads(gelu, (jnp.float64(normal(5)),), order=2, modes=["fwd", "rev"], atol=1e-6, rtol=1e-6)
     narrow = jax.vmap(jax.grad(gelu))(jnp.float32(x))
-    np.testing.assert_allclose(narrow, slope, atol=1e-5)  # tanh near -1 is right to 1e-6, and counts up to 8 times
+    np.testing.assert_allclose(narrow, slope, atol=5e-6)  # 1 + tanh is 0 in float32 where the slope is still -3e-6
     _, forward = jax.jvp(gelu, (jnp.float32(x),), (jnp.ones(len(x), jnp.float32),))
     np.testing.assert_array_equal(forward, narrow)
 
