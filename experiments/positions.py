@@ -3,6 +3,8 @@
 Four layers of width 128 trained on 64 tokens at a time, then evaluated on the same text in windows of up to 8 times as
 many. Press et al. (2021, figure 1) find that sinusoidal positions break at once, that rotary ones hold out a little
 longer, and that ALiBi keeps its loss or betters it. Learned positions have no vector to give beyond the trained length.
+Sinusoids have an amplitude of 1, fifty times GPT-2's first embeddings, which they drown: with them embeddings are
+multiplied by the root of the width, as in Vaswani et al. (2017, section 3.4).
 """
 
 import numpy as np
@@ -24,7 +26,9 @@ def sweep():
     c.model.update(width=128, heads=4, context=TRAINED)
     c.train.update(steps=400, batch=24, eval_every=400, save_every=400, eval_batches=40, tensorboard=False)
     c.sample.prompts = ()
-    return Sweep(c, {scheme: {"model.position": scheme} for scheme in SCHEMES}, seeds=(0, 1, 2), margin=0.01)
+    arms = {scheme: {"model.position": scheme} for scheme in SCHEMES}
+    arms["sinusoidal"]["model.embed_scale"] = c.model.width**0.5
+    return Sweep(c, arms, seeds=(0, 1, 2), margin=0.01)
 
 
 def analyse(book):
