@@ -1,9 +1,9 @@
 """How should compute be split between parameters and data, at a size that fits on a desk?
 
-Seven sizes of 59 thousand to 5 million parameters on the source code of Python's standard library, five of them at each
-of three budgets, under muP with one learning rate. Hoffmann et al. (2022, table 2) find that the best size grows as the
-0.46th to 0.50th power of compute. Counting parameters without embeddings raises the exponent (Pearce & Song 2024), as in
-Kaplan et al. (2020), who had 0.73.
+Seven sizes of 20 thousand to 900 thousand parameters on the source code of Python's standard library, five of them at
+each of three budgets, three seeds, under muP with one learning rate. Hoffmann et al. (2022, table 2) find that the best
+size grows as the 0.46th to 0.50th power of compute. Counting parameters without embeddings raises the exponent (Pearce &
+Song 2024), as in Kaplan et al. (2020), who had 0.73.
 """
 
 from configs import quickstart
@@ -13,9 +13,9 @@ from gpt_jax.study.sweep import Sweep
 
 SIZES = {
     f"width {width}": {"model.width": width, "model.heads": width // 16, "model.layers": layers}
-    for width, layers in ((32, 2), (48, 3), (64, 4), (96, 4), (128, 4), (192, 5), (256, 6))
+    for width, layers in ((16, 1), (24, 2), (32, 2), (48, 3), (64, 4), (96, 4), (128, 4))
 }
-BUDGETS = (5e11, 1.5e12, 4.5e12)
+BUDGETS = (1.5e11, 4.5e11, 1.35e12)
 HOFFMANN, PEARCE = "0.46 to 0.50 (Hoffmann et al. 2022, table 2)", "higher (Pearce & Song 2024)"
 
 
@@ -29,7 +29,7 @@ def sweep():
     arms = {}
     for i, budget in enumerate(BUDGETS):
         arms |= ladder.isoflop(c, dict(list(SIZES.items())[i : i + 5]), (budget,))
-    return Sweep(c, arms, seeds=(0,), baseline=None)
+    return Sweep(c, arms, seeds=(0, 1, 2), baseline=None)
 
 
 def analyse(book):
