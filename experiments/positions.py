@@ -7,6 +7,8 @@ Sinusoids have an amplitude of 1, fifty times GPT-2's first embeddings, which th
 multiplied by the root of the width, as in Vaswani et al. (2017, section 3.4).
 """
 
+import functools
+
 import numpy as np
 
 from configs import quickstart
@@ -73,6 +75,7 @@ def extrapolated(book, scheme: str) -> np.ndarray:
     return np.array([[at(directory, length) for directory in book.done(scheme).values()] for length in lengths()])
 
 
+@functools.cache
 def at(directory, length: int) -> float:
     batches = 15
     try:
