@@ -16,6 +16,22 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
+# They begin first, so that none of them is what the last process is still busy with; the others follow by name.
+LONGEST = [
+    "test_contract.py",
+    "test_decode.py",
+    "test_attend.py",
+    "test_conformance.py",
+    "test_mup.py",
+    "test_sweep.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
 MAPPINGS = Path("/proc/self/maps")
 MOST_MAPPINGS = 25_000
 
