@@ -1,6 +1,6 @@
 """How should compute be split between parameters and data, at a size that fits on a desk?
 
-Seven sizes of 20 thousand to 900 thousand parameters on the source code of Python's standard library, five of them at
+Seven sizes of 15 to 550 thousand parameters on the source code of Python's standard library, five of them at
 each of three budgets, three seeds, under muP with one learning rate. Hoffmann et al. (2022, table 2) find that the best
 size grows as the 0.46th to 0.50th power of compute. Counting parameters without embeddings raises the exponent (Pearce &
 Song 2024), as in Kaplan et al. (2020), who had 0.73.
@@ -12,8 +12,8 @@ from gpt_jax.study.findings import hold_estimate
 from gpt_jax.study.sweep import Sweep
 
 SIZES = {
-    f"width {width}": {"model.width": width, "model.heads": width // 16, "model.layers": layers}
-    for width, layers in ((16, 1), (24, 2), (32, 2), (48, 3), (64, 4), (96, 4), (128, 4))
+    f"width {width}": {"model.width": width, "model.heads": max(1, width // 16), "model.layers": layers}
+    for width, layers in ((12, 1), (16, 1), (24, 2), (32, 2), (48, 3), (64, 4), (96, 4))
 }
 BUDGETS = (1.5e11, 4.5e11, 1.35e12)
 HOFFMANN, PEARCE = "0.46 to 0.50 (Hoffmann et al. 2022, table 2)", "higher (Pearce & Song 2024)"
