@@ -13,7 +13,7 @@ from gpt_jax.study.sweep import Sweep
 def sweep():
     c = nanogpt_cpu.get_config()
     c.train.update(eval_batches=0, eval_every=500, tensorboard=False)
-    return Sweep(c, {"nanogpt_cpu": {}}, seeds=(0, 1, 2))
+    return Sweep(c, {"nanogpt_cpu": {}}, seeds=(0, 1, 2), baseline=None)
 
 
 def analyse(book):
