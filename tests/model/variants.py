@@ -68,7 +68,7 @@ BACKENDS = {
     "splash": ["splash(interpret=True)"],
 }
 # What a variant asks of the rest of the model.
-NEEDS = {"latent": {"kv_heads": 4}}
+NEEDS = {"latent": {"kv_heads": 4}, "talking_heads": {"dropout": 0.0}}
 
 
 # Around which values parameters are drawn, where it is not 0.

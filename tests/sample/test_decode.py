@@ -11,7 +11,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.model import layout
 from gpt_jax.sample import decode
 from gpt_jax.sample.decode import Decoder, Sampling, bucket, generate
-from tests.model.variants import VARIANTS, config, logits, parameters
+from tests.model.variants import NAMES, VARIANTS, config, logits, parameters
 
 GREEDY = Sampling(temperature=0.0)
 WARM = Sampling(temperature=1.0)
@@ -45,11 +45,7 @@ def assert_follows_the_model(c, params, given, got, atol):
         yield new, scores
 
 
-# Norms and feed-forward networks keep nothing between tokens: tests/model/test_contract.py decodes with those.
-KEEPING = [v for v in VARIANTS if v[0] not in ("norm", "mlp") or v[1].startswith("moe")]
-
-
-@pytest.mark.parametrize("kind, name", KEEPING, ids="=".join)
+@pytest.mark.parametrize("kind, name", VARIANTS, ids=NAMES)
 def test_every_variant_decodes_what_the_uncached_model_says(kind, name):
     c = config(context=64, **{kind: name})
     given = prompts(c, [5, 1, 17])

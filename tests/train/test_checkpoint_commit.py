@@ -23,7 +23,7 @@ class Cut(BaseException):
     """A power cut: nothing that runs afterwards in the process may count."""
 
 
-@pytest.mark.parametrize("committed, least", [(False, 15), (True, 2)])
+@pytest.mark.parametrize("committed, least", [(False, 16), (True, 2)])
 def test_a_cut_at_any_call_to_the_disk_loses_at_most_the_save_under_way(tmp_path, monkeypatch, committed, least):
     """Cut at each call until the checkpoint has its name, or at each after that: how many there are before it varies, as
     orbax writes from several threads."""
