@@ -1,4 +1,7 @@
-"""Every family against transformers: the same logits after our import, and again after our export."""
+"""Every family against transformers: the same logits after our import, and again after our export.
+
+``pytest -rP`` shows by how much they differ.
+"""
 
 import json
 
@@ -37,9 +40,7 @@ def test_there_and_back(name, tmp_path):
     assert json.loads((tmp_path / "ours" / "config.json").read_text())["model_type"] == MODELS[name][0]
     exported = apart(their_logits(opened(tmp_path / "ours")), expected)
     assert exported < TOLERANCE
-    print(
-        f"{name}: logits at most {imported:.1e} apart after import, {exported:.1e} after export"
-    )  # pytest -rP shows it
+    print(f"{name}: logits at most {imported:.1e} apart after import, {exported:.1e} after export")
 
 
 def test_every_family_is_tested():

@@ -1,0 +1,41 @@
+"""What is freed stays with the process, and what the user set in the environment stays as it is."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+from gpt_jax import backend
+backend.tune()
+x = b"x"
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+x * (128 << 20)
+before = faults()
+x * (128 << 20)
+print(faults() - before)
+"""
+FLAGS = "import os; from gpt_jax import backend; backend.tune(); print(os.environ['XLA_FLAGS'])"
+
+
+def run(program: str, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "XLA_"))}
+    done = subprocess.run([sys.executable, "-c", program], env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_freed_arrays_are_used_again():
+    pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert int(run(FAULTS)) < pages / 100
+    assert int(run(FAULTS, MALLOC_MMAP_MAX_="65536")) > pages / 2
+
+
+def test_flags_of_the_user_stay():
+    assert run(FLAGS).split() == ["--xla_cpu_experimental_ynn_fusion_type="]
+    given = "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
