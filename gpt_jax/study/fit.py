@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from scipy import stats
+import scipy
 from tqdm import tqdm
 
 from gpt_jax.errors import UserError
@@ -165,8 +165,8 @@ def profile(found: Fit, points: Points, place: int, values: np.ndarray) -> np.nd
     degree of freedom where the value is the true one (Ronchetti 1982). A is taken as that of a normal distribution.
     """
     residual = np.log(found.predict(points)) - np.log(points["loss"])
-    m, spread = len(points), max(float(np.median(np.abs(residual))) / stats.norm.ppf(0.75), 1e-12)
-    bend = 2 * stats.norm.cdf(found.delta / spread) - 1
+    m, spread = len(points), max(float(np.median(np.abs(residual))) / scipy.stats.norm.ppf(0.75), 1e-12)
+    bend = 2 * scipy.stats.norm.cdf(found.delta / spread) - 1
     slope = np.square(np.clip(residual, -found.delta, found.delta)).mean()
     # From the fit outwards, each starting where its neighbour ended.
     order = np.argsort(np.abs(values - found.theta[place]))

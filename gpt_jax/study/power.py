@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
 
 POWER = 0.8
 MOST_SEEDS = 1000
@@ -21,8 +21,8 @@ def power(n: int, effect: float, alpha: float) -> float:
     """
     if n < 2:
         return 0.0
-    critical, shift = stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n), abs(effect) * math.sqrt(n)
-    return float(np.mean(special.ndtr(shift - critical) + special.ndtr(-shift - critical)))
+    critical, shift = scipy.stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n), abs(effect) * math.sqrt(n)
+    return float(np.mean(scipy.special.ndtr(shift - critical) + scipy.special.ndtr(-shift - critical)))
 
 
 def detectable(n: int, deviation: float, alpha: float, wanted: float = POWER) -> float:
@@ -35,14 +35,14 @@ def _effect(n: int, alpha: float, wanted: float) -> float:
     top = 1.0
     while power(n, top, alpha) < wanted:
         top *= 2
-    return float(optimize.brentq(lambda effect: power(n, effect, alpha) - wanted, 0.0, top))
+    return float(scipy.optimize.brentq(lambda effect: power(n, effect, alpha) - wanted, 0.0, top))
 
 
 @functools.cache
 def _deviations(n: int) -> np.ndarray:
     """Equally likely sample deviations of n standard normal values."""
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    return np.sqrt(stats.chi2.ppf(levels, n - 1) / (n - 1))
+    return np.sqrt(scipy.stats.chi2.ppf(levels, n - 1) / (n - 1))
 
 
 def seeds_needed(difference: float, deviation: float, alpha: float, wanted: float = POWER) -> int | None:
@@ -64,5 +64,5 @@ def spending(looks: Sequence[int], alpha: float) -> list[float]:
     look's test is at the share newly spent, which by the union bound holds whatever the looks have in common.
     """
     fraction = np.asarray(looks, float) / looks[-1]
-    spent = 2 * stats.norm.sf(stats.norm.isf(alpha / 2) / np.sqrt(fraction))
+    spent = 2 * scipy.stats.norm.sf(scipy.stats.norm.isf(alpha / 2) / np.sqrt(fraction))
     return np.diff(spent, prepend=0.0).tolist()

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from gpt_jax.errors import UserError
 from gpt_jax.study import power
@@ -144,15 +144,15 @@ def t_interval(differences: Sequence[float], level: float) -> Interval | None:
     n = len(differences)
     if n < 2:
         return None
-    mean, error = np.mean(differences), stats.sem(differences)
-    reach = stats.t.ppf((1 + level) / 2, n - 1) * error
+    mean, error = np.mean(differences), scipy.stats.sem(differences)
+    reach = scipy.stats.t.ppf((1 + level) / 2, n - 1) * error
     return Interval(float(mean - reach), float(mean + reach), level)
 
 
 def bootstrap_interval(differences: Sequence[float], level: float) -> Interval | None:
     if len(differences) < FEWEST_FOR_BOOTSTRAP or np.ptp(differences) == 0:
         return None
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (np.asarray(differences),), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=0
     ).confidence_interval
     return Interval(float(found.low), float(found.high), level)
@@ -164,13 +164,13 @@ def p_paired(differences: Sequence[float]) -> float:
         return 1.0
     if np.ptp(differences) == 0:
         return 0.0
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
 
 
 def p_sign(differences: Sequence[float]) -> float:
     """Of the test that a difference is as often above 0 as below."""
     signs = [difference > 0 for difference in differences if difference]
-    return float(stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
+    return float(scipy.stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -42,6 +42,7 @@ def loss_figure(workdir: str | Path) -> Path:
         _draw(panel, {split: [(c[column] * factor, c[2]) for c in curve] for split, curve in curves.items()}, floor)
         _dress(panel, label, logarithmic=column == 1)
     panels[0].set_ylabel("loss (nats/token)", color="#222222")
+    panels[0].yaxis.set_label_coords(-0.14, 0.5)
     panels[0].set_ylim(*_limits(curves, floor))
     panels[0].legend(loc="upper right", frameon=False, fontsize=9.5, handlelength=1.6)
     left = 0.75 / (4.3 * len(axes_of))
@@ -72,17 +73,21 @@ def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float
 
 
 def _dress(panel: Any, label: str, logarithmic: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     panel.set_xlabel(label + (" (log scale)" if logarithmic else ""), color="#222222")
+    # Matplotlib would lay out every tick once more to find the place: a sweep draws a picture a run.
+    panel.xaxis.set_label_coords(0.5, -0.095)
     if logarithmic:
         panel.set_xscale("log")
-        panel.xaxis.set_minor_formatter(NullFormatter())
+        low, high = panel.get_xlim()
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        panel.xaxis.set_minor_locator(NullLocator())
     else:
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.set_xlim(left=0)
-    if label != "training FLOPs":
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{quantity(value)}"))
+    write = "{:.0e}".format if label == "training FLOPs" else quantity
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     panel.grid(True, color="#E3E6E8", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
