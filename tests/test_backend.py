@@ -1,11 +1,9 @@
 """What is freed stays with the process, and what the user set in the environment stays as it is."""
 
+import ctypes
 import os
-import platform
 import subprocess
 import sys
-
-import pytest
 
 FAULTS = """
 import resource
@@ -28,11 +26,12 @@ def run(program: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
 def test_freed_arrays_are_used_again():
-    pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
-    assert int(run(FAULTS)) < pages / 100
-    assert int(run(FAULTS, MALLOC_MMAP_MAX_="65536")) > pages / 2
+    """A C library without mallopt is left as it is, and that is no error."""
+    kept, given_back = int(run(FAULTS)), int(run(FAULTS, MALLOC_MMAP_MAX_="65536"))
+    if hasattr(ctypes.CDLL(None), "mallopt"):
+        pages = (128 << 20) // os.sysconf("SC_PAGE_SIZE")
+        assert kept < pages / 100 and given_back > pages / 2
 
 
 def test_flags_of_the_user_stay():

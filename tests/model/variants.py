@@ -120,15 +120,17 @@ def logits(c: ModelConfig, params: dict, tokens_BT, positions_BT=None, segments_
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value_and_grad(c: ModelConfig, params: dict, tokens_BT, keys_B=None) -> tuple[jax.Array, dict]:
-    """A scalar in which every logit counts differently, and its derivative by the parameters; what layers report of
-    their losses counts too."""
+def terms_and_grad(c: ModelConfig, params: dict, tokens_BT, keys_B=None) -> tuple[jax.Array, dict]:
+    """The terms of a sum in which every logit counts differently, and the derivative of the sum by the parameters; what
+    layers report of their losses counts too. The sum itself may come near zero, where rounding is all of it."""
 
     def value(params):
         m = model(c, params)
         x_BTD, report = m.hidden(tokens_BT, keys_B=keys_B)
         logits_BTV = m.logits(x_BTD)
         weighed = jax.nn.log_softmax(logits_BTV) * jax.random.normal(jax.random.key(5), logits_BTV.shape)
-        return jnp.sum(weighed) + report.get("moe_loss", jnp.zeros(1)).sum()
+        terms = jnp.append(weighed, report.get("moe_loss", jnp.zeros(1)).sum())
+        return jnp.sum(terms), terms
 
-    return jax.value_and_grad(value)(params)
+    grads, terms = jax.grad(value, has_aux=True)(params)
+    return terms, grads
