@@ -89,7 +89,7 @@ def curve(directory) -> list[float]:
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Of the steps to the lowest loss that both reach."""
-    common = max(ours.min(), theirs.min())
+    common = max(np.nanmin(ours), np.nanmin(theirs))
     return reached(ours, common) / reached(theirs, common)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped, UserError
 from gpt_jax.study import book as books
-from gpt_jax.study import clock, findings, search, stages, statistics
+from gpt_jax.study import clock, findings, match, search, stages, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
@@ -86,8 +86,6 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
 
 
 def _matched(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool) -> Sweep:
-    from gpt_jax.study import match  # which loads the model and JAX, of no use to the parent of other sweeps
-
     if sweep.match != match.TIMED:
         return match.match(sweep)
     if sweep.knob not in (match.STEPS, Sweep.knob):
