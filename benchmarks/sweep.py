@@ -1,11 +1,13 @@
 """What a sweep costs beyond its training: 24 small runs of two shapes, one after another in one slot.
 
-    python -m benchmarks.sweep      # prints the wall time against the runs' own, and what compiling each shape cost
+    python -m benchmarks.sweep              # prints the wall time against the runs' own, and what compiling each shape cost
+    python -m benchmarks.sweep --cores=0    # the slot has every core of the machine
 
-A run's own seconds are those of summary.json: from opening its data to its last checkpoint. Its steps alone are its tokens
-at its median rate.
+With ``--cores=1``, as if not said, training shares one core with all that the sweep does besides. A run's own seconds are
+those of summary.json: from opening its data to its last checkpoint. Its steps alone are its tokens at its median rate.
 """
 
+import argparse
 import os
 import statistics
 import sys
@@ -36,6 +38,10 @@ def sweep():
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cores", type=int, default=1, help="of the slot; 0 = all")
+    if cores := parser.parse_args().cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "compiled")
         experiment, workdir = Path(folder) / "rates.py", Path(folder) / "sweep"
