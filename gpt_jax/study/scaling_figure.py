@@ -11,6 +11,8 @@ from gpt_jax.study.scaling import Study
 
 def figure(found: Study) -> Any:
     """Three panels: loss against FLOPs, relative residuals, and the optimal size with its band."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     figure, (losses, residuals, sizes) = panels(13, 4.2, 1, 3, sharey=False)
     points = found.points
     flops, predicted = points["flops"], found.fit.predict(points)
@@ -28,6 +30,7 @@ def figure(found: Study) -> Any:
         sizes.set_visible(False)
     losses.set(xscale="log", xlabel="training FLOPs", ylabel="loss", title="loss")
     residuals.set(xscale="log", xlabel="training FLOPs", ylabel="measured / law - 1, %", title="residuals")
+    residuals.xaxis.set(major_locator=LogLocator(subs=(1, 3)), minor_locator=NullLocator(), major_formatter="{x:.0e}")
     sizes.set(xscale="log", yscale="log", xlabel="training FLOPs", ylabel="params", title="compute-optimal size")
     return figure
 
