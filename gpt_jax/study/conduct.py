@@ -20,7 +20,6 @@ from gpt_jax.train.lock import WorkdirLock
 from gpt_jax.train.signals import StopRequest
 
 TICK, PAGE_EVERY = 0.5, 60.0  # seconds
-PAGE_SHARE = 0.005  # of the time, at most, goes into pages before the last
 ROWS = 16  # of the board, where SLURM runs any number of tasks
 
 
@@ -150,14 +149,12 @@ def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], place: Pl
         else:
             pool = Pool(book, missing, places, board.begin, board.ended)
         pool.start()
-        due = time.monotonic() + PAGE_EVERY
+        written = time.monotonic()
         while not pool.join(TICK):
             board.draw()
-            if board.news and (begun := time.monotonic()) > due:
-                board.news = False
+            if board.news and time.monotonic() - written > PAGE_EVERY:
+                board.news, written = False, time.monotonic()
                 page.write(book)
-                took = time.monotonic() - begun
-                due = begun + max(PAGE_EVERY, took / PAGE_SHARE)
             if stop.requested:
                 if not pool.stopping:
                     board.note(pool.goodbye)

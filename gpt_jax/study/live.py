@@ -58,8 +58,6 @@ class Board:
             tqdm.write(text, file=sys.stderr)
 
     def draw(self) -> None:
-        if self._lines:
-            return
         with self._lock:
             for slot, job in self.at_hand.items():
                 step, loss = last(self.book.directory(job.id))

@@ -75,7 +75,6 @@ def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float
 def _dress(panel: Any, label: str, logarithmic: bool) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    panel.yaxis.set_major_locator(MaxNLocator(5))  # each tick of a panel takes a millisecond or two to draw
     panel.set_xlabel(label + (" (log scale)" if logarithmic else ""), color="#222222")
     # Matplotlib would lay out every tick once more to find the place: a sweep draws a picture a run.
     panel.xaxis.set_label_coords(0.5, -0.095)
