@@ -3,7 +3,7 @@
     python -m benchmarks.sweep              # prints the wall time against the runs' own, and what compiling each shape cost
     python -m benchmarks.sweep --cores=0    # the slot has every core of the machine
 
-With ``--cores=1``, as if not said, training shares one core with all that the sweep does besides. A run's own seconds are
+With ``--cores=1``, the default, training shares one core with all that the sweep does besides. A run's own seconds are
 those of summary.json: from opening its data to its last checkpoint. Its steps alone are its tokens at its median rate.
 """
 
