@@ -15,6 +15,8 @@ COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", GREY)
 def save(figure: Any, path: Path) -> str:
     """Writes path.png and path.svg, and returns the SVG to be set into a page."""
     figure.savefig(path.with_suffix(".png"), dpi=140)
+    # Everything has its place by now; to look for it again would take as long as drawing.
+    figure.set_layout_engine(None)
     import matplotlib
 
     text = io.StringIO()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped, UserError
 from gpt_jax.study import book as books
-from gpt_jax.study import clock, findings, match, search, stages, statistics
+from gpt_jax.study import findings, search, stages, statistics
 from gpt_jax.study import sweep as sweeps
 from gpt_jax.study.book import Book
 from gpt_jax.study.live import Board
@@ -86,6 +86,9 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = F
 
 
 def _matched(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool) -> Sweep:
+    # Counting loads the model, which a sweep that matches nothing leaves to its workers.
+    from gpt_jax.study import clock, match
+
     if sweep.match != match.TIMED:
         return match.match(sweep)
     if sweep.knob not in (match.STEPS, Sweep.knob):

@@ -1,5 +1,6 @@
 """The picture of a run: its loss against steps, tokens and FLOPs."""
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gpt_jax.pictures import BLUE, GREEN, GREY, VERMILION
 from gpt_jax.train.metrics import NAME, read, read_summary
 from gpt_jax.train.progress import quantity
 
+FLOPS = "training FLOPs"
 _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 
 
@@ -27,25 +29,17 @@ def loss_figure(workdir: str | Path) -> Path:
     if not any(curves.values()):
         raise UserError(f"{NAME} holds no finite train/loss or valid/loss", where=str(workdir), fix="train first")
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     axes_of = {"steps": (0, 1.0), "tokens": (1, 1.0)}  # label -> (column of the curve, factor)
     if summary.get("tokens") and summary.get("flops"):
-        axes_of["training FLOPs"] = (1, summary["flops"] / summary["tokens"])
-    figure = Figure(figsize=(4.3 * len(axes_of), 4.2), dpi=140)
-    FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.75 / (4.3 * len(axes_of)), right=0.985, top=0.83, bottom=0.135, wspace=0.07)
-    panels = figure.subplots(1, len(axes_of), sharey=True)
+        axes_of[FLOPS] = (1, summary["flops"] / summary["tokens"])
     floor = summary.get("facts", {}).get("entropy_rate")
-    for panel, (label, (column, factor)) in zip(panels, axes_of.items(), strict=True):
+    figure, panels = _blank(tuple(axes_of))
+    for panel, (column, factor) in zip(panels, axes_of.values(), strict=True):
         _draw(panel, {split: [(c[column] * factor, c[2]) for c in curve] for split, curve in curves.items()}, floor)
-        _dress(panel, label, logarithmic=column == 1)
-    panels[0].set_ylabel("loss (nats/token)", color="#222222")
-    panels[0].yaxis.set_label_coords(-0.14, 0.5)
+        _fit(panel, logarithmic=column == 1)
     panels[0].set_ylim(*_limits(curves, floor))
     panels[0].legend(loc="upper right", frameon=False, fontsize=9.5, handlelength=1.6)
-    left = 0.75 / (4.3 * len(axes_of))
+    left = figure.subplotpars.left
     figure.text(left, 0.935, workdir.resolve().name, fontsize=13, weight="bold", color="#111111")
     figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=GREY)
     path = workdir / "figures" / "loss.png"
@@ -72,27 +66,62 @@ def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float
         panel.axhline(floor, color=GREEN, linewidth=1.3, linestyle=(0, (5, 3)), label=f"entropy rate {floor:.4g}")
 
 
-def _dress(panel: Any, label: str, logarithmic: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+@functools.cache
+def _frame(labels: tuple[str, ...]) -> tuple[Any, Any]:
+    """A figure with a dressed panel for each label; kept, as making ticks is most of the work and a sweep has many runs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    panel.set_xlabel(label + (" (log scale)" if logarithmic else ""), color="#222222")
-    # Matplotlib would lay out every tick once more to find the place: a sweep draws a picture a run.
+    width = 4.3 * len(labels)
+    figure = Figure(figsize=(width, 4.2), dpi=140)
+    FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.75 / width, right=0.985, top=0.83, bottom=0.135, wspace=0.07)
+    panels = figure.subplots(1, len(labels), sharey=True)
+    for panel, label in zip(panels, labels, strict=True):
+        _dress(panel, label)
+    panels[0].set_ylabel("loss (nats/token)", color="#222222")
+    panels[0].yaxis.set_label_coords(-0.14, 0.5)
+    return figure, panels
+
+
+def _blank(labels: tuple[str, ...]) -> tuple[Any, Any]:
+    """The frame without what it showed last."""
+    figure, panels = _frame(labels)
+    for artist in (*figure.texts, *(line for panel in panels for line in panel.lines)):
+        artist.remove()
+    for panel in panels:
+        panel.relim()
+        panel.autoscale(axis="x")
+    return figure, panels
+
+
+def _dress(panel: Any, label: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    panel.set_xlabel(label if label == "steps" else f"{label} (log scale)", color="#222222")
+    panel.set_xscale("linear" if label == "steps" else "log")
+    # Matplotlib would lay out every tick once more to find the place.
     panel.xaxis.set_label_coords(0.5, -0.095)
-    if logarithmic:
-        panel.set_xscale("log")
-        low, high = panel.get_xlim()
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        panel.xaxis.set_minor_locator(NullLocator())
-    else:
-        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        panel.set_xlim(left=0)
-    write = "{:.0e}".format if label == "training FLOPs" else quantity
+    write = "{:.0e}".format if label == FLOPS else quantity
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     panel.grid(True, color="#E3E6E8", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
     panel.spines[["left", "bottom"]].set_color("#9AA3A9")
     panel.tick_params(which="both", color="#9AA3A9", labelcolor="#333333", labelsize=9)
+
+
+def _fit(panel: Any, logarithmic: bool) -> None:
+    """Limits and ticks for what was drawn."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if logarithmic:
+        low, high = panel.get_xlim()
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        panel.xaxis.set_minor_locator(NullLocator())
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        panel.set_xlim(left=0)
 
 
 def _limits(curves: dict[str, list[tuple[float, float, float]]], floor: float | None) -> tuple[float, float]:
