@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterator
 
 import matplotlib.figure
 import matplotlib.image
@@ -25,7 +26,7 @@ def run(workdir, losses, valid=(), **summary):
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> list:
+def drawn(monkeypatch) -> Iterator[list]:
     """The figures that are made while the test runs."""
     found = []
 
@@ -35,7 +36,9 @@ def drawn(monkeypatch) -> list:
             found.append(self)
 
     monkeypatch.setattr(matplotlib.figure, "Figure", Kept)
-    return found
+    figures._frame.cache_clear()
+    yield found
+    figures._frame.cache_clear()
 
 
 def test_three_panels_with_their_axes(tmp_path, drawn):
@@ -82,6 +85,20 @@ def test_long_runs_are_averaged_down(tmp_path, drawn):
     line = drawn[0].axes[0].get_lines()[0]
     np.testing.assert_allclose(line.get_ydata()[:-1], losses[: 833 * 3].reshape(-1, 3).mean(1))
     assert len(line.get_xdata()) == 834 and line.get_xdata()[0] == 2
+
+
+def test_a_figure_shows_nothing_of_the_one_before(tmp_path):
+    first, second = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    for workdir in (first, second):
+        workdir.mkdir(parents=True)
+        run(workdir, [4.0, 3.0, 2.5], [(3, 2.6)], flops=6e9)
+    figures._frame.cache_clear()
+    alone = figures.loss_figure(first).read_bytes()
+    between = tmp_path / "between"
+    between.mkdir()
+    run(between, [90.0 / k for k in range(1, 900)], flops=7e15, facts={"entropy_rate": 0.5})
+    figures.loss_figure(between)
+    assert figures.loss_figure(second).read_bytes() == alone
 
 
 def test_spikes_and_holes_do_not_hide_the_curve(tmp_path, drawn):
