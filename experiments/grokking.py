@@ -84,8 +84,13 @@ def draw(book):
     left.legend(frameon=False, fontsize=8)
     shares = spectrum(next(iter(book.done(name(0.5)).values())))
     right.bar(np.arange(1, len(shares) + 1), shares, color=COLOURS[0], width=0.8)
-    right.set(xlabel="frequency", ylabel="share of the embedding's norm, half of the table, seed 0")
-    return {"grokking": (figure, "Three seeds of each fraction, and the Fourier spectrum of one embedding.")}
+    right.set(xlabel="frequency", ylabel="share of the embedding's squared norm")
+    return {
+        "grokking": (
+            figure,
+            "Three seeds of each fraction, and the Fourier spectrum of the embedding: half of the table, seed 0.",
+        )
+    }
 
 
 def understood(directory) -> float:
