@@ -3,13 +3,17 @@
 Seven mechanisms in a GPT of 4 layers and width 128, on the source code of Python's standard library. The MLP of every arm
 is as wide as makes its parameters those of full attention, to 1%. Full attention (MHA) is the baseline; a difference of
 0.005 nats a token does not matter here. Shazeer (2019) and Ainslie et al. (2023) report that one shared key and value head
-(MQA) costs quality and that a few (GQA) cost little; Ye et al. (2024) that differential attention gains.
+(MQA) costs quality and that a few (GQA) cost little; Ye et al. (2024) that differential attention gains. The norm behind
+its heads makes their output as large as embeddings of order one; GPT-2's of 0.02 are drowned by it. So it is compared a
+second time where embeddings are multiplied by sqrt(width), in both arms.
 """
 
 from configs import quickstart
 from gpt_jax.study.findings import hold
 from gpt_jax.study.sweep import Sweep
 
+WIDTH = 128
+LARGE = {"model.embed_scale": WIDTH**0.5}
 ARMS = {
     "MHA": {},
     "GQA": {"model.kv_heads": 2},
@@ -18,12 +22,14 @@ ARMS = {
     "sliding": {"model.attention": ["sliding(window=32)", "sliding(window=32)", "sliding(window=32)", "full"]},
     "linear": {"model.attention": "linear"},
     "differential": {"model.attention": "differential"},
+    "MHA, large embeddings": LARGE,
+    "differential, large embeddings": {"model.attention": "differential", **LARGE},
 }
 
 
 def sweep():
     c = quickstart.get_config()
-    c.model.update(width=128, heads=4, position="rope")
+    c.model.update(width=WIDTH, heads=4, position="rope")
     c.train.update(steps=300, eval_every=100, save_every=150, eval_batches=0)
     c.sample.prompts = ()
     return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005, match="params")
@@ -32,9 +38,13 @@ def sweep():
 def analyse(book):
     losses = book.values()
     less = {arm: [losses[arm][seed] - losses["MHA"][seed] for seed in book.seeds] for arm in list(ARMS)[1:]}
+    large = [
+        losses["differential, large embeddings"][seed] - losses["MHA, large embeddings"][seed] for seed in book.seeds
+    ]
     shared = [losses["GQA"][seed] - losses["MQA"][seed] for seed in book.seeds]
     return [
         hold("MQA - MHA, nats a token", "a little worse (Shazeer 2019, table 1)", less["MQA"], least=0.0),
         hold("GQA - MQA, nats a token", "between MQA and MHA (Ainslie et al. 2023)", shared, most=0.0),
         hold("differential - MHA, nats a token", "better (Ye et al. 2024)", less["differential"], most=0.0),
+        hold("the same with large embeddings", "better (Ye et al. 2024)", large, most=0.0),
     ]
