@@ -24,7 +24,7 @@ NANDA = "Nanda et al. 2023, the authors' curves"
 def sweep():
     c = base.get_config()
     c.model.update(layers=1, width=128, heads=4, context=3, mlp="relu", norm="none", tied=False, bias=["mlp"])
-    c.model.init = f"normal(std={128**-0.5:.4f})"
+    c.model.init = f"normal(std={c.model.width**-0.5:.4f})"
     c.data.update(source=f"modular_addition(p={P})", tokenizer="none")
     c.optim.update(
         lr=1e-3,
