@@ -190,6 +190,7 @@ def _blocks(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
     return {str(i): block(cycle[i % len(cycle)], keys[i]) for i in range(config.layers)}
 
 
+@functools.cache
 def graphdef(config: ModelConfig) -> nnx.GraphDef:
     """The model's code without its values: ``nnx.merge(graphdef(config), params)`` gives a GPT back."""
     return nnx.split(nnx.eval_shape(lambda: GPT(config, nnx.Rngs(params=0))))[0]
