@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 MAPPINGS = Path("/proc/self/maps")
-MOST_MAPPINGS = 25_000
+MOST_MAPPINGS = 45_000
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Every backend of the attention core computes what its specification says, or refuses it by name."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -140,36 +141,46 @@ def refused(call: str, case: Case) -> bool:
     return bool(backend(call).refusal(asked(case.spec, case.where.queries(t), case.where.keys(s)), "cpu", "float32"))
 
 
+@functools.cache
+def inputs(name: str) -> tuple[dict, np.ndarray]:
+    """The arrays of a case, and what its outputs are weighed with where a derivative is asked for."""
+    case = CASES[name]
+    return arrays(case), normal(*case.sizes[:2], case.sizes[3], case.values)
+
+
+def run_and_gradients(call: str, name: str, given: dict) -> tuple[jax.Array, dict]:
+    case, (_, weights) = CASES[name], inputs(name)
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def gradients_and_run(given):
+        out = run(call, case, given)
+        return (out * weights).sum(), out
+
+    gradients, out = gradients_and_run(given)
+    return out, gradients
+
+
+@functools.cache
+def right_gradients(name: str) -> dict:
+    """Those of the plainly written backend, in float64."""
+    with jax.enable_x64(True):
+        return run_and_gradients("reference", name, jax.tree.map(np.float64, inputs(name)[0]))[1]
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("call", RUNNABLE)
-def test_a_backend_is_right_or_refuses(call, name):
-    case = CASES[name]
-    given = arrays(case)
+def test_a_backend_and_its_gradients_are_right_or_refused(call, name):
+    case, (given, _) = CASES[name], inputs(name)
     if refused(call, case):
         with pytest.raises(UserError, match=f"{backend(call).name}.*cannot do"):
             run(call, case, given)
         return
-    np.testing.assert_allclose(run(call, case, given), expected(case, given), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "call, name", [(c, n) for c in RUNNABLE for n in CASES if c != "reference" and not refused(c, CASES[n])]
-)
-def test_gradients_are_the_references(call, name):
-    """Every array's, against the float64 derivative of the plainly written backend."""
-    case = CASES[name]
-    given = arrays(case)
-    weights = normal(*case.sizes[:2], case.sizes[3], case.values)
-
-    def loss(call):
-        return jax.jit(jax.grad(lambda given: (run(call, case, given) * weights).sum()))
-
-    got = loss(call)(given)
-    with jax.enable_x64(True):
-        right = loss("reference")(jax.tree.map(np.float64, given))
-    for array in given:
-        scale = np.abs(right[array]).max() + 3e-2
-        np.testing.assert_allclose(got[array], right[array], atol=1e-4 * scale, err_msg=array)
+    got, gradients = run_and_gradients(call, name, given)
+    np.testing.assert_allclose(got, expected(case, given), atol=1e-5, rtol=1e-5)
+    for array, right in right_gradients(name).items():
+        scale = np.abs(right).max() + 3e-2
+        np.testing.assert_allclose(gradients[array], right, atol=1e-4 * scale, err_msg=array)
 
 
 @pytest.mark.parametrize("call", RUNNABLE)

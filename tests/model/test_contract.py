@@ -58,10 +58,10 @@ def test_cached_equals_full(kind, name):
 
 @pytest.mark.parametrize("kind, name", [v for v in VARIANTS if v[0] in ("attention", "block")])
 def test_cached_equals_full_when_scanned(kind, name):
-    c = config(**{kind: name}, scan=True)
-    params = stack(parameters(config(**{kind: name})), 1)
-    tokens_BT = tokens(c, 2, LENGTH)
-    assert_cached(c, params, tokens_BT, np.asarray(logits(c, params, tokens_BT)), parts=(5, 5))
+    unrolled, c = config(**{kind: name}), config(**{kind: name}, scan=True)
+    tokens_BT = tokens(c, LENGTH, LENGTH)
+    expected = np.asarray(logits(unrolled, parameters(unrolled), tokens_BT))[:2]
+    assert_cached(c, stack(parameters(unrolled), 1), tokens_BT[:2], expected, parts=(5, 5))
 
 
 stack = jax.jit(layout.stack, static_argnums=1)
@@ -138,8 +138,10 @@ def assert_all_count(grads):
 
 
 @pytest.mark.parametrize("remat", ["full", "dots"])
-def test_remat_changes_nothing(remat):
-    assert_remat({}, remat)
+@pytest.mark.parametrize("attention", ["full", "gated_delta"])
+def test_remat_draws_the_same_dropout(attention, remat):
+    keys_B = jax.random.split(jax.random.key(3), 2)
+    assert_remat({"attention": attention, "dropout": 0.2}, remat, keys_B)
 
 
 @pytest.mark.parametrize("kind, name", [v for v in THROUGH_LAYERS if "(" not in v[1] and v[0] != "position"])
@@ -147,18 +149,12 @@ def test_remat_of_every_variant(kind, name):
     assert_remat({kind: name}, "full")
 
 
-def assert_remat(changes, remat):
-    plain = dict(dropout=0.2) if not refuses_dropout(changes) else {}
-    c, again = config(**changes, **plain), config(**changes, **plain, remat=remat)
-    keys_B = jax.random.split(jax.random.key(3), 2)
-    terms, grads = terms_and_grad(c, parameters(c), tokens(c, 2, LENGTH), keys_B)
-    other, recomputed = terms_and_grad(again, parameters(c), tokens(c, 2, LENGTH), keys_B)
+def assert_remat(changes, remat, *keys_B):
+    c, again = config(**changes), config(**changes, remat=remat)
+    terms, grads = terms_and_grad(c, parameters(c), tokens(c, 2, LENGTH), *keys_B)
+    other, recomputed = terms_and_grad(again, parameters(c), tokens(c, 2, LENGTH), *keys_B)
     np.testing.assert_allclose(other, terms, rtol=1e-5)
     assert_trees_close(recomputed, grads, 1e-4)
-
-
-def refuses_dropout(changes):
-    return "dropout" in backend(changes.get("attend", "auto")).refusal(frozenset({"dropout"}))
 
 
 @every_variant

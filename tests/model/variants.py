@@ -93,7 +93,7 @@ def config(**changes) -> ModelConfig:
     return ModelConfig(**(SMALL | needs | changes))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def parameters(c: ModelConfig) -> dict:
     """Random ones, biases and scales included, so that no part of the model is without effect."""
     random = np.random.default_rng(0)
