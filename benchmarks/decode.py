@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=16, help="tokens")
     parser.add_argument("--new", type=int, default=128, help="tokens")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtype", default="bfloat16" if report.gpu() else "float32", help="of weights and products")
     options = parser.parse_args()
-    task = {"shape": options.shape, "prompt": options.prompt, "new": options.new}
+    task = {"shape": options.shape, "prompt": options.prompt, "new": options.new, "dtype": options.dtype}
     results: dict[str, Any] = {"machine": report.machine(), **task}
     results["batches"] = {batch: measure(batch, options.rounds, task) for batch in options.batches}
     print(f"wrote {report.write('decode', results)}")
@@ -42,7 +43,8 @@ def measure(batch: int, rounds: int, task: dict[str, Any]) -> dict[str, Any]:
         turns = {name: functools.partial(contest, name, "run_decode", batch=batch) for name in contest.names}
         times = report.interleave(turns, rounds)
         seconds = {name: report.summary(values) for name, values in times.items()}
-        read = report.interleave({OURS: functools.partial(contest.ask, OURS, "weights", shape=task["shape"])}, 3)[OURS]
+        weights = functools.partial(contest.ask, OURS, "weights", shape=task["shape"], dtype=task["dtype"])
+        read = report.interleave({OURS: weights}, 3)[OURS]
         speeds = [f"{name} {batch * task['new'] / values['median']:.1f} tokens/s" for name, values in seconds.items()]
         print(f"batch {batch}: {'; '.join(speeds)}", flush=True)
         speed_ups = {name: report.ratio(times[OURS], values) for name, values in times.items() if name != OURS}

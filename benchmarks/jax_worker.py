@@ -21,6 +21,7 @@ from gpt_jax.train.step import hyper_scalars, make_program
 
 steps: dict[str, Any] = {}
 decoders: dict[str, Any] = {}
+AT_ONCE = 20  # products in a GPU's queue while the time is taken
 random = np.random.default_rng(0)
 
 
@@ -33,9 +34,9 @@ def config_of(shape: Shape, **model: Any) -> Config:
     return Config.from_dict(values)
 
 
-def build(shape: str, mode: str) -> float:
+def build(shape: str, mode: str, dtype: str) -> float:
     """Makes a training step ready and returns the seconds its first call took, compilation included."""
-    s, config = SHAPES[shape], config_of(SHAPES[shape], scan=mode == "scanned")
+    s, config = SHAPES[shape], config_of(SHAPES[shape], scan=mode == "scanned", dtype=dtype)
     mesh = meshes.make(config.mesh)
     jax.set_mesh(mesh)
     program, hyper = make_program(config, mesh), hyper_scalars(config)
@@ -67,15 +68,16 @@ def run(mode: str, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def gemm(shape: str) -> float:
+def gemm(shape: str, dtype: str) -> float:
     """Median rate of the shape's matrix products in FLOP/s."""
     rates = []
+    calls = 1 if jax.default_backend() == "cpu" else AT_ONCE
     multiply = jax.jit(lambda a, b: a @ b)
     for rows, inner, columns in SHAPES[shape].products():
-        a = jax.numpy.asarray(random.standard_normal((rows, inner), np.float32))
-        b = jax.numpy.asarray(random.standard_normal((inner, columns), np.float32))
-        work = 2 * rows * inner * columns
-        rates.append(work / seconds(lambda a=a, b=b: multiply(a, b).block_until_ready()))
+        a = jax.numpy.asarray(random.standard_normal((rows, inner), np.float32), dtype)
+        b = jax.numpy.asarray(random.standard_normal((inner, columns), np.float32), dtype)
+        work = 2 * rows * inner * columns * calls
+        rates.append(work / seconds(lambda a=a, b=b: jax.block_until_ready([multiply(a, b) for _ in range(calls)])))
     return statistics.median(rates)
 
 
@@ -98,10 +100,10 @@ def data(shape: str, count: int = 200) -> float:
     return (time.perf_counter() - start) / count
 
 
-def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int) -> float:
+def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype: str) -> float:
     """Makes greedy generation ready and returns the seconds its first call took; there is one mode, "cached"."""
     s = SHAPES[shape]
-    config = config_of(s).model
+    config = config_of(s, dtype=dtype).model
     decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)))
     prompts = random.integers(s.vocab, size=(batch, prompt)).tolist()
 
@@ -116,16 +118,17 @@ def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int) -> fl
     return time.perf_counter() - start
 
 
-def weights(shape: str) -> float:
+def weights(shape: str, dtype: str) -> float:
     """Seconds to multiply every matrix that a new token passes through with one vector: to read the weights once."""
     config = config_of(SHAPES[shape]).model
     key = jax.random.key(0)
     params = jax.eval_shape(functools.partial(gpt.init, config), key)
     size = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
-    w = jax.numpy.ones((size // config.width, config.width))
-    x = jax.numpy.ones(config.width)
+    w = jax.numpy.ones((size // config.width, config.width), dtype)
+    x = jax.numpy.ones(config.width, dtype)
     multiply = jax.jit(lambda w, x: w @ x)
-    return seconds(lambda: multiply(w, x).block_until_ready())
+    calls = 1 if jax.default_backend() == "cpu" else AT_ONCE
+    return seconds(lambda: jax.block_until_ready([multiply(w, x) for _ in range(calls)])) / calls
 
 
 def run_decode(mode: str, batch: int) -> float:

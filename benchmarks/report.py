@@ -5,7 +5,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,6 +46,7 @@ def machine() -> dict[str, Any]:
         print(f"the load is {load:.1f}: other programs are running, and the figures will say little", flush=True)
     return {
         "cpu": _cpu(),
+        "gpu": gpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load": round(load, 2),
@@ -54,9 +57,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def gpu() -> str:
+    """The first GPU's name, by NVIDIA's own tool: asking JAX would take it; empty where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return ""
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return (subprocess.run(asked, capture_output=True, text=True).stdout.splitlines() or [""])[0].strip()
+
+
 def write(name: str, values: dict[str, Any]) -> Path:
-    """Keeps results/<name>.json, in place of the run before."""
+    """Keeps results/<name>.json, or <name>_gpu.json where a GPU was measured, in place of the run before."""
     RESULTS.mkdir(exist_ok=True)
+    name = f"{name}_gpu" if values["machine"]["gpu"] else name
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return path

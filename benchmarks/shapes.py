@@ -32,4 +32,9 @@ SHAPES = {
     "small": Shape(layers=4, width=128, heads=4, context=64, batch=12, vocab=65),
     "base": Shape(layers=6, width=384, heads=6, context=256, batch=12, vocab=65),
     "gpt2-124M": Shape(layers=12, width=768, heads=12, context=256, batch=2, vocab=50257),
+    "gpt2-124M-1024": Shape(layers=12, width=768, heads=12, context=1024, batch=16, vocab=50304),
+    "gpt2-355M-1024": Shape(layers=24, width=1024, heads=16, context=1024, batch=16, vocab=50304),
 }
+# What is measured where nothing is named: on a CPU, and on a GPU.
+ON_CPU = ("small", "base", "gpt2-124M")
+ON_GPU = ("gpt2-124M-1024", "gpt2-355M-1024")

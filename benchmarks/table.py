@@ -84,12 +84,23 @@ def variants(results: dict[str, Any]) -> str:
     return f"{_table(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {_conditions(results)}"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+def population(results: dict[str, Any]) -> str:
+    models = results["models"]
+    sizes = list(next(iter(models.values())))
+    rows = [["ms a step and run", *(f"{size} at once" if size != "1" else "one by one" for size in sizes)]]
+    for name, found in models.items():
+        rows.append([name, *(_milliseconds(found[size]["median"]) for size in sizes)])
+    return f"{_table(rows)}\n\n{_conditions(results)}"
+
+
+ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
     "train_step": train_step,
     "decode": decode,
     "attention": attention,
     "variants": variants,
+    "population": population,
 }
+TABLES = {**ON_CPU, **{f"{name}_gpu": table for name, table in ON_CPU.items()}}
 
 
 def insert(document: str, name: str, text: str) -> str:
@@ -133,11 +144,11 @@ def _bound(values: dict[str, Any]) -> str:
 
 
 def _conditions(results: dict[str, Any]) -> str:
-    machine = results["machine"]
+    machine, dtype = results["machine"], results.get("dtype", "float32")
     names = ("jax", "flax", "torch", "transformers")
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"])
-    place = f"{machine['cores']} cores of {machine['cpu']}"
-    return f"Medians of rounds in turn, float32, {place}; {versions}; {machine['date']}."
+    place = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
+    return f"Medians of rounds in turn, {dtype}, {place}; {versions}; {machine['date']}."
 
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
-"""The peer: ``transformers`` GPT2LMHeadModel on PyTorch, eager or compiled, as its documentation says to use it."""
+"""The peer: ``transformers`` GPT2LMHeadModel on PyTorch, eager or compiled, as its documentation says to use it.
 
+On a GPU where there is one. Half precision is autocast in training, over float32 parameters, and the weights' own dtype in
+generation.
+"""
+
+import contextlib
 import statistics
 import time
 from typing import Any
@@ -11,8 +16,15 @@ from torch.nn import functional
 from benchmarks.shapes import SHAPES
 from benchmarks.worker import seconds, serve
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+AT_ONCE = 20 if DEVICE == "cuda" else 1  # products in a GPU's queue while the time is taken
 steps: dict[str, Any] = {}
 decoders: dict[str, Any] = {}
+
+
+def wait() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def model_of(layers: int, width: int, heads: int, context: int, vocab: int) -> transformers.GPT2LMHeadModel:
@@ -29,20 +41,22 @@ def model_of(layers: int, width: int, heads: int, context: int, vocab: int) -> t
         bos_token_id=None,
         eos_token_id=None,
     )
-    return transformers.GPT2LMHeadModel(config)
+    return transformers.GPT2LMHeadModel(config).to(DEVICE)
 
 
-def build(shape: str, mode: str) -> float:
+def build(shape: str, mode: str, dtype: str) -> float:
     """Makes a training step ready and returns the seconds its first call took."""
     s = SHAPES[shape]
     model = model_of(s.layers, s.width, s.heads, s.context, s.vocab).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    tokens = torch.randint(s.vocab, (s.batch, s.context))
-    targets = torch.randint(s.vocab, (s.batch, s.context))
+    tokens = torch.randint(s.vocab, (s.batch, s.context), device=DEVICE)
+    targets = torch.randint(s.vocab, (s.batch, s.context), device=DEVICE)
+    half = dtype != "float32"
 
     def loss_of(tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = model(tokens, use_cache=False).logits
-        return functional.cross_entropy(logits.view(-1, s.vocab), targets.view(-1))
+        with torch.autocast(DEVICE, getattr(torch, dtype)) if half else contextlib.nullcontext():
+            logits = model(tokens, use_cache=False).logits
+            return functional.cross_entropy(logits.view(-1, s.vocab), targets.view(-1))
 
     loss_fn = torch.compile(loss_of) if mode == "compile" else loss_of
 
@@ -55,6 +69,7 @@ def build(shape: str, mode: str) -> float:
 
     start = time.perf_counter()
     step()
+    wait()
     first = time.perf_counter() - start
     steps[mode] = step
     return first
@@ -66,23 +81,31 @@ def run(mode: str, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
         step()
+    wait()
     return (time.perf_counter() - start) / count
 
 
-def gemm(shape: str) -> float:
+def gemm(shape: str, dtype: str) -> float:
     """Median rate of the shape's matrix products in FLOP/s."""
     rates = []
     for rows, inner, columns in SHAPES[shape].products():
-        a, b, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
-        rates.append(2 * rows * inner * columns / seconds(lambda a=a, b=b, out=out: torch.matmul(a, b, out=out)))
+        sizes = (rows, inner), (inner, columns), (rows, columns)
+        a, b, out = (torch.randn(size, device=DEVICE).to(getattr(torch, dtype)) for size in sizes)
+
+        def multiply(a=a, b=b, out=out) -> None:
+            for _ in range(AT_ONCE):
+                torch.matmul(a, b, out=out)
+            wait()
+
+        rates.append(2 * rows * inner * columns * AT_ONCE / seconds(multiply))
     return statistics.median(rates)
 
 
-def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int) -> float:
+def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype: str) -> float:
     """Makes greedy generation ready; mode is the kind of its cache, "dynamic" or "static", or "compile" (static)."""
     s = SHAPES[shape]
-    model = model_of(s.layers, s.width, s.heads, s.context, s.vocab).eval()
-    tokens = torch.randint(s.vocab, (batch, prompt))
+    model = model_of(s.layers, s.width, s.heads, s.context, s.vocab).eval().to(getattr(torch, dtype))
+    tokens = torch.randint(s.vocab, (batch, prompt), device=DEVICE)
     cache = {} if mode == "dynamic" else {"cache_implementation": "static"}
     if mode == "compile":
         model.forward = torch.compile(model.forward)
@@ -103,9 +126,11 @@ def run_decode(mode: str, batch: int) -> float:
     """Seconds of one generation."""
     start = time.perf_counter()
     decoders[f"{mode}-{batch}"]()
+    wait()
     return time.perf_counter() - start
 
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
+    torch.set_float32_matmul_precision("high")  # TF32, as JAX multiplies float32 on a GPU; nothing on a CPU
     serve(dict(build=build, run=run, gemm=gemm, build_decode=build_decode, run_decode=run_decode))

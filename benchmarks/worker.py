@@ -22,7 +22,10 @@ class Worker:
     def __init__(self, name: str, module: str):
         self.name = name
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen([sys.executable, "-m", f"benchmarks.{module}"], cwd=ROOT, **pipes)
+        # JAX would keep most of a GPU's memory from the other workers.
+        alone = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        command = [sys.executable, "-m", f"benchmarks.{module}"]
+        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **alone}, **pipes)
         self._to, self._from = self._process.stdin, self._process.stdout
 
     def __call__(self, command: str, **arguments: Any) -> Any:

@@ -16,23 +16,14 @@ import time
 os.environ.update(JAX_PLATFORMS="cpu", TPU_WORKER_HOSTNAMES="localhost", TPU_SKIP_MDS_QUERY="1")
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax import registry
 from gpt_jax.errors import UserError
-from gpt_jax.model.attend import AttentionSpec, Backend, Extras, Reach, backend
-from gpt_jax.model.where import Where
+from gpt_jax.model.attend import AttentionSpec, Backend, backend
+from tests.model.attended import SPECS, gradient, shapes
 
-B, N, K, T, H = 2, 8, 4, 1024, 64
-SPECS = {
-    "causal": AttentionSpec(scale=H**-0.5),
-    "window": AttentionSpec(scale=H**-0.5, reach=Reach(window=100)),
-    "softcap": AttentionSpec(scale=H**-0.5, softcap=5.0),
-    "sink": AttentionSpec(scale=H**-0.5, sink=True),
-    "stride": AttentionSpec(scale=H**-0.5, reach=Reach(stride=16)),
-}
 H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -51,24 +42,6 @@ TARGETS = {
     "gpu": dict(platform="cuda", target_config=H100, topology="1x1x1"),
     "tpu": dict(platform="tpu", topology_name="v5e:2x2"),
 }
-
-
-def gradient(chosen: Backend, spec: AttentionSpec, packed: bool):
-    """A function of (q, k, v, sink, segments) that runs a backend forward and backward."""
-
-    def loss(q, k, v, sink, segments_BT):
-        tokens = Where(segments_BT=segments_BT if packed else None).queries(T)
-        extras = Extras(sink_N=sink if spec.sink else None)
-        y = chosen.run(spec, q, k, v, tokens, tokens, extras, lambda weights: weights)
-        return y.astype(jnp.float32).sum()
-
-    return jax.grad(loss, argnums=(0, 1, 2))
-
-
-def shapes(dtype: str, sharding=None) -> list[jax.ShapeDtypeStruct]:
-    """Arguments of ``gradient``."""
-    sizes = [((B, n, T, H), dtype) for n in (N, K, K)] + [((N,), "float32"), ((B, T), "int32")]
-    return [jax.ShapeDtypeStruct(size, kind, sharding=sharding) for size, kind in sizes]
 
 
 def pretending(platform: str):

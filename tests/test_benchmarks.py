@@ -73,7 +73,7 @@ def test_worker_answers_and_reports(worker):
 
 def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    machine = {"cores": 2, "cpu": "CPU", "packages": {"jax": "1"}, "date": "today"}
+    machine = {"cores": 2, "cpu": "CPU", "gpu": "", "packages": {"jax": "1"}, "date": "today"}
     steps = {"gpt_jax": {"median": 0.02}, "peer": {"median": 0.05}}
     small = {"step_seconds": steps, "speed_up": {"peer": {"median": 2.5}}, "share_of_gemm": 0.5, "data_share": 0.001}
     small |= {"step_flops": 1e9, "gemm_flops": {"gpt_jax": {"median": 1e11}}}
@@ -94,3 +94,16 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     assert "| gpt_jax | 400 |" in decoding and "the weights alone | 800 |" in decoding
     table.main()
     assert readme.read_text() == text
+
+
+def test_what_a_gpu_gave_stands_beside_what_a_cpu_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    found = {"1": {"median": 0.002}, "16": {"median": 0.0004}}
+    for gpu in ("", "Some GPU"):
+        machine = {"cores": 2, "cpu": "CPU", "gpu": gpu, "packages": {"jax": "1"}, "date": "today"}
+        report.write("population", {"machine": machine, "dtype": "bfloat16", "models": {"small": found}})
+    assert {path.name for path in tmp_path.iterdir()} == {"population.json", "population_gpu.json"}
+    text = table.TABLES["population_gpu"](report.read("population_gpu"))
+    assert text.startswith("| ms a step and run | one by one | 16 at once |\n")
+    assert "| small | 2 | 0.4 |" in text and "bfloat16, Some GPU; jax 1" in text
+    assert "2 cores of CPU" in table.population(report.read("population"))
