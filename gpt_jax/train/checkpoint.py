@@ -20,7 +20,7 @@ import jax
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.train import agree, manifest
 from gpt_jax.train.manifest import Manifest
-from gpt_jax.train.shelf import Shelf, remove
+from gpt_jax.train.shelf import DIRECTORY, Shelf, remove
 
 _ARRAYS = "state"  # the directory orbax writes
 _NOTHING, _FAILED = -1, -2  # process 0 to the others, instead of a step
@@ -39,7 +39,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | Path, keep: int, keep_best: bool):
-        self.directory = Path(workdir).absolute() / "checkpoints"
+        self.directory = Path(workdir).absolute() / DIRECTORY
         self._shelf = Shelf(self.directory, keep, keep_best)
         self._orbax: Any = None
         self._thread: threading.Thread | None = None

@@ -52,11 +52,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(workdir: str | Path, mesh: Mapping[str, int]) -> Path:
+def write(workdir: str | Path, mesh: Mapping[str, int], together: int = 1) -> Path:
     """Appends this start to environment.json, atomically, and returns its path.
 
     Args:
       mesh: devices along each axis.
+      together: runs that share one program, this one among them.
 
     Raises:
       StorageError: the file is damaged, or the disk refuses.
@@ -65,7 +66,8 @@ def write(workdir: str | Path, mesh: Mapping[str, int]) -> Path:
     history = read_json(path, missing={"starts": []})
     if not isinstance(history, dict) or not isinstance(history.get("starts"), list):
         raise StorageError(f"{NAME} is not a list of starts", where=str(path), fix="remove it")
-    return write_json(path, {"starts": [*history["starts"], environment() | {"mesh": dict(mesh)}]})
+    start = environment() | {"mesh": dict(mesh), "together": together}
+    return write_json(path, {"starts": [*history["starts"], start]})
 
 
 def _versions() -> dict[str, str]:

@@ -1,11 +1,9 @@
 """Everything a run writes while it steps: metrics.jsonl, the trackers, the progress line, and the notes of checkpoints."""
 
-import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -30,7 +28,8 @@ class Journal:
     """The open books of a run. It reads the metrics of a step when the next one has been dispatched.
 
     ``window`` holds the metrics since the last train/… record and ``evaluated`` the last step with a valid/… record; a
-    checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have.
+    checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have. ``together`` runs share
+    the time that passes: speeds are those of all of them, and the seconds of each are its part.
     """
 
     run: Run
@@ -41,13 +40,13 @@ class Journal:
     window: list[dict[str, float]]
     evaluated: int
     skipped: int
-    seconds: float  # of earlier starts
-    begun: float = field(default_factory=time.time)
+    earlier: float  # seconds of earlier starts
+    begun: float
+    together: int
     waiting: tuple[int, dict, Batch] | None = None
 
     @staticmethod
-    @contextlib.contextmanager
-    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any]) -> Iterator["Journal"]:
+    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], begun: float, together: int) -> "Journal":
         """Opens the books of a run that starts, or resumes, after ``start`` updates with a checkpoint's ``notes``."""
         settings, first, resume_step = run.config.train, jax.process_index() == 0, start if start else -1
         asked = settings.tensorboard, settings.wandb, run.config.to_dict(), resume_step
@@ -58,21 +57,29 @@ class Journal:
             hyper=hyper,
             log=MetricsLog(run.workdir, resume_step) if first else None,
             trackers=Trackers(run.workdir, *asked) if first else None,
-            progress=Progress(settings.steps, start, run.tokens_per_step, run.flops_per_token, peak, screen),
+            progress=Progress(settings.steps, start, together * run.tokens_per_step, run.flops_per_token, peak, screen),
             window=notes.get("window", []),
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
-            seconds=notes.get("seconds", 0.0),
+            earlier=notes.get("seconds", 0.0),
+            begun=begun,
+            together=together,
         )
         if start:
             journal.progress.note(f"resumed after {start} of {settings.steps} steps")
-        try:
-            yield journal
-        finally:
-            journal.progress.close()
-            for book in (journal.log, journal.trackers):
-                if book is not None:
-                    book.close()
+        return journal
+
+    def close(self) -> None:
+        """May be called again."""
+        self.progress.close()
+        for book in (self.log, self.trackers):
+            if book is not None:
+                book.close()
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken, all its starts together."""
+        return self.earlier + (time.time() - self.begun) / self.together
 
     def take(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
         """Notes that ``step`` is dispatched and will lead to ``state``; then writes the one before."""
@@ -115,7 +122,7 @@ class Journal:
             "window": self.window,
             "evaluated": self.evaluated,
             "skipped": self.skipped,
-            "seconds": self.seconds + time.time() - self.begun,
+            "seconds": self.seconds,
         }
 
     def _window_record(self) -> dict[str, float]:

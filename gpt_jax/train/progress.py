@@ -104,10 +104,11 @@ class Progress:
             self._bar.write(text, file=self._stream)
 
     def close(self) -> None:
-        """Leaves the last state of the line on the screen."""
+        """Leaves the last state of the line on the screen; may be called again."""
         if self._bar is not None:
             self._redraw()
             self._bar.close()
+            self._bar = None
 
     @property
     def tokens_per_second(self) -> float | None:

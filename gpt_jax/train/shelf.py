@@ -12,6 +12,7 @@ from gpt_jax.errors import StorageError, UserError
 from gpt_jax.train import manifest
 from gpt_jax.train.manifest import Manifest
 
+DIRECTORY = "checkpoints"  # of a run directory
 _log = logging.getLogger(__name__)
 
 

@@ -25,13 +25,14 @@ State = dict[str, Any]
 Batch = dict[str, jax.Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """The compiled parts of a run.
 
     ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
     metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
-    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``finite(tree)`` tells whether all of it is.
+    ``pure_step`` is what ``step`` is compiled from, for who wants to map it. ``evaluate(params, batch, byte_lengths_V)``
+    returns sums over the batch. ``finite(tree)`` tells whether all of it is.
     ``stack`` and ``unstack`` lead between the live state and the layout of checkpoints, whose shapes and shardings are
     ``abstract``.
     """
@@ -39,6 +40,7 @@ class Program:
     init: Callable[[int], State]
     step: jax.stages.Wrapped
     watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
+    pure_step: Callable[[State, Batch, dict], tuple[State, dict]]
     evaluate: Callable[[dict, Batch, jax.Array], dict]
     gradients: Callable[[State, Batch, dict], dict]
     finite: Callable[[Any], jax.Array]
@@ -128,6 +130,7 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
         init=jax.jit(init, out_shardings=live_shardings),
         step=step(watched=False),
         watch_step=step(watched=True),
+        pure_step=functools.partial(train_step, recipe, False),
         evaluate=jax.jit(functools.partial(eval_step, recipe)),
         gradients=jax.jit(lambda state, batch, hyper: loss_and_grads(recipe, state, batch, hyper)[1]),
         finite=jax.jit(finite.all_finite),
