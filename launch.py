@@ -134,12 +134,14 @@ def sweep(argv: list[str]) -> None:
     flags.DEFINE_enum("backend", "local", ["local", "slurm"], "where runs are trained", flag_values=flag)
     flags.DEFINE_string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"', flag_values=flag)
     flags.DEFINE_integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", lower_bound=0, flag_values=flag)
+    alike = "runs alike but for seeds and scalars trained at once as one program; 0 = what is fastest on a GPU, else 1"
+    flags.DEFINE_integer("together", 0, alike, lower_bound=0, flag_values=flag)
     flags.DEFINE_bool("retry", False, "try failed runs again", flag_values=flag)
     _parse(flag, rest, required=("workdir",))
     from gpt_jax.study import conduct
 
     made = dataclasses.replace(made, base=flag.config)
-    place = conduct.Place(flag.jobs, flag.backend == "slurm", flag.slurm)
+    place = conduct.Place(flag.jobs, flag.backend == "slurm", flag.slurm, flag.together)
     conduct.run(made, Path(paths[-1]), Path(flag.workdir), place, flag.retry)
 
 

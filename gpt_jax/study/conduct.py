@@ -30,11 +30,14 @@ class Place:
     Args:
       count: runs at once; 0 = one a GPU or core of this machine, or as many as SLURM gives.
       slurm: whether they are tasks of a SLURM array, with ``options`` for sbatch.
+      together: runs alike but for seeds and scalars that one program trains here at once; 0 = on a GPU as many as is
+        fastest, measured; 1 = none.
     """
 
     count: int = 0
     slurm: bool = False
     options: str = ""
+    together: int = 0
 
 
 def run(sweep: Sweep, source: Path, workdir: Path, place: Place, retry: bool = False) -> None:
@@ -150,7 +153,7 @@ def _train(book: Book, planned: Sequence[Job], missing: Sequence[Job], place: Pl
         if place.slurm:
             pool = Array(book, missing, place.count, place.options, rows, board.begin, board.ended)
         else:
-            pool = Pool(book, missing, places, board.begin, board.ended)
+            pool = Pool(book, missing, places, place.together, board.begin, board.ended)
         pool.start()
         written = time.monotonic()
         while not pool.join(TICK):

@@ -22,7 +22,7 @@ class Board:
 
     def __init__(self, book: Book, planned: Sequence[Job], slots: int):
         self.book, self.news = book, False
-        self.at_hand: dict[int, Job] = {}
+        self.at_hand: dict[int, Sequence[Job]] = {}
         self._lock = threading.Lock()
         self._lines = not sys.stderr.isatty()
         total = sum(job.config.train.steps for job in planned)
@@ -41,11 +41,10 @@ class Board:
         for bar in (*self._bars, self._whole):
             bar.close()
 
-    def begin(self, slot: int, job: Job | None) -> None:
+    def begin(self, slot: int, jobs: Sequence[Job]) -> None:
+        """Says which runs a slot trains from now on, side by side; it has one bar, with the name of the first."""
         with self._lock:
-            self.at_hand.pop(slot, None)
-            if job is not None:
-                self.at_hand[slot] = job
+            self.at_hand[slot] = jobs
 
     def ended(self, job: Job, code: int) -> None:
         how = {DONE: "done", RESUMABLE: "saved, to be resumed"}.get(code, f"failed with {code}: see log.txt")
@@ -59,14 +58,16 @@ class Board:
 
     def draw(self) -> None:
         with self._lock:
-            for slot, job in self.at_hand.items():
-                step, loss = last(self.book.directory(job.id))
-                self._steps[job.id] = step
-                bar = self._bars[slot]
-                bar.total, bar.n = job.config.train.steps, step
-                bar.set_description_str(job.name, refresh=False)
-                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-                bar.refresh()
+            for slot, jobs in self.at_hand.items():
+                found = [last(self.book.directory(job.id)) for job in jobs]
+                self._steps |= {job.id: step for job, (step, _) in zip(jobs, found, strict=True)}
+                for job, (step, loss) in zip(jobs[:1], found, strict=False):
+                    bar = self._bars[slot]
+                    bar.total, bar.n = job.config.train.steps, step
+                    others = f" (+{len(jobs) - 1})" if len(jobs) > 1 else ""
+                    bar.set_description_str(f"{job.name}{others}", refresh=False)
+                    bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                    bar.refresh()
             self._whole.n = sum(self._steps.values())
             self._whole.refresh()
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,7 +46,8 @@ class Pool:
     """Workers that take jobs from one queue.
 
     Args:
-      show: called with the slot's number and the job that it begins, or None when it has none left.
+      together: jobs that a worker may train as one program; 0 = on a GPU as many as is fastest there, elsewhere one.
+      show: called with the slot's number and the jobs that it begins, none when it has none left.
       ended: called with a job and its exit code, in the thread of its slot.
     """
 
@@ -56,11 +56,14 @@ class Pool:
         book: Book,
         jobs: Sequence[Job],
         places: Sequence[Slot],
-        show: Callable[[int, Job | None], None],
+        together: int,
+        show: Callable[[int, Sequence[Job]], None],
         ended: Callable[[Job, int], None],
     ):
-        self.book, self.places, self.show, self.ended = book, places, show, ended
-        self.waiting = deque(jobs)
+        self.book, self.places, self.together, self.show, self.ended = book, places, together, show, ended
+        self.waiting = list(jobs)
+        self._choosing = threading.Lock()
+        self._common: dict[str, tuple] = {}  # of each job, what those that are trained with it have to share
         self.stopping = False
         self._processes: dict[int, subprocess.Popen] = {}
         self._threads = [threading.Thread(target=self._serve, args=(i,)) for i in range(len(places))]
@@ -89,35 +92,58 @@ class Pool:
     def _serve(self, number: int) -> None:
         """A slot's worker is started again where it died, with the next job."""
         process = None
-        while not self.stopping:
-            try:
-                job = self.waiting.popleft()
-            except IndexError:
-                break
+        while not self.stopping and (jobs := self._next(self.places[number])):
             if process is None or process.poll() is not None:
                 process = self._processes[number] = _start(self.places[number])
-            self.show(number, job)
-            code, error = self._order(process, job)
-            note_failure(self.book.directory(job.id), code, error)
-            self.ended(job, code)
-        self.show(number, None)
+            self.show(number, jobs)
+            for job, (code, error) in zip(jobs, self._order(process, jobs), strict=True):
+                note_failure(self.book.directory(job.id), code, error)
+                self.ended(job, code)
+        self.show(number, [])
         if process is not None:
             process.communicate()  # its input ends, and so does it
 
-    def _order(self, process: subprocess.Popen, job: Job) -> tuple[int, str]:
-        directory = self.book.directory(job.id)
-        directory.mkdir(parents=True, exist_ok=True)
+    def _next(self, place: Slot) -> list[Job]:
+        """What a slot trains next: a job and, where runs may be trained together, a fair part of those like it."""
+        with self._choosing:
+            chosen = self.waiting[:1]
+            if self.waiting and (self.together > 1 or not self.together and place.gpu):
+                chosen = self._alike(chosen[0])
+            for job in chosen:
+                self.waiting.remove(job)
+        return chosen
+
+    def _alike(self, job: Job) -> list[Job]:
+        from gpt_jax.study import population
+
+        if not self._common:
+            for other in self.waiting:
+                stands = population.stands_at(self.book.directory(other.id))
+                self._common[other.id] = population.shared(other.config), other.until, stands
+        mine = self._common[job.id]
+        if not mine[0]:
+            return [job]
+        share = -(-list(self._common.values()).count(mine) // len(self.places))
+        alike = [other for other in self.waiting if self._common[other.id] == mine]
+        return alike[: self.together or min(population.MOST, share)]
+
+    def _order(self, process: subprocess.Popen, jobs: Sequence[Job]) -> Sequence[tuple[int, str]]:
+        orders = []
+        for job in jobs:
+            directory = self.book.directory(job.id)
+            directory.mkdir(parents=True, exist_ok=True)
+            orders.append(order_of(job, directory, measure=not self.together))
         try:
-            process.stdin.write(json.dumps(order_of(job, directory)) + "\n")  # type: ignore[union-attr]
+            process.stdin.write(json.dumps(orders) + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             answer = process.stdout.readline()  # type: ignore[union-attr]
         except BrokenPipeError:
             answer = ""
         if not answer:
             code = process.wait()
-            return (RESUMABLE, "") if self.stopping else (70, f"its process ended with {code}; see log.txt")
-        found = json.loads(answer)
-        return found["code"], found["error"]
+            ended = (RESUMABLE, "") if self.stopping else (70, f"its process ended with {code}; see log.txt")
+            return [ended] * len(jobs)
+        return [(found["code"], found["error"]) for found in json.loads(answer)]
 
 
 def note_failure(directory: Path, code: int, error: str) -> None:

@@ -51,7 +51,7 @@ class Array:
         count: int,
         options: str,
         rows: int,
-        show: Callable[[int, Job | None], None],
+        show: Callable[[int, Sequence[Job]], None],
         ended: Callable[[Job, int], None],
     ):
         self.book, self.show, self.ended = book, show, ended
@@ -116,12 +116,12 @@ class Array:
         for row, id in enumerate(self._rows):
             if id and id not in running:
                 self._rows[row] = ""
-                self.show(row, None)
+                self.show(row, [])
         for id in running:
             if id not in self._rows and "" in self._rows and id in self.jobs:
                 row = self._rows.index("")
                 self._rows[row] = id
-                self.show(row, self.jobs[id])
+                self.show(row, [self.jobs[id]])
 
 
 def script(directory: Path, name: str) -> str:
@@ -163,7 +163,7 @@ def main() -> int:
         order = json.loads(file.read().splitlines()[int(os.environ["SLURM_ARRAY_TASK_ID"])])
     workdir = Path(order["workdir"])
     workdir.mkdir(parents=True, exist_ok=True)
-    code, error = worker.train(order)
+    ((code, error),) = worker.train([order])
     note_failure(workdir, code, error)
     return code
 
