@@ -7,6 +7,7 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.model.attend import wide
+from gpt_jax.model.linear import spread
 from gpt_jax.registry import register
 
 
@@ -23,8 +24,8 @@ class LayerNorm(nnx.Module):
         x32_BTD = x_BTD.astype(wide(x_BTD.dtype))
         centred_BTD = x32_BTD - x32_BTD.mean(-1, keepdims=True)
         variance_BT1 = jnp.square(centred_BTD).mean(-1, keepdims=True)
-        y_BTD = centred_BTD * jax.lax.rsqrt(variance_BT1 + self.eps) * self.scale[...]
-        return (y_BTD if self.bias is None else y_BTD + self.bias[...]).astype(x_BTD.dtype)
+        y_BTD = centred_BTD * jax.lax.rsqrt(variance_BT1 + self.eps)
+        return trained(y_BTD, self.scale[...], self.bias).astype(x_BTD.dtype)
 
 
 @register("model.norm", "rmsnorm")
@@ -53,9 +54,8 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         y_BTD = rms_normed(x_BTD.astype(wide(x_BTD.dtype)), self.eps)
-        if self.scale is not None:
-            y_BTD *= self.scale[...] + self.plus_one
-        return (y_BTD if self.bias is None else y_BTD + self.bias[...]).astype(x_BTD.dtype)
+        scale_D = None if self.scale is None else self.scale[...] + self.plus_one
+        return trained(y_BTD, scale_D, self.bias).astype(x_BTD.dtype)
 
 
 @register("model.norm", "dyt")
@@ -68,8 +68,14 @@ class DynamicTanh(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width)) if config.biased("norm") else None
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        y_BTD = jnp.tanh(self.alpha[...] * x_BTD.astype(wide(x_BTD.dtype))) * self.scale[...]
-        return (y_BTD if self.bias is None else y_BTD + self.bias[...]).astype(x_BTD.dtype)
+        y_BTD = jnp.tanh(self.alpha[...] * x_BTD.astype(wide(x_BTD.dtype)))
+        return trained(y_BTD, self.scale[...], self.bias).astype(x_BTD.dtype)
+
+
+def trained(y_BTD: jax.Array, scale_D: jax.Array | None, bias: nnx.Param | None) -> jax.Array:
+    """y * scale + bias, as far as there are such."""
+    y_BTD = y_BTD if scale_D is None else y_BTD * spread(scale_D, y_BTD.shape)
+    return y_BTD if bias is None else y_BTD + spread(bias[...], y_BTD.shape)
 
 
 @register("model.norm", "none")

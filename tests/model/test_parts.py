@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 from gpt_jax import registry
 from gpt_jax.model import gpt
-from gpt_jax.model.linear import matmul
+from gpt_jax.model.linear import matmul, spread
 from gpt_jax.model.mlp.activations import gelu
 from tests import xla
 from tests.model.variants import config, parameters
@@ -53,6 +53,22 @@ def test_matmul_and_its_derivatives(d, f, dtype, tolerance):
     np.testing.assert_allclose(np.float64(dx), wide[2] @ wide[1].T, atol=tolerance * f)
     np.testing.assert_allclose(np.float64(dw), np.einsum("btd,btf->df", wide[0], wide[2]), atol=tolerance * 10)
     assert dx.dtype == x.dtype and dw.dtype == w.dtype
+
+
+@pytest.mark.parametrize("own", [(6,), (3, 4), (5, 6)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 3e-2)])
+def test_spreading_and_its_derivative(own, dtype, tolerance, monkeypatch):
+    shape = (7, 5, *own[own[0] == 5 :])
+    v, g = jnp.asarray(normal(*own), dtype), jnp.asarray(normal(*shape), dtype)
+    y, back = jax.vjp(lambda v: spread(v, shape), v)
+    np.testing.assert_array_equal(y, np.broadcast_to(v, shape))
+    (dv,) = back(g)
+    lead = tuple(range(len(shape) - len(own)))
+    np.testing.assert_allclose(np.float64(dv), np.asarray(g, np.float64).sum(lead), atol=tolerance * 10)
+    assert dv.dtype == v.dtype and dv.shape == v.shape
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    (plain,) = jax.vjp(lambda v: spread(v, shape), v)[1](g)
+    np.testing.assert_allclose(np.float64(dv), np.float64(plain), atol=tolerance * 10)
 
 
 def test_layernorm():

@@ -6,6 +6,7 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model import init
+from gpt_jax.model.linear import spread
 from gpt_jax.model.position import Position
 from gpt_jax.registry import register
 
@@ -25,4 +26,5 @@ class Learned(Position):
                 where="config.model.position",
                 fix="train with a longer model.context, or with positions that have no table: rope, alibi, sinusoidal",
             )
-        return x_BTD + (w_TD[None, : x_BTD.shape[1]] if positions_BT is None else w_TD[positions_BT])
+        at_BTD = spread(w_TD[: x_BTD.shape[1]], x_BTD.shape) if positions_BT is None else w_TD[positions_BT]
+        return x_BTD + at_BTD
