@@ -35,6 +35,6 @@ def test_freed_arrays_are_used_again():
 
 
 def test_flags_of_the_user_stay():
-    assert run(FLAGS).split() == ["--xla_cpu_experimental_ynn_fusion_type="]
+    assert run(FLAGS).split() == ["--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"]
     given = "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
