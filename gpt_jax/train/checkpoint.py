@@ -142,7 +142,8 @@ class Checkpoints:
         if self._orbax is None:
             import orbax.checkpoint as ocp  # 0.6 s, wanted only when something is read or written
 
-            logging.getLogger("absl").addFilter(_is_not_repeated)
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).addFilter(_is_not_repeated)
             # A directory that cannot be made has to fail the save, not leave its threads waiting for it.
             options = ocp.AsyncOptions(create_directories_asynchronously=False)
             self._orbax = ocp.StandardCheckpointer(async_options=options)
@@ -248,5 +249,5 @@ def _own(arrays: dict[str, Any], abstract_state: Any) -> Any:
 
 
 def _is_not_repeated(record: logging.LogRecord) -> bool:
-    """False for the tracebacks orbax logs of a failed save, which is raised as a StorageError as well."""
-    return not (record.exc_info and "orbax" in record.pathname)
+    """False for what orbax, and asyncio of its tasks, log of a failure that is raised as a StorageError or tried again."""
+    return not (record.exc_info and ("orbax" in record.pathname or "OCDBT" in record.getMessage()))
