@@ -43,7 +43,8 @@ def measure(batch: int, rounds: int, task: dict[str, Any]) -> dict[str, Any]:
         turns = {name: functools.partial(contest, name, "run_decode", batch=batch) for name in contest.names}
         times = report.interleave(turns, rounds)
         seconds = {name: report.summary(values) for name, values in times.items()}
-        weights = functools.partial(contest.ask, OURS, "weights", shape=task["shape"], dtype=task["dtype"])
+        sizes = {"shape": task["shape"], "batch": batch, "dtype": task["dtype"]}
+        weights = functools.partial(contest.ask, OURS, "weights", **sizes)
         read = report.interleave({OURS: weights}, 3)[OURS]
         speeds = [f"{name} {batch * task['new'] / values['median']:.1f} tokens/s" for name, values in seconds.items()]
         print(f"batch {batch}: {'; '.join(speeds)}", flush=True)

@@ -16,7 +16,8 @@ from gpt_jax.config import Config
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import flops, gpt
-from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.decode import CPU_OPTIONS, Decoder, Sampling
+from gpt_jax.sample.weights import thin_product
 from gpt_jax.train.step import hyper_scalars, make_program
 
 steps: dict[str, Any] = {}
@@ -118,17 +119,18 @@ def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype
     return time.perf_counter() - start
 
 
-def weights(shape: str, dtype: str) -> float:
-    """Seconds to multiply every matrix that a new token passes through with one vector: to read the weights once."""
+def weights(shape: str, batch: int, dtype: str) -> float:
+    """Seconds to multiply every matrix that a new token passes through with ``batch`` vectors, as decoding does it."""
     config = config_of(SHAPES[shape]).model
     key = jax.random.key(0)
     params = jax.eval_shape(functools.partial(gpt.init, config), key)
     size = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
-    w = jax.numpy.ones((size // config.width, config.width), dtype)
-    x = jax.numpy.ones(config.width, dtype)
-    multiply = jax.jit(lambda w, x: w @ x)
-    calls = 1 if jax.default_backend() == "cpu" else AT_ONCE
-    return seconds(lambda: jax.block_until_ready([multiply(w, x) for _ in range(calls)])) / calls
+    w_FD = jax.numpy.ones((size // config.width, config.width), dtype)
+    x_B1D = jax.numpy.ones((batch, 1, config.width), dtype)
+    on_cpu = jax.default_backend() == "cpu"
+    multiply = jax.jit(thin_product, compiler_options=CPU_OPTIONS if on_cpu else None)
+    calls = 1 if on_cpu else AT_ONCE
+    return seconds(lambda: jax.block_until_ready([multiply(x_B1D, w_FD) for _ in range(calls)])) / calls
 
 
 def run_decode(mode: str, batch: int) -> float:

@@ -52,7 +52,7 @@ def decode(results: dict[str, Any]) -> str:
     if any(speed_ups):
         rows.append(["**times as fast as the best peer**", *speed_ups])
     once = [int(batch) / values["weights_seconds"]["median"] for batch, values in batches.items()]
-    rows.append(["at most, if a step were reading the weights alone", *(f"{speed:.0f}" for speed in once)])
+    rows.append(["at most, if a token were the products with the weights alone", *(f"{speed:.0f}" for speed in once)])
     shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
     return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
 

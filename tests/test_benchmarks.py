@@ -91,7 +91,7 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     assert "| gpt_jax | 20 ms |" in text and "**2.50x**" in text and "old" not in text
     assert "| at most, if a step were its products alone | 5.00x |" in text
     decoding = table.decode(report.read("decode"))
-    assert "| gpt_jax | 400 |" in decoding and "the weights alone | 800 |" in decoding
+    assert "| gpt_jax | 400 |" in decoding and "the products with the weights alone | 800 |" in decoding
     table.main()
     assert readme.read_text() == text
 
