@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.worker import seconds, serve
-from configs import base
 from gpt_jax import backend
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import flops, gpt

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.model import gpt, init
 from gpt_jax.train import losses, optim
 

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 
 from benchmarks import report
-from configs import base, quickstart
 from gpt_jax import backend
 from gpt_jax.config import Config
-from gpt_jax.study import population
+from gpt_jax.configs import base, quickstart
+from gpt_jax.study.sweep import population
 from gpt_jax.train.run import open_run
 
 MODELS = {

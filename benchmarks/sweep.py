@@ -17,13 +17,13 @@ from pathlib import Path
 
 import launch
 from gpt_jax.errors import DONE
-from gpt_jax.study import book as books
-from gpt_jax.train.metrics import read_summary
+from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.train.record.metrics import read_summary
 
 EXPERIMENT = '''"""Twelve learning rates for each of two widths."""
 
-from configs import quickstart
-from gpt_jax.study.arms import grid
+from gpt_jax.configs import quickstart
+from gpt_jax.study.sweep import grid
 from gpt_jax.study.sweep import Sweep
 
 
@@ -51,18 +51,18 @@ def main() -> int:
         wall = time.perf_counter() - begun
         if code != DONE:
             return code
-        tell(books.read(workdir), wall)
+        tell(SweepResults.read(workdir), wall)
     return DONE
 
 
-def tell(book: books.Book, wall: float) -> None:
-    summaries = {id: read_summary(book.directory(id)) for id in book.runs}
+def tell(results: SweepResults, wall: float) -> None:
+    summaries = {id: read_summary(results.directory(id)) for id in results.runs}
     own = sum(summary["seconds"] for summary in summaries.values())
     steps = sum(summary["tokens"] / summary["tokens_per_second"] for summary in summaries.values())
     print(f"\n{len(summaries)} runs: {wall:.1f} s in all, {own:.1f} s by the runs' own count, {steps:.1f} s of steps")
     print(f"the sweep took {wall / own:.3f} times its runs, and {wall / steps:.3f} times their steps")
     by_width: dict[str, list[float]] = {}
-    for id, entry in book.runs.items():
+    for id, entry in results.runs.items():
         by_width.setdefault(entry.arms[0].split(",")[0], []).append(summaries[id]["seconds"])
     for width, seconds in by_width.items():
         print(

@@ -14,10 +14,10 @@ from flax import nnx
 
 from benchmarks import report
 from benchmarks.worker import seconds
-from configs import base
 from docs import gallery
 from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.configs import base
 from gpt_jax.model import gpt
 
 KINDS = ("attention", "position", "norm", "mlp", "block")

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from flax import nnx
 
-from configs import base
 from gpt_jax import registry
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.configs import base
 from gpt_jax.mesh.diagram import Graph, alone
 from gpt_jax.mesh.diagram.svg import svg
 from gpt_jax.mesh.diagram.trace import CITATION, formula, graph, paragraph

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import launch
 from gpt_jax.errors import DONE
-from gpt_jax.study import book as books
-from gpt_jax.study import scoreboard
+from gpt_jax.study.report import scoreboard
+from gpt_jax.study.sweep.results import SweepResults
 
 HERE = Path(__file__).resolve().parent
 RESULTS, SCOREBOARD = HERE / "results", HERE / "README.md"
@@ -61,7 +61,7 @@ def reproduce(name: str, workdir: Path, settings: list[str]) -> int:
         return code
     path = RESULTS / f"{name}.json"
     before = scoreboard.read(path)
-    now = scoreboard.keep(books.read(directory), RESULTS)
+    now = scoreboard.keep(SweepResults.read(directory), RESULTS)
     changed = scoreboard.changes(before, now) if before else []
     print("\n".join(changed) or f"{len(now.findings)} verdicts, " + ("as before" if before else "new"), flush=True)
     return DONE

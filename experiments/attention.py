@@ -8,8 +8,8 @@ its heads makes their output as large as embeddings of order one; GPT-2's of 0.0
 second time where embeddings are multiplied by sqrt(width), to 0.23, in both arms.
 """
 
-from configs import quickstart
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import quickstart
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 
 WIDTH = 128
@@ -35,16 +35,20 @@ def sweep():
     return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005, match="params")
 
 
-def analyse(book):
-    losses = book.values()
+def analyse(results):
+    losses = results.values()
 
     def gap(arm, other):
-        return [losses[arm][seed] - losses[other][seed] for seed in book.seeds]
+        return [losses[arm][seed] - losses[other][seed] for seed in results.seeds]
 
     large = gap("differential, large embeddings", "MHA, large embeddings")
     return [
-        hold("MQA - MHA, nats a token", "a little worse (Shazeer 2019, table 1)", gap("MQA", "MHA"), least=0.0),
-        hold("GQA - MQA, nats a token", "between MQA and MHA (Ainslie et al. 2023)", gap("GQA", "MQA"), most=0.0),
-        hold("differential - MHA, nats a token", "better (Ye et al. 2024)", gap("differential", "MHA"), most=0.0),
-        hold("the same with large embeddings", "better (Ye et al. 2024)", large, most=0.0),
+        check_claim("MQA - MHA, nats a token", "a little worse (Shazeer 2019, table 1)", gap("MQA", "MHA"), least=0.0),
+        check_claim(
+            "GQA - MQA, nats a token", "between MQA and MHA (Ainslie et al. 2023)", gap("GQA", "MQA"), most=0.0
+        ),
+        check_claim(
+            "differential - MHA, nats a token", "better (Ye et al. 2024)", gap("differential", "MHA"), most=0.0
+        ),
+        check_claim("the same with large embeddings", "better (Ye et al. 2024)", large, most=0.0),
     ]

@@ -9,12 +9,11 @@ the embedding.
 
 import numpy as np
 
-from configs import base
-from gpt_jax.pictures import COLOURS, panels
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
-from gpt_jax.train.metrics import read
+from gpt_jax.configs import base
+from gpt_jax.plotting import COLOURS, panels
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
+from gpt_jax.train.record.metrics import read
 
 P, EVERY = 113, 20
 FRACTIONS = {0.4: 3000, 0.5: 1500, 0.7: 400}  # of the table -> steps
@@ -53,36 +52,40 @@ def name(fraction: float) -> str:
     return f"{fraction:.0%} of the table"
 
 
-def analyse(book):
-    steps = {fraction: [understood(d) for d in book.done(name(fraction)).values()] for fraction in FRACTIONS}
+def analyse(results):
+    steps = {fraction: [understood(d) for d in results.done(name(fraction)).values()] for fraction in FRACTIONS}
     later = [np.log(late / early) for late, early in zip(steps[0.4], steps[0.5], strict=True)]
-    counts = [frequencies(directory) for directory in book.done(name(0.5)).values()]
+    counts = [frequencies(directory) for directory in results.done(name(0.5)).values()]
     return [
-        hold(
+        check_claim(
             "half of the table: steps until the test loss is under 1",
             f"744 ({NANDA})",
             steps[0.5],
             least=372,
             most=1488,
         ),
-        hold("two fifths: the same", f"2615 ({NANDA})", steps[0.4], least=1308, most=5230),
-        hold("log(steps of two fifths / steps of half)", f"later, log(2615 / 744) = 1.26 ({NANDA})", later, least=0.0),
-        hold("seven tenths: the same number of steps", f"no delay, under 323 ({NANDA})", steps[0.7], most=646),
-        hold("half of the table: frequencies that carry 90% of the embedding", f"at most 8 ({NANDA})", counts, most=8),
+        check_claim("two fifths: the same", f"2615 ({NANDA})", steps[0.4], least=1308, most=5230),
+        check_claim(
+            "log(steps of two fifths / steps of half)", f"later, log(2615 / 744) = 1.26 ({NANDA})", later, least=0.0
+        ),
+        check_claim("seven tenths: the same number of steps", f"no delay, under 323 ({NANDA})", steps[0.7], most=646),
+        check_claim(
+            "half of the table: frequencies that carry 90% of the embedding", f"at most 8 ({NANDA})", counts, most=8
+        ),
     ]
 
 
-def draw(book):
+def draw(results):
     figure, (left, right) = panels(10, 3.8, 1, 2, sharey=False)
     for colour, fraction in zip(COLOURS, FRACTIONS, strict=False):
-        for i, directory in enumerate(book.done(name(fraction)).values()):
+        for i, directory in enumerate(results.done(name(fraction)).values()):
             for split, dash in (("valid", "-"), ("train", ":")):
                 rows = [(row["step"], row[f"{split}/loss"]) for row in read(directory) if f"{split}/loss" in row]
                 label = name(fraction) if split == "valid" and not i else None
                 left.plot(*zip(*rows, strict=True), dash, color=colour, linewidth=1, label=label)
     left.set(xscale="log", yscale="log", xlabel="steps", ylabel="loss (nats); dotted: training")
     left.legend(frameon=False, fontsize=8)
-    shares = spectrum(next(iter(book.done(name(0.5)).values())))
+    shares = spectrum(next(iter(results.done(name(0.5)).values())))
     right.bar(np.arange(1, len(shares) + 1), shares, color=COLOURS[0], width=0.8)
     right.set(xlabel="frequency", ylabel="share of the embedding's squared norm")
     return {
@@ -100,7 +103,7 @@ def understood(directory) -> float:
 
 def spectrum(directory) -> np.ndarray:
     """The share of each frequency, 1 to (P-1)/2, in the squared norm of the numbers' embeddings, their mean left out."""
-    _, params = trained.opened(directory)
+    _, params = finished_runs.opened(directory)
     w_PD = np.asarray(params["embed"]["tokens"]["w"], float)[:P]
     power = (np.abs(np.fft.rfft(w_PD, axis=0)[1:]) ** 2).sum(1)
     return power / power.sum()

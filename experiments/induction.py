@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import base
+from gpt_jax.configs import base
 from gpt_jax.interpret import attention, figures
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
 
 SYMBOLS = 64
 CLAIM = "Olsson et al. 2022"
@@ -36,19 +35,23 @@ def sweep():
     return Sweep(c, ARMS, seeds=(0, 1, 2))
 
 
-def analyse(book):
-    losses = book.values()
+def analyse(results):
+    losses = results.values()
     chance = math.log(SYMBOLS)
-    found = [hold("two layers: nats a token on what is repeated", CLAIM, losses["two layers"].values(), most=0.1)]
+    found = [
+        check_claim("two layers: nats a token on what is repeated", CLAIM, losses["two layers"].values(), most=0.1)
+    ]
     for arm in list(ARMS)[1:]:
-        found.append(hold(f"{arm}: the same, of {chance:.2f} by chance", CLAIM, losses[arm].values(), least=chance / 2))
-    scores = [best_head(directory) for directory in book.done("two layers").values()]
-    found.append(hold("two layers: prefix-matching score of the best head of layer 2", CLAIM, scores, least=0.5))
+        found.append(
+            check_claim(f"{arm}: the same, of {chance:.2f} by chance", CLAIM, losses[arm].values(), least=chance / 2)
+        )
+    scores = [best_head(directory) for directory in results.done("two layers").values()]
+    found.append(check_claim("two layers: prefix-matching score of the best head of layer 2", CLAIM, scores, least=0.5))
     return found
 
 
-def draw(book):
-    run, params = trained.opened(book.done("two layers")[book.seeds[0]])
+def draw(results):
+    run, params = finished_runs.opened(results.done("two layers")[results.seeds[0]])
     tokens = run.data.valid.fixed(1, 1)[0]["tokens"][:, :48]
     maps = np.asarray(attention.maps(run.config.model, params, tokens))[:, 0]
     caption = "Attention of every head on one window, seed 0; keys to the right, queries downwards."
@@ -57,6 +60,6 @@ def draw(book):
 
 def best_head(directory: Path) -> float:
     """The highest prefix-matching score of a head of the second layer."""
-    run, params = trained.opened(directory)
+    run, params = finished_runs.opened(directory)
     tokens = run.data.valid.fixed(64, 1)[0]["tokens"]
     return float(attention.prefix_matching(attention.maps(run.config.model, params, tokens), tokens)[1].max())

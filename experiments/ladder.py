@@ -8,9 +8,9 @@ grows as the 0.46th to 0.50th power of compute. Counting parameters without embe
 2024), as in Kaplan et al. (2020), who had 0.73.
 """
 
-from configs import quickstart
-from gpt_jax.study import ladder, scaling
-from gpt_jax.study.findings import hold_estimate
+from gpt_jax.configs import quickstart
+from gpt_jax.study.compare.claims import check_estimate
+from gpt_jax.study.scaling import analysis, ladder
 from gpt_jax.study.sweep import Sweep
 
 SIZES = {
@@ -35,8 +35,8 @@ def sweep():
     return Sweep(c, arms, seeds=(0, 1, 2), baseline=None)
 
 
-def analyse(book):
-    found = {count: scaling.study(ladder.points(book, count)) for count in ("total", "non_embedding")}
+def analyse(results):
+    found = {count: analysis.analyse(ladder.points(results, count)) for count in ("total", "non_embedding")}
     claims = []
     for count, (words, published, least, most) in {
         "total": ("all parameters counted", HOFFMANN, 0.40, 0.60),
@@ -46,14 +46,14 @@ def analyse(book):
         runs = len(found[count].points)
         claim = f"params ~ FLOPs^a by Hoffmann's approach 3, {words}: a"
         value, interval = (one.value, one.interval) if one else (float("nan"), None)
-        claims.append(hold_estimate(claim, published, value, interval, runs, least=least, most=most))
+        claims.append(check_estimate(claim, published, value, interval, runs, least=least, most=most))
     return claims
 
 
-def draw(book):
-    from gpt_jax.study import scaling_figure
+def draw(results):
+    from gpt_jax.study.scaling import figure
 
-    figure = scaling_figure.figure(scaling.study(ladder.points(book)))
+    figure = figure.draw(analysis.analyse(ladder.points(results)))
     return {
         "fit": (figure, "All parameters counted: the runs and the law, its residuals, and where compute goes by it.")
     }

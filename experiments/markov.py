@@ -6,11 +6,10 @@ ignores the last token; untied embeddings, or a second layer, get out. The numbe
 lowest loss there is.
 """
 
-from configs import base
+from gpt_jax.configs import base
 from gpt_jax.data.open import open_data
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
 
 CHAINS = {"(.2, .3)": (0.2, 0.3), "(.5, .8)": (0.5, 0.8), "(.9, .9)": (0.9, 0.9)}
 MODELS = {"tied": {}, "untied": {"model.tied": False}, "tied, two layers": {"model.layers": 2}}
@@ -37,23 +36,25 @@ def source(p: float, q: float) -> str:
     return f"markov(moves=(({1 - p:g}, {p:g}), ({q:g}, {1 - q:g})))"
 
 
-def analyse(book):
+def analyse(results):
     found = []
     for chain, (p, q) in CHAINS.items():
         for model in MODELS:
             arm = f"{chain} {model}"
-            rate, single = entropies(book, arm)
-            values = book.values()[arm].values()
+            rate, single = entropies(results, arm)
+            values = results.values()[arm].values()
             if p + q > 1 and model == "tied":
                 share = [(value - rate) / (single - rate) for value in values]
                 words = f"{arm}: share of the way from the entropy rate up to that of single tokens, where it is caught"
-                found.append(hold(words, CLAIM, share, least=0.5))
+                found.append(check_claim(words, CLAIM, share, least=0.5))
             else:
                 excess = [value - rate for value in values]
-                found.append(hold(f"{arm}: nats above the entropy rate of {rate:.6f}", CLAIM, excess, most=CLOSE))
+                found.append(
+                    check_claim(f"{arm}: nats above the entropy rate of {rate:.6f}", CLAIM, excess, most=CLOSE)
+                )
     return found
 
 
-def entropies(book, arm: str) -> tuple[float, float]:
-    facts = open_data(trained.config_of(book.done(arm)[book.seeds[0]])).facts
+def entropies(results, arm: str) -> tuple[float, float]:
+    facts = open_data(finished_runs.config_of(results.done(arm)[results.seeds[0]])).facts
     return facts["entropy_rate"], facts["unigram_entropy"]

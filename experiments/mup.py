@@ -7,11 +7,11 @@ standard parametrisation. The optimum is that of a parabola through the five los
 
 import numpy as np
 
-from configs import base
-from gpt_jax.study import basin
-from gpt_jax.study.arms import Arms
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import base
+from gpt_jax.study.compare import optima
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.sweep.arms import Arms
 
 WIDTHS = (64, 128, 256, 512)
 SCHEMES = {"muP": ("mup(base_width=64)", range(-10, -4)), "standard": ("gpt2", range(-12, -5))}
@@ -45,38 +45,38 @@ def name(scheme: str, width: int, exponent: int) -> str:
     return f"{scheme} {width}, 2^{exponent}"
 
 
-def analyse(book):
-    curves = losses(book)
+def analyse(results):
+    curves = losses(results)
     published = "stays under muP, moves without (Yang et al. 2022, figure 1)"
     return [
-        hold(
+        check_claim(
             "muP: doublings of the learning rate between the optima of widths 64 to 512",
             published,
             moves(curves["muP"]),
             most=1,
         ),
-        hold("standard parametrisation: the same", published, moves(curves["standard"]), least=1),
+        check_claim("standard parametrisation: the same", published, moves(curves["standard"]), least=1),
     ]
 
 
-def draw(book):
+def draw(results):
     caption = "Validation loss by learning rate, means and extremes of three seeds; the ticks are each seed's optimum."
-    figure = basin.draw(losses(book), "log2 of the learning rate", "validation loss, nats per character")
+    figure = optima.draw(losses(results), "log2 of the learning rate", "validation loss, nats per character")
     return {"basins": (figure, caption)}
 
 
-def losses(book) -> dict[str, dict[str, basin.Curve]]:
+def losses(results) -> dict[str, dict[str, optima.Curve]]:
     """scheme -> width -> exponent -> losses by seed."""
-    values = book.values()
+    values = results.values()
     return {
         scheme: {
-            f"width {width}": {e: [values[name(scheme, width, e)][seed] for seed in book.seeds] for e in exponents}
+            f"width {width}": {e: [values[name(scheme, width, e)][seed] for seed in results.seeds] for e in exponents}
             for width in WIDTHS
         }
         for scheme, (_, exponents) in SCHEMES.items()
     }
 
 
-def moves(curves: dict[str, basin.Curve]) -> list[float]:
+def moves(curves: dict[str, optima.Curve]) -> list[float]:
     """By seed, how far the optima of the widths lie apart."""
-    return [float(np.ptp(found)) for found in zip(*map(basin.by_seed, curves.values()), strict=True)]
+    return [float(np.ptp(found)) for found in zip(*map(optima.by_seed, curves.values()), strict=True)]

@@ -5,8 +5,8 @@ validation loss of 1.88, an estimate from 20 random batches; its own code, run w
 1.896 over the whole validation text. Here the loss is that of the whole validation text.
 """
 
-from configs import nanogpt_cpu
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import nanogpt_cpu
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 
 
@@ -16,6 +16,8 @@ def sweep():
     return Sweep(c, {"nanogpt_cpu": {}}, seeds=(0, 1, 2), baseline=None)
 
 
-def analyse(book):
-    values = book.values()["nanogpt_cpu"].values()
-    return [hold("validation loss, nats per character", "1.88 (nanoGPT, README.md)", values, least=1.85, most=1.91)]
+def analyse(results):
+    values = results.values()["nanogpt_cpu"].values()
+    return [
+        check_claim("validation loss, nats per character", "1.88 (nanoGPT, README.md)", values, least=1.85, most=1.91)
+    ]

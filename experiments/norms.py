@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import quickstart
-from gpt_jax.interpret import stream
+from gpt_jax.configs import quickstart
+from gpt_jax.interpret import residual_stream
 from gpt_jax.model import gpt
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
 
 DEPTHS = (2, 6, 12, 24)
 TRAINED = (2, 24)
@@ -48,30 +47,38 @@ def sweep():
     return Sweep(c, arms, seeds=(0, 1, 2), baseline=None)
 
 
-def analyse(book):
-    model = trained.config_of(next(iter(book.done("pre, 2 layers").values()))).model
+def analyse(results):
+    model = finished_runs.config_of(next(iter(results.done("pre, 2 layers").values()))).model
     pre, post = (
-        [slope(model, book.seeds[i], block, gradient) for i in range(len(book.seeds))] for block in ("pre", "post")
+        [slope(model, results.seeds[i], block, gradient) for i in range(len(results.seeds))]
+        for block in ("pre", "post")
     )
     scaled, plain = (
-        [slope(dataclasses.replace(model, init=init, norm="layernorm"), seed, "pre", variance) for seed in book.seeds]
+        [
+            slope(dataclasses.replace(model, init=init, norm="layernorm"), seed, "pre", variance)
+            for seed in results.seeds
+        ]
         for init in ("gpt2", "normal")
     )
-    values = book.values()
-    worse = [values["post, 24 layers"][seed] - values["pre, 24 layers"][seed] for seed in book.seeds]
+    values = results.values()
+    worse = [values["post, 24 layers"][seed] - values["pre, 24 layers"][seed] for seed in results.seeds]
     radford = "Radford et al. 2019, section 2.3"
     return [
-        hold("norms before: gradient of the last MLP ~ depth^a, a", f"-1/2 ({XIONG})", pre, least=-0.65, most=-0.35),
-        hold("norms after: the same", f"0 ({XIONG})", post, least=-0.15, most=0.15),
-        hold("24 layers without warmup: norms after - before, nats", "trains worse (section 4)", worse, least=0.0),
-        hold(
+        check_claim(
+            "norms before: gradient of the last MLP ~ depth^a, a", f"-1/2 ({XIONG})", pre, least=-0.65, most=-0.35
+        ),
+        check_claim("norms after: the same", f"0 ({XIONG})", post, least=-0.15, most=0.15),
+        check_claim(
+            "24 layers without warmup: norms after - before, nats", "trains worse (section 4)", worse, least=0.0
+        ),
+        check_claim(
             "GPT-2's initialisation: variance of the stream ~ depth^a, a",
             f"0 ({radford})",
             scaled,
             least=-0.15,
             most=0.15,
         ),
-        hold("without its factor: the same", f"1 ({radford})", plain, least=0.5, most=1.2),
+        check_claim("without its factor: the same", f"1 ({radford})", plain, least=0.5, most=1.2),
     ]
 
 
@@ -101,12 +108,12 @@ def _norm(model, params, tokens_BT) -> jax.Array:
     def loss(w):
         mlp = {**params["blocks"][last]["mlp"], "down": {**params["blocks"][last]["mlp"]["down"], "w": w}}
         changed = {**params, "blocks": {**params["blocks"], last: {**params["blocks"][last], "mlp": mlp}}}
-        return stream.token_losses(model, changed, tokens_BT[:, :-1], tokens_BT[:, 1:]).mean()
+        return residual_stream.token_losses(model, changed, tokens_BT[:, :-1], tokens_BT[:, 1:]).mean()
 
     return jnp.linalg.norm(jax.grad(loss)(params["blocks"][last]["mlp"]["down"]["w"]))
 
 
 def variance(model, seed: int) -> float:
     """How much the layers add to the variance of the stream."""
-    streams_LBTD = stream.streams(model, start(model, jax.random.key(seed)), text(model, seed)[:, :-1])
+    streams_LBTD = residual_stream.streams(model, start(model, jax.random.key(seed)), text(model, seed)[:, :-1])
     return float(np.var(streams_LBTD[-1] - streams_LBTD[0]))

@@ -8,11 +8,11 @@ times (Wen et al. 2025) the steps of AdamW.
 
 import numpy as np
 
-from configs import quickstart
-from gpt_jax.pictures import COLOURS, panels
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import quickstart
+from gpt_jax.plotting import COLOURS, panels
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
-from gpt_jax.train.metrics import read
+from gpt_jax.train.record.metrics import read
 
 STEPS, EVERY = 300, 20
 OPTIMIZERS = {
@@ -49,11 +49,11 @@ def name(optimizer: str, rate: float) -> str:
     return f"{optimizer}, lr {rate:g}"
 
 
-def analyse(book):
-    curves = {optimizer: best(book, optimizer)[1] for optimizer in OPTIMIZERS}
+def analyse(results):
+    curves = {optimizer: best(results, optimizer)[1] for optimizer in OPTIMIZERS}
     published = {"Muon": "0.58 to 0.7 (Jordan et al. 2024; Wen et al. 2025)"}
     return [
-        hold(
+        check_claim(
             f"{optimizer}: steps / AdamW's steps, to the same loss",
             published.get(optimizer, "about as many (Wen et al. 2025)"),
             [ratio(ours, adam) for ours, adam in zip(curves[optimizer], curves["AdamW"], strict=True)],
@@ -63,10 +63,10 @@ def analyse(book):
     ]
 
 
-def draw(book):
+def draw(results):
     figure, axis = panels(7, 4.2)
     for colour, optimizer in zip(COLOURS, OPTIMIZERS, strict=False):
-        rate, losses_SC = best(book, optimizer)
+        rate, losses_SC = best(results, optimizer)
         at = np.arange(1, losses_SC.shape[1] + 1) * EVERY
         axis.plot(at, losses_SC.mean(0), color=colour, label=f"{optimizer}, lr {rate:g}")
         axis.fill_between(at, losses_SC.min(0), losses_SC.max(0), color=colour, alpha=0.15, linewidth=0)
@@ -75,10 +75,10 @@ def draw(book):
     return {"curves": (figure, "Each optimizer at its best learning rate: means and extremes of three seeds.")}
 
 
-def best(book, optimizer: str) -> tuple[float, np.ndarray]:
+def best(results, optimizer: str) -> tuple[float, np.ndarray]:
     """The learning rate of the lowest mean loss at the end, and its validation losses [seeds, evaluations]."""
     rates = OPTIMIZERS[optimizer][1]
-    curves = {rate: np.array([curve(d) for d in book.done(name(optimizer, rate)).values()]) for rate in rates}
+    curves = {rate: np.array([curve(d) for d in results.done(name(optimizer, rate)).values()]) for rate in rates}
     rate = min(rates, key=lambda rate: curves[rate][:, -1].mean())
     return rate, curves[rate]
 

@@ -11,12 +11,11 @@ import functools
 
 import numpy as np
 
-from configs import quickstart
+from gpt_jax.configs import quickstart
 from gpt_jax.errors import UserError
-from gpt_jax.pictures import COLOURS, panels
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.plotting import COLOURS, panels
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
 
 SCHEMES = ("learned", "sinusoidal", "rope", "alibi", "t5", "none")
 TRAINED, LONGEST, TOKENS = 64, 512, 61_440
@@ -33,15 +32,15 @@ def sweep():
     return Sweep(c, arms, seeds=(0, 1, 2), margin=0.01)
 
 
-def analyse(book):
-    losses = {scheme: extrapolated(book, scheme) for scheme in SCHEMES}
+def analyse(results):
+    losses = {scheme: extrapolated(results, scheme) for scheme in SCHEMES}
     more = {scheme: losses[scheme][-1] - losses[scheme][0] for scheme in SCHEMES}
     beyond = f"nats more at {LONGEST} tokens than at the {TRAINED} trained on"
     return [
-        hold(f"ALiBi: {beyond}", f"none, or fewer ({CLAIM})", more["alibi"], most=0.0),
-        hold(f"sinusoidal: {beyond}", f"breaks ({CLAIM})", more["sinusoidal"], least=0.1),
-        hold(f"rotary: {beyond}", f"degrades ({CLAIM})", more["rope"], least=0.0),
-        hold(
+        check_claim(f"ALiBi: {beyond}", f"none, or fewer ({CLAIM})", more["alibi"], most=0.0),
+        check_claim(f"sinusoidal: {beyond}", f"breaks ({CLAIM})", more["sinusoidal"], least=0.1),
+        check_claim(f"rotary: {beyond}", f"degrades ({CLAIM})", more["rope"], least=0.0),
+        check_claim(
             f"sinusoidal - rotary, nats at {2 * TRAINED} tokens",
             f"rotary holds out longer ({CLAIM})",
             losses["sinusoidal"][1] - losses["rope"][1],
@@ -50,10 +49,10 @@ def analyse(book):
     ]
 
 
-def draw(book):
+def draw(results):
     figure, axis = panels(7, 4.2)
     for colour, scheme in zip(COLOURS, SCHEMES, strict=False):
-        losses_CS = extrapolated(book, scheme)
+        losses_CS = extrapolated(results, scheme)
         axis.plot(lengths(), losses_CS.mean(1), "o-", color=colour, markersize=4, label=scheme)
         axis.fill_between(lengths(), losses_CS.min(1), losses_CS.max(1), color=colour, alpha=0.15, linewidth=0)
     axis.set_xscale("log", base=2)
@@ -70,16 +69,16 @@ def lengths() -> list[int]:
     return [TRAINED * 2**i for i in range((LONGEST // TRAINED).bit_length())]
 
 
-def extrapolated(book, scheme: str) -> np.ndarray:
+def extrapolated(results, scheme: str) -> np.ndarray:
     """Losses [lengths, seeds]; nan where the model cannot be run so."""
-    return np.array([[at(directory, length) for directory in book.done(scheme).values()] for length in lengths()])
+    return np.array([[at(directory, length) for directory in results.done(scheme).values()] for length in lengths()])
 
 
 @functools.cache
 def at(directory, length: int) -> float:
     batches = 15
     try:
-        return trained.loss(
+        return finished_runs.loss(
             directory, model__context=length, train__batch=TOKENS // length // batches, train__eval_batches=batches
         )
     except UserError:

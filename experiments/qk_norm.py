@@ -8,9 +8,9 @@ without it.
 
 import math
 
-from configs import quickstart
-from gpt_jax.study import basin
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import quickstart
+from gpt_jax.study.compare import optima
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -46,27 +46,27 @@ def name(model: str, rate: float) -> str:
     return f"{model}, lr {rate:g}"
 
 
-def analyse(book):
-    plain, normed = (sensitivities(curve) for curve in curves(book).values())
+def analyse(results):
+    plain, normed = (sensitivities(curve) for curve in curves(results).values())
     ratio = [b / a for a, b in zip(plain, normed, strict=True)]
-    return [hold("learning-rate sensitivity with qk-norm / without", CLAIM, ratio, most=0.7)]
+    return [check_claim("learning-rate sensitivity with qk-norm / without", CLAIM, ratio, most=0.7)]
 
 
-def draw(book):
+def draw(results):
     caption = "Validation loss by learning rate, means and extremes of three seeds; the ticks are each seed's optimum."
-    figure = basin.draw({"": curves(book)}, "log10 of the learning rate", "validation loss, nats per token")
+    figure = optima.draw({"": curves(results)}, "log10 of the learning rate", "validation loss, nats per token")
     return {"basins": (figure, caption)}
 
 
-def curves(book) -> dict[str, basin.Curve]:
-    values = book.values()
+def curves(results) -> dict[str, optima.Curve]:
+    values = results.values()
     return {
-        model: {math.log10(rate): [values[name(model, rate)][seed] for seed in book.seeds] for rate in RATES}
+        model: {math.log10(rate): [values[name(model, rate)][seed] for seed in results.seeds] for rate in RATES}
         for model in MODELS
     }
 
 
-def sensitivities(curve: basin.Curve) -> list[float]:
+def sensitivities(curve: optima.Curve) -> list[float]:
     """One a seed."""
     start = math.log(VOCAB)
     capped = [[min(loss, start) if math.isfinite(loss) else start for loss in losses] for losses in curve.values()]

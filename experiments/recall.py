@@ -7,10 +7,9 @@ convolution does that Arora et al. put before each mixer, and the second is the 
 cannot reach the pairs from most of the queries.
 """
 
-from configs import base
-from gpt_jax.study import trained
-from gpt_jax.study.findings import hold
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.configs import base
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep, finished_runs
 
 CLAIM = "Arora et al. 2023"
 MECHANISMS = ("full", "sliding(window=8)", "linear", "retention")
@@ -27,12 +26,14 @@ def sweep():
     return Sweep(c, arms, seeds=(0, 1, 2))
 
 
-def analyse(book):
-    rates = {arm: [trained.accuracy(directory) for directory in book.done(arm).values()] for arm in MECHANISMS}
+def analyse(results):
+    rates = {arm: [finished_runs.accuracy(directory) for directory in results.done(arm).values()] for arm in MECHANISMS}
     found = [
-        hold("full attention: share of queries answered rightly", f"0.99 or more ({CLAIM})", rates["full"], least=0.99)
+        check_claim(
+            "full attention: share of queries answered rightly", f"0.99 or more ({CLAIM})", rates["full"], least=0.99
+        )
     ]
     for arm in MECHANISMS[1:]:
         behind = [full - rate for full, rate in zip(rates["full"], rates[arm], strict=True)]
-        found.append(hold(f"{arm}: how much less than full attention", f"behind ({CLAIM})", behind, least=0.01))
+        found.append(check_claim(f"{arm}: how much less than full attention", f"behind ({CLAIM})", behind, least=0.01))
     return found

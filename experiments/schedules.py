@@ -6,8 +6,8 @@ no length fixed beforehand, comes to the same loss; Bergsma et al. (2025) that a
 a tenth. Without any decay the loss ends higher.
 """
 
-from configs import quickstart
-from gpt_jax.study.findings import hold
+from gpt_jax.configs import quickstart
+from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 
 ARMS = {
@@ -27,12 +27,12 @@ def sweep():
     return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.01)
 
 
-def analyse(book):
-    losses = book.values()
-    more = {arm: [losses[arm][seed] - losses["cosine to 10%"][seed] for seed in book.seeds] for arm in ARMS}
+def analyse(results):
+    losses = results.values()
+    more = {arm: [losses[arm][seed] - losses["cosine to 10%"][seed] for seed in results.seeds] for arm in ARMS}
     cooled, straight = "constant, cooldown of a fifth", "linear to 0"
     return [
-        hold(f"{cooled} - cosine, nats", "as good (Hägele et al. 2024)", more[cooled], most=0.01),
-        hold(f"{straight} - cosine, nats", "better (Bergsma et al. 2025)", more[straight], most=0.0),
-        hold("constant - cosine, nats", "worse (Hägele et al. 2024)", more["constant"], least=0.0),
+        check_claim(f"{cooled} - cosine, nats", "as good (Hägele et al. 2024)", more[cooled], most=0.01),
+        check_claim(f"{straight} - cosine, nats", "better (Bergsma et al. 2025)", more[straight], most=0.0),
+        check_claim("constant - cosine, nats", "worse (Hägele et al. 2024)", more["constant"], least=0.0),
     ]

@@ -25,7 +25,7 @@ class Failure(Exception):
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = ""):
         self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
-        rows = (("where", where), ("allowed", allowed), ("to mend it", fix))
+        rows = (("where", where), ("allowed", allowed), ("fix", fix))
         super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
 
 

@@ -35,7 +35,7 @@ def command(text: Path, **changes) -> list[str]:
     knobs = {**SMALL, "data.source": f"text(path={str(text)!r})", "data.cache": str(text.parent / "cache")}
     knobs |= {key.replace("__", "."): value for key, value in changes.items()}
     flags = [f"--config.{key}={value}" for key, value in knobs.items()]
-    return ["train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={text.parent / 'run'}", *flags]
+    return ["train", f"--config={ROOT / 'gpt_jax' / 'configs' / 'base.py'}", f"--workdir={text.parent / 'run'}", *flags]
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture, *words: str) -> str:

@@ -10,16 +10,18 @@ from pathlib import Path
 import jax
 import pytest
 
-from configs import base, gpt2
 from gpt_jax.config import Config, flatten
+from gpt_jax.configs import base, gpt2
 from gpt_jax.errors import UserError
 from gpt_jax.model import gpt
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+FILES = sorted(p.stem for p in (ROOT / "gpt_jax" / "configs").glob("*.py") if p.stem != "__init__")
 # A file with several sizes lists them in SIZES; its get_config takes one, and has a default.
 SETTINGS = [
-    (name, size) for name in FILES for size in getattr(importlib.import_module(f"configs.{name}"), "SIZES", [None])
+    (name, size)
+    for name in FILES
+    for size in getattr(importlib.import_module(f"gpt_jax.configs.{name}"), "SIZES", [None])
 ]
 KNOBS = [f"{section}.{key}" for section, knobs in base.get_config().to_dict().items() for key in knobs]
 
@@ -29,7 +31,7 @@ SELF_EVIDENT |= {"seed", "split", "bias", "temperature", "max_new_tokens", "tens
 
 
 def _values(name: str, size: str | None):
-    get_config = importlib.import_module(f"configs.{name}").get_config
+    get_config = importlib.import_module(f"gpt_jax.configs.{name}").get_config
     return get_config(size) if size else get_config()
 
 
@@ -44,7 +46,7 @@ def test_loads_and_survives_json(name, size):
 def test_is_a_diff_of_base(name, size):
     config, defaults = flatten(Config.from_dict(_values(name, size))), flatten(Config.from_dict(base.get_config()))
     assert 0 < sum(config[key] != defaults[key] for key in KNOBS) < len(KNOBS) / 2
-    lines = (ROOT / "configs" / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "gpt_jax" / "configs" / f"{name}.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 35, f"configs/{name}.py has {len(lines)} lines; it is meant to be a diff of configs/base.py"
 
 
@@ -126,7 +128,7 @@ def test_gpt3_has_its_training_flops(size):
 
 @pytest.mark.parametrize("name", sorted({name for name, size in SETTINGS if size}))
 def test_an_unknown_size_lists_the_others(name):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"gpt_jax.configs.{name}")
     with pytest.raises(ValueError, match=re.escape(", ".join(module.SIZES))):
         module.get_config("none")
 
@@ -205,7 +207,7 @@ def test_base_is_locked():
 
 
 def test_every_knob_is_explained():
-    lines = (ROOT / "configs" / "base.py").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "gpt_jax" / "configs" / "base.py").read_text(encoding="utf-8").splitlines()
     silent = []
     for key in KNOBS:
         name = key.split(".")[1]

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
-ROOMS = ("gpt_jax", "configs", "benchmarks", "tests", "docs", "experiments", "requirements")
+ROOMS = ("gpt_jax", "benchmarks", "tests", "docs", "experiments", "requirements")
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```|^ {4}\S.*?$", re.MULTILINE | re.DOTALL)  # or an indented block

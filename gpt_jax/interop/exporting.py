@@ -15,10 +15,10 @@ from gpt_jax.interop import families, plan, tensors, tokenizer, weights
 from gpt_jax.interop.importing import make_directory, refuse_used, shapes
 from gpt_jax.interop.rows import sizes_of
 from gpt_jax.model import layout
-from gpt_jax.paths import path_of
-from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
+from gpt_jax.train.checkpoint.run_directory import CONFIG
 from gpt_jax.train.step import init_state, read_params
-from gpt_jax.train.workdir import CONFIG
+from gpt_jax.tree_paths import path_of
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 

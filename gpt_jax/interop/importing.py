@@ -16,12 +16,13 @@ from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.interop import families, tensors, tokenizer, weights
 from gpt_jax.model import gpt, layout
-from gpt_jax.paths import map_with_path, path_of
-from gpt_jax.train import environment, optim
-from gpt_jax.train.checkpoint import Checkpoints
-from gpt_jax.train.metrics import write_atomically
+from gpt_jax.storage import write_atomically
+from gpt_jax.train import optim
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
+from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER
+from gpt_jax.train.record import environment
 from gpt_jax.train.step import State
-from gpt_jax.train.workdir import CONFIG, TOKENIZER
+from gpt_jax.tree_paths import map_with_path, path_of
 
 
 def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> Config:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
-from gpt_jax.interpret.stream import token_losses
+from gpt_jax.interpret.residual_stream import token_losses
 
 
 def without_head(params: dict, layer: int, head: int) -> dict:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_jax.pictures import BLUE, COLOURS, GREY, panels
+from gpt_jax.plotting import BLUE, COLOURS, GREY, panels
 
 MOST_LABELS = 48  # tokens along an axis that can still be read
 

@@ -7,12 +7,18 @@ per token). Bits per byte divide the same sum by the UTF-8 bytes that the target
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.train.checkpoint import resume
+from gpt_jax.train.run import Run, open_run
+from gpt_jax.train.step import read_params
 
 
 def evaluate(
@@ -39,3 +45,33 @@ def evaluate(
     if byte_lengths_V is not None and totals["bytes"]:
         values["bits_per_byte"] = totals["loss"] / math.log(2) / totals["bytes"]
     return values
+
+
+def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
+    """What ``evaluate`` gives of parameters over batches, not to be interrupted."""
+    with jax.set_mesh(run.mesh):
+        values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
+    assert values is not None
+    return values
+
+
+def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
+    """Prints the loss of a checkpoint over ``eval.batches`` of ``eval.split``.
+
+    Raises:
+      UserError: there is no such run or checkpoint.
+    """
+    run = open_run(config, workdir)
+    step, state, notes = run.load(step)
+    resume.check_fingerprint(notes["data"], run.data.fingerprint)
+    meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)
+    split = getattr(run.data, config.eval.split)
+    batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
+    values = scores(run, read_params(state), batches)
+    print(
+        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}"
+    )
+    units = {"loss": "nats/token", "perplexity": "per token", "bits_per_byte": ""}
+    for name, unit in units.items():
+        if name in values:
+            print(f"{name.replace('_', ' '):<16} {values[name]:.6f} {unit}".rstrip())

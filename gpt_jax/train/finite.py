@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gpt_jax.paths import path_of
+from gpt_jax.tree_paths import path_of
 
 
 def all_finite(tree: Any) -> jax.Array:

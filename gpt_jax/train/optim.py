@@ -20,7 +20,7 @@ from gpt_jax import registry
 from gpt_jax.config import Config, OptimConfig
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.model import init
-from gpt_jax.paths import map_with_path
+from gpt_jax.tree_paths import map_with_path
 
 Hyper = dict[str, Any]
 ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float)}

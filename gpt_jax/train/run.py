@@ -16,7 +16,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.model import flops
-from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.step import Program, State, make_program
 
 
@@ -36,6 +36,17 @@ class ReadRun:
         """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
         found = checkpoints.restore(self.program.abstract, step)
         return found and (found[0], self.program.unstack(found[1]), found[2])
+
+    def load(self, step: int | None = None) -> tuple[int, State, dict[str, Any]]:
+        """A checkpoint, the newest if no step is named: its step, its state and its notes.
+
+        Raises:
+          UserError: there is none.
+        """
+        found = self.restore(self.checkpoints(), step)
+        if found is None:
+            raise UserError("there is no checkpoint in this run", where=str(self.workdir), fix="train it first")
+        return found
 
 
 @dataclass(frozen=True)

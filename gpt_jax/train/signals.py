@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 from typing import Any
 
-from gpt_jax.train import agree
+from gpt_jax.mesh import collectives
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # what schedulers and people send ahead of the kill
 
@@ -30,7 +30,7 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop; all processes call it at the same step and get the same answer."""
-        number = agree.highest(self.signal or 0)
+        number = collectives.all_reduce_max(self.signal or 0)
         if number and self.signal is None:
             self.signal = signal.Signals(number)
         return number > 0

@@ -19,7 +19,7 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
-from gpt_jax.train import finite, losses, noise, optim, watch
+from gpt_jax.train import finite, gradient_noise, losses, optim, watch
 
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
@@ -206,12 +206,12 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
 
         def add(total, micro):
             found = gradient(state["params"], micro)
-            return jax.tree.map(jnp.add, total, found), (noise.square(found[0]), found[1]["tokens"])
+            return jax.tree.map(jnp.add, total, found), (gradient_noise.square(found[0]), found[1]["tokens"])
 
         zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
         (grads, sums), (squares_A, tokens_A) = jax.lax.scan(add, zeros, micros)
-        scattered = noise.estimate(squares_A, tokens_A, noise.square(grads), tokens)
+        scattered = gradient_noise.estimate(squares_A, tokens_A, gradient_noise.square(grads), tokens)
     means = {name: value / tokens for name, value in sums.items() if name not in ("objective", "tokens")}
     return means | scattered | {"tokens": tokens}, grads
 

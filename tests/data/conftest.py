@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.model import gpt
+from gpt_jax.train.checkpoint.run_directory import read_config
 from gpt_jax.train.run import open_to_read
 from gpt_jax.train.step import read_params
-from gpt_jax.train.workdir import read_config
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

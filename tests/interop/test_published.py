@@ -5,8 +5,8 @@ import importlib
 
 import pytest
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.interop import families
 from gpt_jax.interop.compare import difference
 

@@ -12,7 +12,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.interop import families
 from gpt_jax.interop.exporting import Form, export_run
 from gpt_jax.interop.importing import import_directory
-from gpt_jax.train.workdir import read_config
+from gpt_jax.train.checkpoint.run_directory import read_config
 from tests.interop.models import fresh_run, model, others
 
 SIZES = {"layers": 2, "width": 16, "heads": 4, "vocab": 67, "context": 24}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from gpt_jax.interpret import spectra, stream
+from gpt_jax.interpret import residual_stream, spectra
 from gpt_jax.interpret.model import merged
 from tests.model.variants import config, parameters
 
@@ -16,11 +16,11 @@ BLOCKS = ["pre", "post", "sandwich", "parallel"]
 def test_the_lens_ends_in_the_prediction(block):
     c = config(block=block)
     params = parameters(c)
-    logs_LBTV = stream.logit_lens(c, params, TEXT)
+    logs_LBTV = residual_stream.logit_lens(c, params, TEXT)
     wanted_BTV = jax.nn.log_softmax(merged(c, params)(TEXT))
     assert len(logs_LBTV) == c.layers + 1
     np.testing.assert_allclose(logs_LBTV[-1], wanted_BTV, atol=1e-5)
-    losses_BT = stream.token_losses(c, params, TEXT[:, :-1], TEXT[:, 1:])
+    losses_BT = residual_stream.token_losses(c, params, TEXT[:, :-1], TEXT[:, 1:])
     np.testing.assert_allclose(losses_BT[0], [-wanted_BTV[0, t, TEXT[0, t + 1]] for t in range(5)], atol=1e-5)
 
 
@@ -29,19 +29,19 @@ def test_a_patch_carries_over_what_its_place_holds(block):
     c = config(block=block)
     params = parameters(c)
     model = merged(c, params)
-    donor_LBTD = stream.streams(c, params, OTHER)
-    same = stream.patched(c, params, TEXT, stream.streams(c, params, TEXT), 1, 2)
+    donor_LBTD = residual_stream.streams(c, params, OTHER)
+    same = residual_stream.patched(c, params, TEXT, residual_stream.streams(c, params, TEXT), 1, 2)
     np.testing.assert_allclose(same, model(TEXT), atol=1e-5)
     # Where the texts differ, before any layer: all of the difference.
-    np.testing.assert_allclose(stream.patched(c, params, TEXT, donor_LBTD, 0, 2), model(OTHER), atol=1e-5)
-    last = stream.patched(c, params, TEXT, donor_LBTD, c.layers, 5)
+    np.testing.assert_allclose(residual_stream.patched(c, params, TEXT, donor_LBTD, 0, 2), model(OTHER), atol=1e-5)
+    last = residual_stream.patched(c, params, TEXT, donor_LBTD, c.layers, 5)
     np.testing.assert_allclose(last[0, 5], model(OTHER)[0, 5], atol=1e-5)
     np.testing.assert_allclose(last[0, :5], model(TEXT)[0, :5], atol=1e-5)
 
 
 def test_patching_tells_where_the_difference_is():
     c = config()
-    found_LT = np.asarray(stream.patching(c, parameters(c), TEXT, OTHER, answer=7, other=8))
+    found_LT = np.asarray(residual_stream.patching(c, parameters(c), TEXT, OTHER, answer=7, other=8))
     assert found_LT.shape == (3, 6)
     np.testing.assert_allclose(found_LT[0], [0, 0, 1, 0, 0, 0], atol=1e-3)
     np.testing.assert_allclose(found_LT[-1], [0, 0, 0, 0, 0, 1], atol=1e-3)

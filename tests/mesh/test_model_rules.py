@@ -4,9 +4,9 @@ import jax
 import pytest
 from jax.sharding import PartitionSpec
 
-from configs import base
 from gpt_jax import registry
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import gpt

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules

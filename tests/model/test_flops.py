@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import gpt2, nanogpt_cpu, shakespeare_char
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.configs import gpt2, nanogpt_cpu, shakespeare_char
 from gpt_jax.errors import UserError
 from gpt_jax.model import flops, gpt
 from tests.model import variants

@@ -24,8 +24,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gpt_jax.train import manifest
-from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.checkpoint import manifest
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gpt_jax.train import manifest
-from gpt_jax.train.checkpoint import Checkpoints
+from gpt_jax.train.checkpoint import manifest
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import launch
-from gpt_jax.train.lock import WorkdirLock
+from gpt_jax.train.checkpoint.lock import WorkdirLock
 from tests.reliability.kill import arrays, records
 from tests.train import tiny
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
 from gpt_jax import registry
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.model import layout
 from gpt_jax.train import optim

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
 from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.mesh.mesh import AXES
 from gpt_jax.train.step import Batch, State, hyper_scalars, init_state, make_program
 from tests import xla
@@ -40,15 +40,15 @@ KNOBS = {
 CHILD = """
     import contextlib, io, json, os, signal, sys
     import launch
-    from gpt_jax.train.journal import Journal
+    from gpt_jax.train.record.recorder import Recorder
 
-    take, found = Journal.take, []
+    take, found = Recorder.take, []
     for argv, stop_at in json.loads(sys.argv[1]):
-        def take_and_stop(journal, step, *rest):
-            take(journal, step, *rest)
+        def take_and_stop(recorder, step, *rest):
+            take(recorder, step, *rest)
             if step == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
-        Journal.take = take_and_stop
+        Recorder.take = take_and_stop
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             code = launch.main(argv)
@@ -77,7 +77,7 @@ def command(text: Path, workdir: Path, **changes) -> list[str]:
     knobs = KNOBS | {"data.source": f"text(path={str(text)!r})", "data.cache": text.parent / "cache"}
     knobs |= {key.replace("__", "."): value for key, value in changes.items()}
     flags = [f"--config.{key}={value}" for key, value in knobs.items()]
-    return ["train", f"--config={ROOT / 'configs' / 'base.py'}", f"--workdir={workdir}", *flags]
+    return ["train", f"--config={ROOT / 'gpt_jax' / 'configs' / 'base.py'}", f"--workdir={workdir}", *flags]
 
 
 def launch(*commands: tuple[list[str], int]) -> list[tuple[int, str]]:

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from gpt_jax.study.book import Book
-from gpt_jax.train.metrics import read, read_summary
+from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.train.record.metrics import read, read_summary
 
 FEWEST = 3  # evaluations a run needs for its curve to be drawn from them
 
@@ -25,25 +25,27 @@ class Curve:
     seeds: int
 
 
-def curves(book: Book) -> tuple[str, dict[str, Curve]]:
+def curves(results: SweepResults) -> tuple[str, dict[str, Curve]]:
     """The name of what is drawn, and arm -> curve: of the metric, or the training loss where runs were hardly evaluated."""
-    records = {id: read(book.directory(id)) for id in book.runs if (book.directory(id) / "metrics.jsonl").exists()}
-    counts = [sum(book.metric in record for record in rows) for rows in records.values()]
-    name = book.metric if counts and min(counts) >= FEWEST else "train/loss"
+    records = {
+        id: read(results.directory(id)) for id in results.runs if (results.directory(id) / "metrics.jsonl").exists()
+    }
+    counts = [sum(results.metric in record for record in rows) for rows in records.values()]
+    name = results.metric if counts and min(counts) >= FEWEST else "train/loss"
     found = {}
-    for arm in book.arms:
-        ids = [id for id, entry in book.runs.items() if arm in entry.arms and records.get(id)]
-        if curve := _curve(book, {id: records[id] for id in ids}, name):
+    for arm in results.arms:
+        ids = [id for id, entry in results.runs.items() if arm in entry.arms and records.get(id)]
+        if curve := _curve(results, {id: records[id] for id in ids}, name):
             found[arm] = curve
     return name, found
 
 
-def _curve(book: Book, records: dict[str, list[dict]], name: str) -> Curve | None:
+def _curve(results: SweepResults, records: dict[str, list[dict]], name: str) -> Curve | None:
     series = []
     for id, rows in records.items():
         points = {row["step"]: (row["tokens"], row[name]) for row in rows if math.isfinite(row.get(name, math.nan))}
         if points:
-            series.append((points, _rates(book, id, rows)))
+            series.append((points, _rates(results, id, rows)))
     if not series:
         return None
     common = sorted(set.intersection(*(set(points) for points, _ in series)))
@@ -64,9 +66,9 @@ def _curve(book: Book, records: dict[str, list[dict]], name: str) -> Curve | Non
     )
 
 
-def _rates(book: Book, id: str, rows: list[dict]) -> tuple[float, float]:
+def _rates(results: SweepResults, id: str, rows: list[dict]) -> tuple[float, float]:
     """FLOPs and seconds a token. The seconds are those of training: a run that compiled for others should not pay for it."""
-    summary = read_summary(book.directory(id))
+    summary = read_summary(results.directory(id))
     speeds = [row["speed/tokens_per_second"] for row in rows if row.get("speed/tokens_per_second")]
     flops = summary["flops"] / summary["tokens"] if summary.get("tokens") else math.nan
     return flops, 1 / float(np.median(speeds)) if speeds else math.nan

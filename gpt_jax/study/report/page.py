@@ -5,11 +5,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_jax.pictures import inline, save
-from gpt_jax.study import findings
-from gpt_jax.study.book import Book, read
-from gpt_jax.study.report import curves, knobs, pictures, tables
-from gpt_jax.train.metrics import read_json, write_atomically
+from gpt_jax.plotting import inline, save
+from gpt_jax.storage import read_json, write_atomically
+from gpt_jax.study.compare import claims
+from gpt_jax.study.report import curves, figures, hyperparameters, tables
+from gpt_jax.study.sweep.results import SweepResults
 
 STYLE = """
 :root { color-scheme: light; }
@@ -37,43 +37,43 @@ def report(workdir: Path) -> Path:
     Raises:
       UserError: the directory holds no sweep.
     """
-    return write(read(workdir))
+    return write(SweepResults.read(workdir))
 
 
-def write(book: Book) -> Path:
+def write(results: SweepResults) -> Path:
     """report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the pictures as PNG and SVG."""
-    rows = book.comparisons()
-    verdicts, runs = tables.verdicts(rows), tables.runs(book)
-    figures = book.workdir / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    rows = results.comparisons()
+    verdicts, runs = tables.verdicts(rows), tables.runs(results)
+    folder = results.workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("verdicts.csv", tables.to_csv(verdicts)),
         ("verdicts.tex", tables.to_latex(verdicts)),
         ("runs.csv", tables.to_csv(runs)),
     ):
-        write_atomically(book.workdir / name, text)
-    parts = [_head(book), *_findings(book)]
+        write_atomically(results.workdir / name, text)
+    parts = [_head(results), *_findings(results)]
     if rows:
-        picture = save(pictures.forest(rows, book.metric, book.margin), figures / "differences")
-        parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(book))]
-    if many := knobs.table(book):
-        picture = save(knobs.parallel(many, book.metric), figures / "knobs")
+        picture = save(figures.forest(rows, results.metric, results.margin), folder / "differences")
+        parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(results))]
+    if many := hyperparameters.table(results):
+        picture = save(hyperparameters.parallel(many, results.metric), folder / "knobs")
         told = (
             "A line an arm, the darker the better, through the values of its knobs; those that matter most stand first."
         )
         parts += ["<h2>Knobs</h2>", _figure(picture, told)]
-    name, found = curves.curves(book)
+    name, found = curves.curves(results)
     if found:
-        picture = save(pictures.losses(found, name), figures / "losses")
+        picture = save(figures.losses(found, name), folder / "losses")
         parts += ["<h2>Along training</h2>", _figure(picture, "Lines are means over seeds, bands their extremes.")]
-    parts += ["<h2>Runs</h2>", _table(runs), *_samples(book), *_conditions(book)]
-    path = book.workdir / "report.html"
-    write_atomically(path, _page(book, parts))
+    parts += ["<h2>Runs</h2>", _table(runs), *_samples(results), *_conditions(results)]
+    path = results.workdir / "report.html"
+    write_atomically(path, _page(results, parts))
     return path
 
 
-def _page(book: Book, parts: Sequence[str]) -> str:
-    title = html.escape(book.experiment)
+def _page(results: SweepResults, parts: Sequence[str]) -> str:
+    title = html.escape(results.experiment)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -81,38 +81,38 @@ def _page(book: Book, parts: Sequence[str]) -> str:
     )
 
 
-def _head(book: Book) -> str:
-    first, _, rest = book.question.partition("\n")
-    states = [book.status(id) for id in book.runs]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in book.notes)
-    told = f"<h1>{html.escape(first or book.experiment)}</h1>"
+def _head(results: SweepResults) -> str:
+    first, _, rest = results.question.partition("\n")
+    states = [results.status(id) for id in results.runs]
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in results.notes)
+    told = f"<h1>{html.escape(first or results.experiment)}</h1>"
     told += "".join(f'<p class="question">{html.escape(part)}</p>' for part in rest.split("\n\n") if part.strip())
     told += f"<ul>{notes}</ul>" if notes else ""
     gone = "".join(
-        f"<li>{html.escape(arm)}: no more runs, {html.escape(why)}</li>" for arm, why in book.dropped().items()
+        f"<li>{html.escape(arm)}: no more runs, {html.escape(why)}</li>" for arm, why in results.dropped().items()
     )
     told += f"<ul>{gone}</ul>" if gone else ""
     if missing := len(states) - states.count("done") - states.count("dropped"):
-        failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in book.failures().items())
+        failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in results.failures().items())
         told += f'<p class="running">{missing} of {len(states)} runs are not done; this is of the others.{failed}</p>'
     return told
 
 
-def _findings(book: Book) -> list[str]:
+def _findings(results: SweepResults) -> list[str]:
     """What the experiment's own analysis says, with its pictures."""
-    found = findings.read(book)
+    found = claims.read(results.workdir)
     rows = [["claim", "published", "counts as held", "ours [95%]", "verdict"]]
     rows += [[f.claim, f.published, f.allowed, f.ours, f.verdict] for f in found.findings]
     parts = ["<h2>Findings</h2>", _table(rows, marked=True, kind="words")] if found.findings else []
     for name, caption in found.pictures.items():
-        parts.append(_figure(inline(book.workdir / "figures" / f"{name}.svg"), caption))
+        parts.append(_figure(inline(results.workdir / "figures" / f"{name}.svg"), caption))
     return parts
 
 
-def _legend(book: Book) -> str:
+def _legend(results: SweepResults) -> str:
     margin = (
-        f" The green band is the margin of {book.margin:g}, within which differences do not matter."
-        if book.margin
+        f" The green band is the margin of {results.margin:g}, within which differences do not matter."
+        if results.margin
         else ""
     )
     return (
@@ -136,24 +136,24 @@ def _figure(svg: str, caption: str) -> str:
     return f'<figure><div class="wide">{svg}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
-def _samples(book: Book) -> list[str]:
+def _samples(results: SweepResults) -> list[str]:
     """What the first seed of each arm wrote at its end."""
     parts = []
-    for arm in book.arms:
-        ids = [id for id, entry in book.runs.items() if arm in entry.arms]
-        files = [path for id in ids[:1] for path in sorted((book.directory(id) / "samples").glob("*.txt"))]
+    for arm in results.arms:
+        ids = [id for id, entry in results.runs.items() if arm in entry.arms]
+        files = [path for id in ids[:1] for path in sorted((results.directory(id) / "samples").glob("*.txt"))]
         if files:
             text = files[-1].read_text(encoding="utf-8", errors="replace")[:1500]
             parts.append(f"<details><summary>{html.escape(arm)}</summary><pre>{html.escape(text)}</pre></details>")
     return ["<h2>Samples</h2>", *parts] if parts else []
 
 
-def _conditions(book: Book) -> list[str]:
-    files = [read_json(book.directory(id) / "environment.json", missing={}) for id in book.runs]
+def _conditions(results: SweepResults) -> list[str]:
+    files = [read_json(results.directory(id) / "environment.json", missing={}) for id in results.runs]
     starts = [start for file in files for start in file.get("starts", [])[-1:]]
     kinds = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
-    arms = json.dumps(book.arms, indent=1)
-    command = f"python launch.py sweep --config=experiments/{book.experiment} --workdir={book.workdir}"
+    arms = json.dumps(results.arms, indent=1)
+    command = f"python launch.py sweep --config=experiments/{results.experiment} --workdir={results.workdir}"
     return [
         "<h2>Conditions</h2>",
         f"<pre>{html.escape(command)}</pre>",

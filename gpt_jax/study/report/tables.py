@@ -5,9 +5,9 @@ import io
 import math
 from collections.abc import Sequence
 
-from gpt_jax.study.book import Book
-from gpt_jax.study.statistics import Comparison
-from gpt_jax.train.metrics import read_summary
+from gpt_jax.study.compare.statistics import Comparison
+from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.train.record.metrics import read_summary
 
 Rows = list[list[str]]
 
@@ -27,18 +27,18 @@ def verdicts(rows: Sequence[Comparison]) -> Rows:
     return table
 
 
-def runs(book: Book) -> Rows:
+def runs(results: SweepResults) -> Rows:
     """A row a run: every seed's value, what it cost, and where it is."""
-    table = [["arm", "seed", book.metric, "steps", "tokens", "FLOPs", "seconds", "status", "run"]]
-    for id, entry in book.runs.items():
-        summary = read_summary(book.directory(id))
+    table = [["arm", "seed", results.metric, "steps", "tokens", "FLOPs", "seconds", "status", "run"]]
+    for id, entry in results.runs.items():
+        summary = read_summary(results.directory(id))
         final = summary.get("final", {})
-        cells = [_number(final.get(book.metric, math.nan), ".5f"), str(summary.get("steps", 0))]
+        cells = [_number(final.get(results.metric, math.nan), ".5f"), str(summary.get("steps", 0))]
         cells += [
             _number(summary.get(name, math.nan), form)
             for name, form in (("tokens", ".4g"), ("flops", ".3g"), ("seconds", ".1f"))
         ]
-        table.append([" = ".join(entry.arms), str(entry.seed), *cells, book.status(id), id])
+        table.append([" = ".join(entry.arms), str(entry.seed), *cells, results.status(id), id])
     return table
 
 

@@ -3,7 +3,7 @@
 import optax
 
 from gpt_jax.registry import register
-from gpt_jax.train.matrices import per_matrix
+from gpt_jax.train.optimizers.matrices import per_matrix
 
 
 @register("train.optimizers", "adafactor")

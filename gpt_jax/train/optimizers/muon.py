@@ -4,7 +4,7 @@ import jax
 import optax
 
 from gpt_jax.registry import register
-from gpt_jax.train.matrices import is_hidden_matrix, per_matrix
+from gpt_jax.train.optimizers.matrices import is_hidden_matrix, per_matrix
 
 
 @register("train.optimizers", "muon")

@@ -1,0 +1,27 @@
+"""The verb fit."""
+
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.commands import Command
+from gpt_jax.commands.flags import Flags
+from gpt_jax.registry import register
+
+
+@register("commands", "fit")
+class Fit(Command):
+    """Fit a scaling law to finished runs, with intervals."""
+
+    usage = ("--runs=runs.csv [--law=chinchilla] [--out=DIR]",)
+
+    def define(self, flags: Flags) -> None:
+        flags.path("runs", None, "CSV with the columns params,tokens,loss[,flops][,name]", "--runs=runs.csv")
+        flags.string("law", "chinchilla", "a file of gpt_jax/study/scaling/laws")
+        flags.path("out", "", "directory for fit.json and fit.png; none are written if not given")
+        flags.integer("seed", 0, "of starts and bootstrap samples")
+        flags.integer("resamples", 1000, "bootstrap samples", least=2)
+
+    def run(self, flags: Any) -> None:
+        from gpt_jax.study.scaling import report
+
+        report.fit_file(Path(flags.runs), flags.law, flags.out, seed=flags.seed, resamples=flags.resamples)

@@ -1,0 +1,36 @@
+"""The verb plan."""
+
+from typing import Any
+
+from gpt_jax.commands import Command, settings
+from gpt_jax.commands.flags import Flags
+from gpt_jax.registry import register
+
+
+@register("commands", "plan")
+class Plan(Command):
+    """Parameters, FLOPs and memory of a configuration, without training; or a drawing of its layers."""
+
+    usage = (
+        "--config=configs/gpt2.py:124m [--devices=8 --chip=h100]",
+        "--config=configs/gpt2.py:124m --diagram=text",
+    )
+
+    def define(self, flags: Flags) -> None:
+        settings.of_file(flags)
+        flags.integer("devices", None, "pretend so many devices; those at hand if not given")
+        flags.string("chip", "", "chip whose memory and speed to compare with, such as h100")
+        flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
+
+    def run(self, flags: Any) -> None:
+        from gpt_jax.config import Config
+
+        config = Config.from_dict(flags.config)
+        if flags.diagram:
+            from gpt_jax.mesh.diagram.show import show
+
+            show(config, flags.config_name, flags.diagram)
+            return
+        from gpt_jax.train.plan import print_plan
+
+        print_plan(config, flags.devices, flags.chip)

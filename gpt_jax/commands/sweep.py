@@ -1,0 +1,45 @@
+"""The verb sweep."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.commands import Command
+from gpt_jax.commands.flags import Flags
+from gpt_jax.registry import register
+
+
+@register("commands", "sweep")
+class SweepCommand(Command):
+    """Train every arm of a study with every seed, and compare them."""
+
+    usage = (
+        "--config=experiments/recall.py --workdir=sweeps/recall",
+        '--config=my.py --workdir=sweeps/x --backend=slurm --slurm="--partition=gpu --gres=gpu:1"',
+    )
+
+    def define(self, flags: Flags) -> None:
+        flags.path("config", None, "Python file with a function sweep()", "--config=experiments/NAME.py")
+        flags.path("workdir", None, "directory of the sweep, made if need be", "--workdir=sweeps/x")
+        flags.choice("backend", "local", ["local", "slurm"], "where runs are trained")
+        flags.string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"')
+        flags.integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", least=0)
+        stacked = (
+            "runs that differ in seeds and scalars alone, trained as one program; 0 = what is fastest on a GPU, else 1"
+        )
+        flags.integer("together", 0, stacked, least=0)
+        flags.boolean("retry", False, "try failed runs again")
+        flags.tables(self._base)
+
+    def _base(self, values: Any) -> dict[str, Any]:
+        from gpt_jax.study.sweep.sweep import load
+
+        values.sweep = load(Path(values.config))
+        return {"config": values.sweep.base}
+
+    def run(self, flags: Any) -> None:
+        from gpt_jax.study import run
+
+        sweep = dataclasses.replace(flags.sweep, base=flags.config)
+        placement = run.Placement(flags.jobs, flags.backend == "slurm", flags.slurm, flags.together)
+        run.run(sweep, Path(flags.config_name), Path(flags.workdir), placement, flags.retry)

@@ -1,0 +1,67 @@
+"""Settings of runs: ``base`` has every knob, the other files differ from it in a few.
+
+``--config=`` takes the name of a file here (``quickstart``, ``gpt2:124m``), or a path to one of your own.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.user_code import load_module, naming_errors_of
+
+HERE = Path(__file__).resolve().parent
+
+
+def pick(sizes: dict, size: str) -> dict:
+    """The row of a table of sizes."""
+    if size not in sizes:
+        raise ValueError(f"there is no size {size!r}; the sizes are {', '.join(sizes)}")
+    return sizes[size]
+
+
+def names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(spec: str) -> Path:
+    """The file that ``spec`` names: a path of the user's, else a preset by name, with or without ``configs/`` and ``.py``.
+
+    Raises:
+      UserError: neither is there.
+    """
+    own = Path(spec).expanduser()
+    if own.is_file():
+        return own
+    name = own.stem if own.suffix == ".py" or len(own.parts) == 1 else ""
+    if name in names() and own.parent.name in ("", "configs"):
+        return HERE / f"{name}.py"
+    raise UserError(
+        f"there is no file {spec}, and no preset of that name",
+        where="--config",
+        allowed=f"a Python file, or one of {', '.join(names())}",
+        fix=did_you_mean(own.stem, names()),
+    )
+
+
+def load(spec: str) -> ConfigDict:
+    """The settings that ``spec`` names: PATH or NAME, with ``:ARGUMENT`` for its ``get_config`` where it takes one.
+
+    Raises:
+      UserError: no such file, what its code raises, or it has no ``get_config`` that returns a ConfigDict.
+    """
+    name, _, argument = spec.partition(":")
+    path = find(name)
+    module = load_module(path)
+    if not hasattr(module, "get_config"):
+        raise UserError(
+            f"{path} has no function get_config()",
+            where="--config",
+            fix="a study, with a function sweep(), is run by the verb sweep" if hasattr(module, "sweep") else "",
+        )
+    with naming_errors_of(path, "get_config"):
+        made = module.get_config(argument) if argument else module.get_config()
+    if not isinstance(made, ConfigDict):
+        raise UserError(f"get_config() returns a {type(made).__name__}", where=str(path), allowed="a ConfigDict")
+    return made

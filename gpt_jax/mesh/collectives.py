@@ -1,0 +1,22 @@
+"""One number that all processes of a run hold alike; free where there is one process."""
+
+import jax
+import numpy as np
+
+
+def broadcast_from_first(value: int) -> int:
+    """Process 0's value (32 bits), in every process. All processes must call it."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def all_reduce_max(value: int) -> int:
+    """The largest value (32 bits) of any process, in every process. All processes must call it."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))

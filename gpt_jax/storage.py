@@ -1,0 +1,81 @@
+"""Small files that are whole whenever the machine stops: text and JSON, replaced atomically."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.errors import StorageError
+
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def write_json(path: Path, values: Any) -> Path:
+    """Writes ``values`` as JSON, atomically; non-finite floats become strings."""
+    write_atomically(path, json.dumps(to_json(values), indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def read_json(path: Path, missing: Any) -> Any:
+    """What ``write_json`` wrote, or ``missing`` where there is no such file.
+
+    Raises:
+      StorageError: the file is damaged or cannot be read.
+    """
+    try:
+        return from_json(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return missing
+    except ValueError as error:
+        raise StorageError(f"{path.name} is not JSON: {error}", where=str(path), fix="remove it") from error
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file by ``text``: whenever the machine stops, the old or the new contents are there, whole.
+
+    Raises:
+      StorageError: the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise refused(path, error) from error
+
+
+def to_json(value: Any) -> Any:
+    """Containers and scalars of any kind as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value
+
+
+def from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    return _NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def refused(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path.name} cannot be read or written: {error.strerror}", where=str(path))

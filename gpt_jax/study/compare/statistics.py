@@ -1,0 +1,207 @@
+"""Is one arm better than another? Differences of runs paired by seed, with intervals and a verdict in words.
+
+Two runs of one seed see the same batches and, where shapes allow, start from the same parameters, so that much of the noise
+is common to both and leaves their difference. All inference is on those differences; SciPy does the mathematics.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy
+
+from gpt_jax.errors import UserError
+from gpt_jax.study.compare import power
+
+ALPHA = 0.05
+RESAMPLES = 9999
+FEWEST_FOR_BOOTSTRAP = 12  # normal differences: a 95% interval covers 85% of the time at 5 of them, 93% from 12 on
+BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
+
+Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Where a value lies, at a level such as 0.95."""
+
+    low: float
+    high: float
+    level: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """An arm against the baseline, by the differences arm - baseline of the seeds that both have.
+
+    Args:
+      seeds, differences: the pairs; ``excluded`` seeds lack a finite value in one of the two.
+      mean, deviation: of the differences; the deviation is the sample's, nan for one pair.
+      interval: Student's t, at level 1 - alpha; None for one pair.
+      bootstrap: bias-corrected and accelerated (Efron 1987), from 12 pairs on.
+      p, p_adjusted: of the paired t-test, two-sided; and by Holm (1979) over all arms of the table.
+      p_sign: of the sign test, which assumes no distribution.
+      effect: mean / deviation, Cohen's d of paired differences.
+      detectable: the smallest true difference that this many seeds would find with a probability of 80%.
+      seeds_needed: how many seeds would find a true difference as large as the mean, as often; None beyond 1000.
+      verdict: better, worse, equivalent or inconclusive; ``words`` is the sentence.
+    """
+
+    arm: str
+    baseline: str
+    seeds: tuple[int, ...]
+    excluded: tuple[int, ...]
+    differences: tuple[float, ...]
+    mean: float
+    deviation: float
+    interval: Interval | None
+    bootstrap: Interval | None
+    p: float
+    p_adjusted: float
+    p_sign: float
+    effect: float
+    detectable: float
+    seeds_needed: int | None
+    verdict: str
+    words: str
+
+
+def compare(
+    values: Values,
+    baseline: str,
+    *,
+    alpha: float | Mapping[str, float] = ALPHA,
+    margin: float = 0.0,
+    lower_is_better: bool = True,
+) -> list[Comparison]:
+    """Every other arm against ``baseline``.
+
+    Args:
+      alpha: how often a table of arms that are all like the baseline may call any of them better or worse; or that of each
+        arm, where they have been looked at so many times. Intervals are 95% ones then.
+      margin: differences smaller than this do not matter: an arm is equivalent where the (1 - 2 alpha) interval lies within
+        it (two one-sided tests, Schuirmann 1987). 0 = every difference matters.
+
+    Raises:
+      UserError: the baseline is not among the arms, or an arm shares no seed with it.
+    """
+    if baseline not in values:
+        raise UserError(f"there is no arm {baseline!r} to compare with", allowed=", ".join(values))
+    arms = [arm for arm in values if arm != baseline]
+    pairs = {arm: _paired(arm, values[arm], baseline, values[baseline]) for arm in arms}
+    p_values = {arm: p_paired(pairs[arm][1]) for arm in arms}
+    adjusted = dict(zip(arms, holm([p_values[arm] for arm in arms]), strict=True))
+    found = []
+    level = 1 - (alpha if isinstance(alpha, float) else ALPHA)
+    for arm in arms:
+        own = alpha if isinstance(alpha, float) else alpha[arm]
+        seeds, differences, excluded = pairs[arm]
+        n, mean = len(differences), float(np.mean(differences))
+        deviation = float(np.std(differences, ddof=1)) if n > 1 else math.nan
+        verdict = judge(differences, adjusted[arm], own, margin, lower_is_better)
+        found.append(
+            Comparison(
+                arm,
+                baseline,
+                seeds,
+                excluded,
+                differences,
+                mean,
+                deviation,
+                interval=t_interval(differences, level),
+                bootstrap=bootstrap_interval(differences, level),
+                p=p_values[arm],
+                p_adjusted=adjusted[arm],
+                p_sign=p_sign(differences),
+                effect=mean / deviation if n > 1 and deviation else math.nan,
+                detectable=power.detectable(n, deviation, own / len(arms)),
+                seeds_needed=power.seeds_needed(mean, deviation, own / len(arms)),
+                verdict=verdict,
+                words=_words(verdict, arm, baseline, mean, t_interval(differences, level), margin, n),
+            )
+        )
+    return found
+
+
+def judge(differences: Sequence[float], p: float, alpha: float, margin: float, lower_is_better: bool) -> str:
+    """The verdict: a difference that does not matter, then one that is not by chance, else none."""
+    inner = t_interval(differences, 1 - 2 * alpha)
+    if inner is None:
+        return INCONCLUSIVE
+    if not any(differences) or (margin > 0 and -margin < inner.low and inner.high < margin):
+        return EQUIVALENT
+    if p < alpha:
+        return BETTER if (np.mean(differences) < 0) == lower_is_better else WORSE
+    return INCONCLUSIVE
+
+
+def t_interval(differences: Sequence[float], level: float) -> Interval | None:
+    """Student's interval of the mean; None for a single value, which says nothing about its noise."""
+    n = len(differences)
+    if n < 2:
+        return None
+    mean, error = np.mean(differences), scipy.stats.sem(differences)
+    reach = scipy.stats.t.ppf((1 + level) / 2, n - 1) * error
+    return Interval(float(mean - reach), float(mean + reach), level)
+
+
+def bootstrap_interval(differences: Sequence[float], level: float) -> Interval | None:
+    if len(differences) < FEWEST_FOR_BOOTSTRAP or np.ptp(differences) == 0:
+        return None
+    found = scipy.stats.bootstrap(
+        (np.asarray(differences),), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=0
+    ).confidence_interval
+    return Interval(float(found.low), float(found.high), level)
+
+
+def p_paired(differences: Sequence[float]) -> float:
+    """Of the t-test that the mean is 0; 1 for a single value or where all are 0."""
+    if len(differences) < 2 or not any(differences):
+        return 1.0
+    if np.ptp(differences) == 0:
+        return 0.0
+    return float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def p_sign(differences: Sequence[float]) -> float:
+    """Of the test that a difference is as often above 0 as below."""
+    signs = [difference > 0 for difference in differences if difference]
+    return float(scipy.stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted so that any false rejection among them is as rare as one alone (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    raised = np.asarray(p)[order] * (len(p) - np.arange(len(p)))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return adjusted.tolist()
+
+
+def _paired(arm: str, ours: Mapping[int, float], baseline: str, theirs: Mapping[int, float]):
+    """Seeds with a value in both, their differences, and the seeds that lack one."""
+    both = sorted(seed for seed in ours if seed in theirs and math.isfinite(ours[seed]) and math.isfinite(theirs[seed]))
+    if not both:
+        raise UserError(
+            f"{arm} and {baseline} have no seed in common with a finite value in both",
+            where=f"seeds {sorted(ours)} and {sorted(theirs)}",
+            fix="run both with the same seeds",
+        )
+    excluded = sorted((set(ours) | set(theirs)) - set(both))
+    return tuple(both), tuple(ours[seed] - theirs[seed] for seed in both), tuple(excluded)
+
+
+def _words(verdict: str, arm: str, baseline: str, mean: float, interval: Interval | None, margin: float, n: int) -> str:
+    if interval is None:
+        return f"{arm} against {baseline}: {mean:+.4g} for one seed, which says nothing about the noise"
+    told = f"{mean:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}] over {n} seeds"
+    if verdict == EQUIVALENT:
+        within = f" within {margin:g}" if margin else ": the runs are identical"
+        return f"{arm} is equivalent to {baseline}{within}: {told}" if margin else f"{arm} equals {baseline}{within}"
+    if verdict == INCONCLUSIVE:
+        return f"{arm} against {baseline} is inconclusive: {told}"
+    return f"{arm} is {verdict} than {baseline}: {told}"

@@ -1,0 +1,157 @@
+"""Results that are kept: one JSON file an experiment, and the table of all of them."""
+
+import dataclasses
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.storage import read_json, write_json
+from gpt_jax.study.compare import claims
+from gpt_jax.study.compare.claims import FAIL, PASS, ClaimResult
+from gpt_jax.study.compare.statistics import INCONCLUSIVE
+from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.train.record.metrics import read_summary
+
+KINDS = (PASS, FAIL, INCONCLUSIVE)
+PINNED = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What is kept of a sweep that is done.
+
+    Args:
+      name: of the experiment's file, without its suffix.
+      question: its docstring.
+      values: arm -> seed -> the sweep's metric, or null where it is not finite.
+      verdicts: arm -> the sentence of its comparison with the baseline.
+      seconds: of training, summed over runs.
+      pictures: file name -> caption, of the files beside the table.
+    """
+
+    name: str
+    question: str
+    metric: str
+    baseline: str | None
+    values: Mapping[str, Mapping[str, float | None]]
+    verdicts: Mapping[str, str]
+    findings: Sequence[ClaimResult]
+    runs: int
+    seconds: float
+    made_with: Mapping[str, str]
+    pictures: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        return self.question.partition("\n")[0]
+
+    @property
+    def command(self) -> str:
+        return f"make reproduce ARGS={self.name}"
+
+
+def result(results: SweepResults) -> Result:
+    """Of a sweep all of whose runs are done."""
+    from importlib.metadata import version
+
+    concluded = claims.read(results.workdir)
+    summaries = [read_summary(results.directory(id)) for id in results.runs]
+    values = {
+        arm: {str(seed): value if math.isfinite(value) else None for seed, value in row.items()}
+        for arm, row in results.values().items()
+    }
+    return Result(
+        Path(results.experiment).stem,
+        results.question,
+        results.metric,
+        results.baseline,
+        values,
+        {row.arm: row.words for row in results.comparisons()},
+        concluded.findings,
+        len(results.runs),
+        sum(summary["seconds"] for summary in summaries),
+        {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{name: version(name) for name in PINNED},
+        },
+        {
+            f"{Path(results.experiment).stem}-{name}": caption
+            for name, caption in _pictures(results, concluded.pictures).items()
+        },
+    )
+
+
+def _pictures(results: SweepResults, own: Mapping[str, str]) -> dict[str, str]:
+    """The experiment's own, and the report's picture of its arms against the baseline."""
+    if results.baseline is None or len(results.arms) == 1:
+        return dict(own)
+    caption = f"{results.metric} of each arm against {results.baseline}: means, 95% intervals, and every seed."
+    return {"differences": caption, **own}
+
+
+def keep(results: SweepResults, directory: Path) -> Result:
+    """Writes NAME.json and the pictures into ``directory``, in place of an earlier result."""
+    found = result(results)
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob(f"{found.name}-*.png"):
+        old.unlink()
+    for name in found.pictures:
+        shutil.copy(
+            results.workdir / "figures" / f"{name.removeprefix(found.name + '-')}.png", directory / f"{name}.png"
+        )
+    write_json(directory / f"{found.name}.json", dataclasses.asdict(found))
+    return found
+
+
+def read(path: Path) -> Result | None:
+    """A kept result; None where there is none."""
+    values: dict[str, Any] = read_json(path, missing={})
+    if not values:
+        return None
+    return Result(**{**values, "findings": tuple(ClaimResult(**row) for row in values["findings"])})
+
+
+def changes(before: Result, now: Result) -> list[str]:
+    """Findings whose verdict is another one than that kept, in words."""
+    earlier = {found.claim: found.verdict for found in before.findings}
+    return [
+        f"{found.claim}: {found.verdict}, and was {earlier.get(found.claim, 'not asked')}"
+        for found in now.findings
+        if earlier.get(found.claim) != found.verdict
+    ]
+
+
+def summary(results: Sequence[Result]) -> str:
+    """A row an experiment, as Markdown: its question, and how many of its claims were held."""
+    lines = [f"| experiment | {' | '.join(KINDS)} | core-minutes |", "| --- | ---: | ---: | ---: | ---: |"]
+    for one in results:
+        verdicts = [found.verdict for found in one.findings]
+        counts = " | ".join(str(verdicts.count(kind) or "") for kind in KINDS)
+        lines.append(f"| {one.title} | {counts} | {one.seconds / 60:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def table(results: Sequence[Result], folder: str) -> str:
+    """The scoreboard as Markdown: a section an experiment, a row a claim."""
+    passed = [found.verdict for one in results for found in one.findings]
+    counts = ", ".join(f"{passed.count(verdict)} {verdict}" for verdict in KINDS)
+    parts = [f"{len(results)} experiments, {len(passed)} claims: {counts}.\n"]
+    for one in results:
+        paragraphs = one.question.split("\n\n", 1)
+        parts.append(f"## {one.title}")
+        parts.append(paragraphs[1].strip() if len(paragraphs) > 1 else "")
+        if one.findings:
+            rows = [f"| {f.claim} | {f.published} | {f.allowed} | {f.ours} | {f.verdict} |" for f in one.findings]
+            head = "| claim | published | counts as held | ours [95%] | verdict |\n|---|---|---|---|---|"
+            parts.append("\n".join([head, *rows]))
+        if one.verdicts:
+            parts.append("\n".join(f"- {words}" for words in one.verdicts.values()))
+        for name, caption in one.pictures.items():
+            parts.append(f"![{caption}]({folder}/{name}.png)\n\n{caption}")
+        cost = f"{one.runs} runs, {one.seconds / 60:.0f} core-minutes"
+        parts.append(f"`{one.command}` ({cost}; jax {one.made_with['jax']})")
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,104 @@
+"""Finished runs as points of a scaling law: a table with one row for each."""
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+
+from gpt_jax.errors import UserError
+
+NEEDED = ("params", "tokens", "loss")
+POSITIVE = (*NEEDED, "flops")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTable:
+    """Columns of equal length [M]; ``flops`` is 6 params tokens where the table has none.
+
+    ``excluded`` says of each row that was left out which it is and why.
+    """
+
+    names: tuple[str, ...]
+    columns: dict[str, np.ndarray]
+    excluded: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column]
+
+    def take(self, which: np.ndarray) -> "RunTable":
+        """Those at the given places, or where a mask is true."""
+        columns = {name: values[which] for name, values in self.columns.items()}
+        return RunTable(tuple(np.asarray(self.names)[which].tolist()), columns, self.excluded)
+
+
+def read(path: Path) -> RunTable:
+    """A CSV with the columns params, tokens, loss, and perhaps flops, name and others that a law asks for.
+
+    Runs that did not finish, or whose loss is not finite, are left out and named.
+
+    Raises:
+      UserError: no such file, a missing column, or a value that is not a positive number, with its line.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not a file", where="--runs", allowed="a CSV with columns params,tokens,loss[,flops]"
+        )
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        names = [name.strip() for name in reader.fieldnames or []]
+        missing = [name for name in NEEDED if name not in names]
+        if missing:
+            raise UserError(
+                f"{path} has no column {', '.join(missing)}",
+                where=f"line 1: {','.join(names)}",
+                allowed="params,tokens,loss[,flops][,name] and the columns of the law",
+            )
+        reader.fieldnames = names
+        rows = [(reader.line_num, row) for row in reader]
+    kept, excluded = [], []
+    for line, row in rows:
+        name = (row.get("name") or "").strip() or f"line {line}"
+        if why := _unfinished(row):
+            excluded.append(f"{name}: {why}")
+        else:
+            kept.append((name, {key: _number(path, line, key, row[key]) for key in names if _is_column(key, row)}))
+    numeric = [key for key in names if kept and all(key in values for _, values in kept)]
+    columns = {key: np.array([values[key] for _, values in kept]) for key in numeric}
+    if kept:
+        columns.setdefault("flops", 6 * columns["params"] * columns["tokens"])
+    return RunTable(tuple(name for name, _ in kept), columns, tuple(excluded))
+
+
+def _unfinished(row: dict[str, str]) -> str:
+    status = (row.get("status") or "done").strip()
+    if status != "done":
+        return f"its status is {status}"
+    loss = (row.get("loss") or "").strip().lower().lstrip("+-")
+    return f"its loss is {row['loss'] or 'missing'}" if loss in ("", "nan", "inf", "infinity") else ""
+
+
+def _is_column(key: str, row: dict[str, str]) -> bool:
+    """Whether a row has a number there, or must have one."""
+    if key in POSITIVE:
+        return True
+    try:
+        return math.isfinite(float(row[key]))
+    except (TypeError, ValueError):
+        return False
+
+
+def _number(path: Path, line: int, key: str, text: str | None) -> float:
+    try:
+        value = float((text or "").replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (key in POSITIVE and value <= 0):
+        raise UserError(
+            f"{key} is {text!r}", where=f"{path}, line {line}", allowed="a positive number, such as 124e6 or 124000000"
+        )
+    return value

@@ -1,0 +1,233 @@
+"""Runs that differ in nothing but seeds and scalars, trained as one program: the step of one run, mapped over all.
+
+A small model leaves most of an accelerator idle, and its step waits for the host. Each run keeps its own directory,
+records and checkpoints, as if it had been alone; its last bits may differ from those of a run that was.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gpt_jax.config import Config
+from gpt_jax.errors import Failure
+from gpt_jax.train import optim
+from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
+from gpt_jax.train.record.recorder import due
+from gpt_jax.train.run import Run, open_run
+from gpt_jax.train.signals import StopRequest
+from gpt_jax.train.step import Batch, Program, State, hyper_scalars
+from gpt_jax.train.trainer import Trainer
+
+MOST = 16  # runs of a population
+TRIAL = 10  # steps that are timed
+FULL = "RESOURCE_EXHAUSTED"
+
+Jobs = Sequence[tuple[Config, Path]]
+
+
+class Elsewhere(Failure):
+    """A run does not stand where the others do."""
+
+
+def shared(config: Config) -> str:
+    """What runs of one population have in common, as text; empty for a run that has to be alone."""
+    if config.train.watch_every or config.train.profile:
+        return ""
+    own: dict[str, Any] = {name: 0.0 for name in optim.hyper_of(config) if name != "steps"}
+    common = dataclasses.replace(
+        config,
+        optim=dataclasses.replace(config.optim, **own),
+        train=dataclasses.replace(config.train, seed=0),
+        data=dataclasses.replace(config.data, seed=0),
+    )
+    return common.to_json()
+
+
+def stands_at(workdir: Path) -> int:
+    """The step of a run's newest checkpoint, 0 where there is none."""
+    return max(CheckpointDirectory(workdir / DIRECTORY, keep=0, keep_best=False).steps(), default=0)
+
+
+@dataclasses.dataclass
+class Member:
+    """A run of the population, the batches that it reads, and what ended it before the others."""
+
+    trainer: Trainer
+    batches: Any
+    failure: Exception | None = None
+
+
+def train(jobs: Jobs, until: int) -> list[Exception | None]:
+    """``loop.train`` of every run, side by side on one device: what each raised, or None.
+
+    All start from the step that the first one stands at; who stands elsewhere is not trained, but ``Elsewhere``.
+    """
+    begun = time.time()
+    failures: list[Exception | None] = [None] * len(jobs)
+    with StopRequest() as stop, contextlib.ExitStack() as opened:
+        members: dict[int, Member] = {}
+        states = []
+        for i, (config, workdir) in enumerate(jobs):
+            try:
+                run = open_run(config, workdir)
+                if not members:
+                    opened.enter_context(jax.set_mesh(run.mesh))
+                trainer, state = opened.enter_context(Trainer.open(run, stop, begun, len(jobs)))
+                if members and trainer.start != next(iter(members.values())).trainer.start:
+                    raise Elsewhere(f"the run stands at step {trainer.start}")
+            except Exception as failure:
+                failures[i] = failure
+                continue
+            members[i] = Member(trainer, run.data.train.batches(config.train.batch, config.data.seed))
+            states.append(state)
+        if members:
+            _train(list(members.values()), states, until)
+        return [members[i].failure if i in members else failures[i] for i in range(len(jobs))]
+
+
+def _train(members: list[Member], states: list[State], until: int) -> None:
+    steps = members[0].trainer.run.config.train.steps
+    last = min(until or steps, steps)
+    program = _compiled(members[0].trainer.run.program)
+    state_P = program.stack(states)
+    states.clear()
+    _each(members, lambda i, trainer: trainer.evaluate_if_missed(program.member(state_P, i), last))
+    end_P, step = _steps(members, program, state_P, last)
+    _each(members, lambda i, trainer: trainer.finish(program.member(end_P, i), step, last))
+
+
+def _each(members: list[Member], act: Callable[[int, Trainer], Any]) -> None:
+    """Does something for every run that goes on. What goes wrong is the run's own matter, and ends it alone."""
+    for i, member in enumerate(members):
+        if member.failure is None:
+            try:
+                act(i, member.trainer)
+            except Exception as failure:
+                member.failure = failure
+
+
+def _steps(members: list[Member], program: "_Mapped", state_P: State, last: int) -> tuple[State, int]:
+    """The loop of ``train/loop.py``, for all members at once."""
+    first = members[0].trainer
+    settings, stop = first.run.config.train, first.stop
+    hyper_P = _stacked([member.trainer.recorder.hyper for member in members])
+    waiting: tuple = ()
+    for k in range(first.start, last):
+        batches = [member.batches[k] for member in members]
+        begun = time.perf_counter()
+        state_P, metrics_P = program.step(state_P, _stacked(batches), hyper_P)
+        if k == first.start:
+            for member in members:
+                member.trainer.recorder.progress.compiled(time.perf_counter() - begun)
+        if waiting:
+            _note(members, program, state_P, *waiting)
+        step, waiting = k + 1, (k + 1, metrics_P, batches)
+
+        evaluating, saving = due(step, settings.eval_every, last), due(step, settings.save_every, last)
+        if not (evaluating or saving or stop.requested):
+            continue
+        _note(members, program, state_P, *waiting)
+        waiting = ()
+        stopping = _milestone(members, program, state_P, step, evaluating, saving)
+        if stopping or all(member.failure for member in members):
+            return state_P, step
+    return state_P, max(first.start, last)
+
+
+def _milestone(
+    members: list[Member], program: "_Mapped", state_P: State, step: int, evaluating: bool, saving: bool
+) -> bool:
+    """Evaluates all, then saves all, so that they stand at one step; whether they are to stop there."""
+    losses: dict[int, float | None] = {}
+
+    def evaluate(i: int, trainer: Trainer) -> None:
+        losses[i] = trainer.evaluate(program.member(state_P, i), step)
+
+    if evaluating:
+        _each(members, evaluate)
+    stopping = members[0].trainer.stop.requested
+    if saving or stopping:
+        _each(members, lambda i, trainer: trainer.save(program.member(state_P, i), step, losses.get(i)))
+    return stopping
+
+
+def _note(members: list[Member], program: "_Mapped", state_P: State, step: int, metrics_P: dict, batches: list) -> None:
+    """Writes the metrics of a step into every recorder."""
+    found_P = jax.device_get(metrics_P)
+
+    def note(i: int, trainer: Trainer) -> None:
+        values = {name: value_P[i] for name, value_P in found_P.items()}
+        # A recorder looks at the state to name a tensor that is not finite, and only then.
+        state = program.member(state_P, i) if values["skipped"] > trainer.recorder.skipped else {}
+        trainer.recorder.take(step, values, batches[i], state)
+        trainer.recorder.flush(state)
+
+    _each(members, note)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
+    """A run's program for many: ``step`` takes and gives trees with a leading axis of members."""
+
+    step: Any
+    stack: Any
+    member: Any
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(program: Program) -> _Mapped:
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, program.live)
+    cut = jax.jit(lambda state_P, i: jax.tree.map(lambda a: a[i], state_P), out_shardings=shardings)
+    stack = jax.jit(lambda states: jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states))
+    return _Mapped(jax.jit(jax.vmap(program.pure_step), donate_argnums=0), stack, cut)
+
+
+def _stacked(trees: Sequence[Batch | dict]) -> dict:
+    return {name: np.stack([tree[name] for tree in trees]) for name in trees[0]}
+
+
+def best_size(jobs: Jobs) -> tuple[int, str]:
+    """How many of these runs to train at once, by the time that steps of one, of all, of half of them … take; and what was
+    measured, in words."""
+    (config, workdir), size = jobs[0], len(jobs)
+    run = open_run(config, workdir)
+    with jax.set_mesh(run.mesh):
+        alone = step_seconds(run, 1)
+        told = [f"1 run: {1e3 * alone:.3g} ms a step"]
+        while size > 1:
+            try:
+                each = step_seconds(run, size) / size
+            except jax.errors.JaxRuntimeError as error:
+                if FULL not in str(error):
+                    raise
+                told.append(f"{size} runs: more than the memory holds")
+            else:
+                told.append(f"{size} runs: {1e3 * each:.3g} ms a step and run")
+                if each < alone:
+                    break
+            size = (size + 1) // 2 if size > 2 else 1
+    return size, "; ".join(told)
+
+
+def step_seconds(run: Run, size: int) -> float:
+    """Of a step of ``size`` runs, with the making of their batches, once compiled."""
+    batches = run.data.train.batches(run.config.train.batch, run.config.data.seed)
+    hyper, program = hyper_scalars(run.config), _compiled(run.program)
+    state = run.program.init(run.config.train.seed)
+    step = run.program.step
+    if size > 1:
+        state, step, hyper = program.stack([state] * size), program.step, _stacked([hyper] * size)
+    times = [0.0]
+    for k in range(TRIAL + 1):
+        made = [batches[k] for _ in range(size)]
+        state, metrics = step(state, _stacked(made) if size > 1 else made[0], hyper)
+        jax.device_get(metrics)
+        times.append(time.perf_counter())
+    return (times[-1] - times[1]) / TRIAL

@@ -1,0 +1,173 @@
+"""Runs the jobs of a sweep as one array of SLURM tasks, and watches it.
+
+A task trains one job in a process of its own: ``python -m gpt_jax.study.sweep.slurm ORDERS`` reads the line of
+ORDERS that its number in the array says. What happens to the array is SLURM's business; what happens to a run stands in
+its directory.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, UserError
+from gpt_jax.storage import read_json, write_atomically, write_json
+from gpt_jax.study.sweep import worker
+from gpt_jax.study.sweep.local import ROOT, note_failure
+from gpt_jax.study.sweep.results import SweepResults, steps_of
+from gpt_jax.study.sweep.sweep import Job
+
+SCRIPT, ORDERS, ARRAY, OUTPUT = "sweep.sbatch", "orders.jsonl", "array.json", "task-%a.txt"
+WARNING = 120  # seconds before its time limit at which a task is told to save
+POLL = 5.0  # seconds between questions to SLURM
+
+
+@dataclasses.dataclass(frozen=True)
+class Submitted:
+    """An array in the queue: its number, and the names of its jobs by task."""
+
+    array: str
+    jobs: tuple[str, ...]
+
+
+class Array:
+    """What ``local.Pool`` is for this machine. An array that is still in the queue from before is taken up again.
+
+    Args:
+      count: tasks that may run at once; 0 = as many as SLURM gives.
+      options: for sbatch, such as "--partition=gpu --gres=gpu:1 --time=8:00:00".
+      rows: of the board; tasks beyond them run unseen.
+      show, ended: as for ``Pool``.
+    """
+
+    def __init__(
+        self,
+        results: SweepResults,
+        jobs: Sequence[Job],
+        count: int,
+        options: str,
+        rows: int,
+        show: Callable[[int, Sequence[Job]], None],
+        ended: Callable[[Job, int], None],
+    ):
+        self.results, self.show, self.ended = results, show, ended
+        self.jobs = {job.id: job for job in jobs}
+        self._count, self._options = count, options
+        self._rows: list[str] = [""] * rows
+        self._asked = 0.0
+        self.stopping = False
+        self.submitted = Submitted("", ())
+
+    def start(self) -> None:
+        """Submits the jobs, unless they are in the queue.
+
+        Raises:
+          UserError: sbatch is missing, or refuses.
+        """
+        directory = self.results.workdir / "slurm"
+        directory.mkdir(parents=True, exist_ok=True)
+        kept = read_json(directory / ARRAY, missing={})
+        if kept and _tasks(kept["array"]):
+            self.submitted = Submitted(kept["array"], tuple(kept["jobs"]))
+            return
+        orders = [worker.order_of(job, self.results.directory(job.id)) for job in self.jobs.values()]
+        write_atomically(directory / ORDERS, "".join(json.dumps(order) + "\n" for order in orders))
+        write_atomically(directory / SCRIPT, script(directory.resolve(), self.results.experiment))
+        limit = f"%{self._count}" if self._count else ""
+        words = ["--parsable", f"--array=0-{len(orders) - 1}{limit}", *shlex.split(self._options)]
+        array = _ask("sbatch", *words, str(directory / SCRIPT)).strip().split(";")[0]
+        self.submitted = Submitted(array, tuple(self.jobs))
+        write_json(directory / ARRAY, dataclasses.asdict(self.submitted))
+
+    def join(self, seconds: float) -> bool:
+        """Waits so long; whether no task is in the queue any more, or nobody is to wait for them."""
+        time.sleep(seconds)
+        if self.stopping:
+            return True
+        if time.monotonic() - self._asked < POLL:
+            return False
+        self._asked = time.monotonic()
+        tasks = _tasks(self.submitted.array)
+        running = [self.submitted.jobs[task] for task, state in tasks.items() if state == "RUNNING"]
+        waiting = {self.submitted.jobs[task] for task in tasks}
+        for id in [id for id in self.jobs if id in self.submitted.jobs and id not in waiting]:
+            job, status = self.jobs.pop(id), self.results.status(id)
+            paused = 0 < job.until <= steps_of(self.results.directory(id))
+            self.ended(job, DONE if paused else {"done": DONE, "failed": INTERNAL}.get(status, RESUMABLE))
+        self._place(running)
+        return not tasks
+
+    @property
+    def goodbye(self) -> str:
+        array = self.submitted.array
+        return (
+            f"array {array} goes on without being watched; the same command watches it again, scancel {array} ends it"
+        )
+
+    def stop(self) -> None:
+        """Leaves the array to SLURM."""
+        self.stopping = True
+
+    def _place(self, running: Sequence[str]) -> None:
+        for row, id in enumerate(self._rows):
+            if id and id not in running:
+                self._rows[row] = ""
+                self.show(row, [])
+        for id in running:
+            if id not in self._rows and "" in self._rows and id in self.jobs:
+                row = self._rows.index("")
+                self._rows[row] = id
+                self.show(row, [self.jobs[id]])
+
+
+def script(directory: Path, name: str) -> str:
+    """What sbatch is given. The task itself takes the place of the shell, so that it gets SLURM's signals."""
+    python, root, orders = (shlex.quote(str(part)) for part in (sys.executable, ROOT, directory / ORDERS))
+    return (
+        f"#!/bin/sh\n#SBATCH --job-name={shlex.quote(Path(name).stem)}\n#SBATCH --output={directory / OUTPUT}\n"
+        f"#SBATCH --signal=B:TERM@{WARNING}\n#SBATCH --open-mode=append\n"
+        f"cd {root} && exec {python} -m gpt_jax.study.sweep.slurm {orders}\n"
+    )
+
+
+def _tasks(array: str) -> dict[int, str]:
+    """State by number of the tasks that are in the queue or running."""
+    found = {}
+    for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T").splitlines():
+        number, task, state = line.split()
+        if number == array:
+            found[int(task)] = state
+    return found
+
+
+def _ask(*words: str) -> str:
+    try:
+        answer = subprocess.run(words, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {words[0]} on this machine", where="--backend=slurm", fix="--backend=local trains here"
+        ) from None
+    if answer.returncode:
+        said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+        raise UserError(f"{words[0]} refuses: {said[-1] if said else answer.returncode}", where=" ".join(words))
+    return answer.stdout
+
+
+def main() -> int:
+    """One task of the array."""
+    with open(sys.argv[1], encoding="utf-8") as file:
+        order = json.loads(file.read().splitlines()[int(os.environ["SLURM_ARRAY_TASK_ID"])])
+    workdir = Path(order["workdir"])
+    workdir.mkdir(parents=True, exist_ok=True)
+    ((code, error),) = worker.train([order])
+    note_failure(workdir, code, error)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""A sweep: arms x seeds of one base configuration, each a run under a name made of its content."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt_jax.config import Config, value_at
+from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.study.sweep.arms import Arms
+from gpt_jax.user_code import load_module, naming_errors_of
+
+NOISE, NOISE_SEED = "A/A", 10_000  # an arm that differs in nothing but what train.seed draws; it is so much higher
+SAME_DATA = ("data.source", "data.tokenizer", "data.valid_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What an experiment's ``sweep()`` returns.
+
+    Args:
+      base: what all arms share, as of ``configs/``.
+      arms: name -> {dotted knob: value}.
+      seeds: every arm is trained with each, as ``train.seed`` and ``data.seed``: runs of one seed see the same batches,
+        and start from the same values where shapes allow.
+      baseline: the arm that the others are compared with; empty = the first. None = the arms are not compared with it
+        each, and may have different data: what they say together is for ``analyse`` to find.
+      metric: what is compared, a name of summary.json's "final".
+      margin: differences of the metric that are too small to matter.
+      match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
+        does. Of "seconds", measured by short runs beforehand, the knob is train.steps.
+      noise: adds the arm "A/A": the baseline, on the same batches, from other initial values. How far it lies from the
+        baseline is what chance alone does.
+      looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All
+        looks together err as rarely as one (``power.spending``).
+      halve: shares of the training, such as (0.25, 0.5), after each of which the worse half of the arms is given up.
+      search: arms beside the named ones, proposed by what those before them came to (``search.Search``).
+      question: what it is to answer; the experiment's docstring if not given.
+      notes: what a reader of its report should know, such as how well arms were matched.
+      analyse: the sweep's results, all runs done -> ``ClaimResult``s; the experiment's function of this name if not given.
+      draw: the results -> {file name: (matplotlib figure, caption)}; likewise.
+    """
+
+    base: Mapping[str, Any]
+    arms: Arms
+    seeds: Sequence[int] = (0, 1, 2)
+    baseline: str | None = ""
+    metric: str = "valid/loss"
+    margin: float = 0.0
+    match: str = ""
+    knob: str = "model.mlp_width"
+    noise: bool = False
+    looks: Sequence[int] = ()
+    halve: Sequence[float] = ()
+    search: Any = None
+    question: str = ""
+    notes: tuple[str, ...] = ()
+    analyse: Callable[..., Any] | None = None
+    draw: Callable[..., Any] | None = None
+
+    def __post_init__(self):
+        if self.baseline == "" and self.arms:
+            object.__setattr__(self, "baseline", next(iter(self.arms)))
+        if self.noise and self.baseline in self.arms and NOISE not in self.arms:
+            object.__setattr__(self, "arms", {**self.arms, NOISE: self.arms[self.baseline]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training of the sweep: ``arms`` are those that it stands for, several where they come to the same settings.
+
+    ``until`` is the step at which it is to pause; 0 = its last one.
+    """
+
+    id: str
+    arms: tuple[str, ...]
+    seed: int
+    config: Config
+    until: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.arms[0]}, seed {self.seed}"
+
+
+def load(path: Path) -> Sweep:
+    """The sweep of an experiment file.
+
+    Raises:
+      UserError: no such file, what its code raises, it has no ``sweep()``, or that does not return a Sweep.
+    """
+    module = load_module(path)
+    with naming_errors_of(path, "sweep()"):
+        made = module.sweep() if hasattr(module, "sweep") else None
+    if not isinstance(made, Sweep):
+        raise UserError(
+            f"{path} has no function sweep() that returns a Sweep",
+            where="--config",
+            fix="from gpt_jax.study.sweep import Sweep",
+        )
+    return dataclasses.replace(
+        made,
+        question=made.question or (module.__doc__ or "").strip(),
+        analyse=made.analyse or getattr(module, "analyse", None),
+        draw=made.draw or getattr(module, "draw", None),
+    )
+
+
+def jobs(sweep: Sweep) -> list[Job]:
+    """Every run of the sweep once, seed by seed, so that all arms can be compared as early as possible.
+
+    Raises:
+      UserError: no arms or seeds, an unknown baseline or knob, a value that the configuration refuses, or arms that cannot
+        be compared.
+    """
+    if not sweep.arms or not sweep.seeds:
+        raise UserError("a sweep needs arms and seeds", where=f"{len(sweep.arms)} arms, {len(sweep.seeds)} seeds")
+    if len(set(sweep.seeds)) < len(sweep.seeds) or any(seed < 0 for seed in sweep.seeds):
+        raise UserError(f"seeds {list(sweep.seeds)}", where="Sweep.seeds", allowed="different integers, 0 or more")
+    if sweep.baseline is not None and sweep.baseline not in sweep.arms:
+        raise UserError(
+            f"there is no arm {sweep.baseline!r}",
+            where="Sweep.baseline",
+            allowed=", ".join(sweep.arms),
+            fix=did_you_mean(sweep.baseline, sweep.arms),
+        )
+    found: dict[str, Job] = {}
+    for seed in sweep.seeds:
+        for arm, overrides in sweep.arms.items():
+            drawn = seed + NOISE_SEED if sweep.noise and arm == NOISE else seed
+            config = resolve(sweep.base, arm, {"train.seed": drawn, "data.seed": seed, **overrides})
+            id = identity(config)
+            before = found.get(id)
+            found[id] = Job(id, (*before.arms, arm) if before else (arm,), seed, config)
+    if sweep.baseline is not None:
+        check_comparable(sweep, list(found.values()))
+    return list(found.values())
+
+
+def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> Config:
+    """The configuration of an arm."""
+    values = (
+        json.loads(base.to_json_best_effort()) if hasattr(base, "to_json_best_effort") else json.loads(json.dumps(base))
+    )
+    for knob, value in overrides.items():
+        section, _, key = knob.partition(".")
+        if key not in values.get(section, {}):
+            known = [f"{s}.{k}" for s, keys in values.items() for k in keys]
+            raise UserError(
+                f"arm {arm!r} sets {knob}, and there is no such knob",
+                where="Sweep.arms",
+                allowed="the knobs of configs/base.py",
+                fix=did_you_mean(knob, known),
+            )
+        values[section][key] = value
+    try:
+        return Config.from_dict(values)
+    except UserError as refusal:
+        raise UserError(
+            refusal.what, where=f"arm {arm!r}: {refusal.where}", allowed=refusal.allowed, fix=refusal.fix
+        ) from None
+
+
+def identity(config: Config) -> str:
+    """Twelve hexadecimal digits of the configuration's content."""
+    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_comparable(sweep: Sweep, planned: Sequence[Job]) -> None:
+    """Refuses a comparison whose losses are not of the same text.
+
+    Raises:
+      UserError: two arms differ in what they are evaluated on, or in what a token is and the metric is not per byte.
+    """
+    per_byte = sweep.metric.endswith("bits_per_byte")
+    knobs = [knob for knob in SAME_DATA if not (per_byte and knob == "data.tokenizer")]
+    for knob in knobs:
+        found = {str(value_at(job.config, knob)): job.arms[0] for job in planned}
+        if len(found) > 1:
+            told = ", ".join(f"{arm}: {value}" for value, arm in found.items())
+            raise UserError(
+                f"{sweep.metric} of arms that differ in {knob} cannot be compared",
+                where=told,
+                fix="give all arms the same data, or compare valid/bits_per_byte where only tokens differ",
+            )

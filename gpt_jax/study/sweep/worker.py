@@ -1,0 +1,149 @@
+"""A process that trains one run after another, so that they share its start-up and what it has compiled.
+
+    python -m gpt_jax.study.sweep.worker
+
+reads lines of JSON, each a list of orders (``order_of``), and answers with lists of {"code": exit code, "error": text}. It
+stops when its input ends: the runs at hand are saved, as at SIGTERM.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from gpt_jax import backend
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, Stopped, UserError
+from gpt_jax.study.sweep.sweep import Job
+
+LOG = "log.txt"
+PATIENCE = 120.0  # seconds
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    backend.tune()
+    asked: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, asked), daemon=True).start()
+    while (orders := asked.get()) is not None:
+        found = train(orders)
+        answers.write(json.dumps([{"code": code, "error": error} for code, error in found]) + "\n")
+        if any(code == RESUMABLE for code, _ in found):
+            break
+
+
+def order_of(job: Job, directory: Path, measure: bool = False) -> dict:
+    """``measure``: of several orders in one line, whether to train as many at once as is fastest, or all."""
+    where = {"workdir": str(directory.resolve()), "until": job.until}
+    return {"id": job.id, "config": job.config.to_dict(), "measure": measure, **where}
+
+
+def _listen(lines: TextIO, asked: queue.SimpleQueue) -> None:
+    for line in lines:
+        asked.put(json.loads(line))
+    # Whoever gave the orders is gone.
+    asked.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(orders: Sequence[dict]) -> list[tuple[int, str]]:
+    """Trains what orders (``order_of`` jobs) say, side by side if there are several, and returns exit codes and errors.
+
+    What is printed goes to the log.txt of the first; those of the others say so.
+    """
+    workdirs = [Path(order["workdir"]) for order in orders]
+    with open(workdirs[0] / LOG, "a", encoding="utf-8") as log:
+        sys.stdout.flush()
+        # The compiler writes to the descriptors, past sys.stdout.
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        for workdir in workdirs[1:]:
+            with open(workdir / LOG, "a", encoding="utf-8") as other:
+                print(f"trained together with {workdirs[0].name}, whose log.txt tells of all", file=other)
+        try:
+            return [_told(failure) for failure in _train(orders, workdirs)]
+        except Exception as failure:
+            return [_told(failure)] * len(orders)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+def _train(orders: Sequence[dict], workdirs: Sequence[Path]) -> list[Exception | None]:
+    """What each raised, or None."""
+    from gpt_jax.config import Config
+
+    for workdir in workdirs:
+        _wait_until_free(workdir)
+    jobs = [(Config.from_dict(order["config"]), workdir) for order, workdir in zip(orders, workdirs, strict=True)]
+    until = orders[0]["until"]
+    if len(jobs) == 1:
+        return [_alone(jobs[0], until)]
+
+    from gpt_jax.study.sweep import population
+
+    size = len(jobs)
+    if orders[0]["measure"]:
+        size, measured = population.best_size(jobs)
+        print(f"{measured}; {size} at once")
+    ended: dict[Path, Exception | None] = {workdir: Stopped("stopped before it was trained") for workdir in workdirs}
+    parts = [jobs[first : first + size] for first in range(0, len(jobs), size)]
+    while parts:
+        part = parts.pop(0)
+        found = population.train(part, until) if len(part) > 1 else [_alone(part[0], until)]
+        for job, failure in zip(part, found, strict=True):
+            if isinstance(failure, population.Elsewhere):
+                parts.append([job])
+            else:
+                ended[job[1]] = failure
+        if any(isinstance(failure, Stopped) for failure in found):
+            break
+    return [ended[workdir] for workdir in workdirs]
+
+
+def _alone(job: tuple[Any, Path], until: int) -> Exception | None:
+    from gpt_jax.train import loop
+
+    config, workdir = job
+    try:
+        loop.train(config, workdir, until)
+    except Exception as failure:
+        return failure
+    return None
+
+
+def _told(failure: Exception | None) -> tuple[int, str]:
+    """The exit code and the error, which is printed too."""
+    if failure is None:
+        return DONE, ""
+    if isinstance(failure, Failure):
+        print(failure, file=sys.stderr)
+        return failure.exit_code, str(failure)
+    traceback.print_exception(failure)
+    return INTERNAL, f"{type(failure).__name__}: {failure}"
+
+
+def _wait_until_free(workdir: Path) -> None:
+    """A worker whose sweep was killed saves its run before it leaves; the next sweep may come earlier."""
+    from gpt_jax.train.checkpoint.lock import WorkdirLock
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with WorkdirLock(workdir):
+                return
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    main()

@@ -1,0 +1,39 @@
+"""A run planned without training: its step is lowered and compiled, and never run."""
+
+import jax
+
+from gpt_jax.config import Config
+from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import plan as plans
+from gpt_jax.train.run import with_vocab
+from gpt_jax.train.step import hyper_scalars, make_program
+
+
+def print_plan(config: Config, devices: int | None, chip: str) -> None:
+    """Prints what a run would take; with ``devices``, on so many pretended CPU devices."""
+    if devices is not None:
+        plans.virtual_devices(devices)
+    mesh = meshes.make(config.mesh)
+    config = with_vocab(config, _planned_vocab(config))
+    program = make_program(config, mesh)
+
+    def lower(mesh):
+        sharding = meshes.batch_sharding(mesh)
+        shape = (config.train.batch, config.model.context)
+        names = {"tokens": "int32", "targets": "int32", "weights": "float32"}
+        if config.data.pack == "segments":
+            names |= {"segments": "int32", "positions": "int32"}
+        batch = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, dtype in names.items()}
+        with jax.set_mesh(mesh):
+            return program.step.lower(program.live, batch, hyper_scalars(config))
+
+    print(plans.render(plans.plan(config, mesh, program.live, lower, chip), chip), end="")
+
+
+def _planned_vocab(config: Config) -> int:
+    """The vocabulary of the data, which is read only where the configuration does not give one."""
+    if config.model.vocab:
+        return config.model.vocab
+    from gpt_jax.data.open import open_data
+
+    return open_data(config).vocab

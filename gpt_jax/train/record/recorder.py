@@ -1,0 +1,163 @@
+"""Everything a run writes while it steps: metrics.jsonl, the trackers, the progress line, and the notes of checkpoints."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from gpt_jax.errors import NonFiniteError
+from gpt_jax.model import flops
+from gpt_jax.train import watch
+from gpt_jax.train.record.metrics import MetricsLog
+from gpt_jax.train.record.progress import Progress
+from gpt_jax.train.record.trackers import Trackers
+from gpt_jax.train.run import Run
+from gpt_jax.train.step import Batch, State, first_bad_tensor
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something done ``every`` so many steps, and at the last, is done after ``step`` updates."""
+    return step % every == 0 or step == last
+
+
+@dataclass
+class Recorder:
+    """The open books of a run. It reads the metrics of a step when the next one has been dispatched.
+
+    ``window`` holds the metrics since the last train/… record and ``evaluated`` the last step with a valid/… record; a
+    checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have. ``together`` runs share
+    the time that passes: speeds are those of all of them, and the seconds of each are its part.
+    """
+
+    run: Run
+    hyper: dict
+    log: MetricsLog | None  # None on all processes but the first
+    trackers: Trackers | None
+    progress: Progress
+    window: list[dict[str, float]]
+    evaluated: int
+    skipped: int
+    earlier: float  # seconds of earlier starts
+    begun: float
+    together: int
+    waiting: tuple[int, dict, Batch] | None = None
+
+    @staticmethod
+    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], begun: float, together: int) -> "Recorder":
+        """Opens the books of a run that starts, or resumes, after ``start`` updates with a checkpoint's ``notes``."""
+        settings, first, resume_step = run.config.train, jax.process_index() == 0, start if start else -1
+        asked = settings.tensorboard, settings.wandb, run.config.to_dict(), resume_step
+        peak = flops.peak(jax.devices()) if first else None
+        screen = None if first else open(os.devnull, "w")
+        recorder = Recorder(
+            run=run,
+            hyper=hyper,
+            log=MetricsLog(run.workdir, resume_step) if first else None,
+            trackers=Trackers(run.workdir, *asked) if first else None,
+            progress=Progress(settings.steps, start, together * run.tokens_per_step, run.flops_per_token, peak, screen),
+            window=notes.get("window", []),
+            evaluated=notes.get("evaluated", -1),
+            skipped=notes.get("skipped", 0),
+            earlier=notes.get("seconds", 0.0),
+            begun=begun,
+            together=together,
+        )
+        if start:
+            recorder.progress.note(f"resumed after {start} of {settings.steps} steps")
+        return recorder
+
+    def close(self) -> None:
+        """May be called again."""
+        self.progress.close()
+        for results in (self.log, self.trackers):
+            if results is not None:
+                results.close()
+
+    @property
+    def seconds(self) -> float:
+        """What the run has taken, all its starts together."""
+        return self.earlier + (time.time() - self.begun) / self.together
+
+    def take(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
+        """Notes that ``step`` is dispatched and will lead to ``state``; then writes the one before."""
+        self.flush(state)
+        self.waiting = step, metrics, batch
+
+    def flush(self, state: State) -> None:
+        """Waits for the step that ``take`` noted last and writes its metrics.
+
+        Raises:
+          NonFiniteError: its loss or gradient was not finite, and the configuration says stop.
+        """
+        if self.waiting is None:
+            return
+        (step, metrics, batch), self.waiting = self.waiting, None
+        metrics = jax.device_get(metrics)
+        values = {name: float(value) for name, value in metrics.items() if not name.startswith("watch/")}
+        if values["skipped"] > self.skipped:
+            self._not_finite(step, values, state, batch)
+        self.window.append(values)
+        self.progress.update(step, values["loss"])
+        record = self._watched(metrics)
+        if due(step, self.run.config.train.log_every, self.run.config.train.steps):
+            record |= self._window_record()
+        if record:
+            self.write(step, record)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Appends a record to metrics.jsonl and shows it to the trackers."""
+        if self.log is not None and self.trackers is not None:
+            self.log.write(step, {"tokens": step * self.run.tokens_per_step, **values})
+            self.trackers.scalars(step, values)
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state. Waits until all records are on the disk."""
+        if self.log is not None:
+            self.log.sync()
+        return {
+            "data": self.run.data.fingerprint,
+            "window": self.window,
+            "evaluated": self.evaluated,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+
+    def _window_record(self) -> dict[str, float]:
+        """The means since the last such record, over the steps that were not skipped."""
+        counted = [
+            values for values in self.window if math.isfinite(values["loss"] + values["grad_norm"])
+        ] or self.window
+        names = ["loss", "z_loss", "grad_norm", *(name for name in counted[0] if name.startswith(("moe_", "noise_")))]
+        means = {name: math.fsum(v[name] for v in counted) / len(counted) for name in names}
+        if not self.run.config.train.z_loss:
+            del means["z_loss"]
+        last = self.window[-1]
+        self.window = []
+        record = {f"train/{name}": value for name, value in means.items()}
+        record |= {f"train/{name}": last[name] for name in ("lr", "skipped")}
+        speeds = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
+        return record | {f"speed/{name}": value for name, value in speeds.items() if value is not None}
+
+    @staticmethod
+    def _watched(metrics: dict) -> dict[str, float]:
+        record: dict[str, float] = {}
+        for kind in ("params", "grads", "updates"):
+            prefix = f"watch/{kind}/"
+            values = {name[len(prefix) :]: value for name, value in metrics.items() if name.startswith(prefix)}
+            record |= watch.named(kind, values) if values else {}
+        return record
+
+    def _not_finite(self, step: int, values: dict[str, float], state: State, batch: Batch) -> None:
+        self.skipped = int(values["skipped"])
+        tensor = first_bad_tensor(self.run.program, state, batch, self.hyper)
+        what = f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; first bad tensor: {tensor}"
+        if self.run.config.train.on_nonfinite == "stop":
+            raise NonFiniteError(
+                what,
+                where=str(self.run.workdir),
+                fix="lower optim.lr or optim.clip, or --config.train.on_nonfinite=skip; the last checkpoint is whole",
+            )
+        self.progress.note(f"{what}; this update is left out")

@@ -1,0 +1,63 @@
+"""What is left to see when a run ends: summary.json, the loss figure, sample texts, and a few lines on the terminal."""
+
+from typing import Any
+
+from gpt_jax.train.record import figures
+from gpt_jax.train.record.metrics import read, write_summary
+from gpt_jax.train.record.metrics import summarise as summarise_records
+from gpt_jax.train.record.progress import duration, quantity
+from gpt_jax.train.run import Run
+from gpt_jax.train.step import State, read_params
+
+
+def summarise(run: Run, step: int, seconds: float, status: str) -> dict[str, Any]:
+    """Writes summary.json and returns its contents. Process 0 of several writes; all may call it."""
+    import jax
+
+    tokens = step * run.tokens_per_step
+    records = read(run.workdir)
+    rates = [r["speed/tokens_per_second"] for r in records if "speed/tokens_per_second" in r]
+    summary = {
+        "status": status,
+        "steps": step,
+        "tokens": tokens,
+        "flops": tokens * run.flops_per_token,
+        "seconds": round(seconds, 1),
+        "tokens_per_second": sorted(rates)[len(rates) // 2] if rates else None,
+        "facts": run.data.facts,
+        **summarise_records(records),
+    }
+    if jax.process_index() == 0:
+        write_summary(run.workdir, summary)
+    return summary
+
+
+def show(run: Run, state: State, summary: dict[str, Any]) -> None:
+    """Draws the figure, continues ``sample.prompts``, and prints where everything is."""
+    picture = figures.loss_figure(run.workdir)
+    text = _samples(run, state)
+    final = summary["final"]
+    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token")]
+    if "valid/bits_per_byte" in final:
+        rows.append(("bits per byte", f"{final['valid/bits_per_byte']:.4f}"))
+    if summary["tokens_per_second"]:
+        rows.append(("speed", f"{quantity(summary['tokens_per_second'])} tokens/s"))
+    took = f"{summary['steps']} steps, {quantity(summary['tokens'])} tokens, {quantity(summary['flops'])} FLOPs"
+    rows += [("trained", f"{took} in {duration(summary['seconds'])}")]
+    rows += [("loss figure", str(picture)), ("run directory", str(run.workdir))]
+    print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
+
+
+def _samples(run: Run, state: State) -> str:
+    """The continuations of ``sample.prompts``, which also go to samples/<step>.txt; empty where tokens are not text."""
+    if run.data.tokenizer is None or not run.config.sample.prompts:
+        return ""
+    from gpt_jax.sample.text import continuations
+
+    params = read_params(state)
+    texts = continuations(run.config.model, params, run.data.tokenizer, run.config.sample)
+    shown = "\n".join(f"--- sample {i}\n{text}" for i, text in enumerate(texts, start=1))
+    path = run.workdir / "samples" / f"{int(state['step'])}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(shown + "\n", "utf-8")
+    return shown

@@ -1,0 +1,130 @@
+"""The trainer: what a run holds open between its start and its summary, and what it does at evaluations and saves."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from gpt_jax.errors import NonFiniteError, Stopped
+from gpt_jax.storage import write_atomically
+from gpt_jax.train.checkpoint import resume
+from gpt_jax.train.checkpoint.checkpoints import Checkpoints
+from gpt_jax.train.checkpoint.lock import WorkdirLock
+from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, previous_config
+from gpt_jax.train.evaluate import evaluate
+from gpt_jax.train.finite import first_bad
+from gpt_jax.train.record import environment, summary
+from gpt_jax.train.record.recorder import Recorder, due
+from gpt_jax.train.run import Run
+from gpt_jax.train.signals import StopRequest
+from gpt_jax.train.step import State, hyper_scalars, read_params
+
+
+@dataclass
+class Trainer:
+    """A run with its recorder and checkpoints. ``start``: updates that its state had seen when this start began."""
+
+    run: Run
+    checkpoints: Checkpoints
+    recorder: Recorder
+    stop: StopRequest
+    start: int
+
+    @staticmethod
+    @contextlib.contextmanager
+    def open(run: Run, stop: StopRequest, begun: float, together: int = 1) -> Iterator[tuple["Trainer", State]]:
+        """Locks the run directory, restores the run that it holds, and gives its state too.
+
+        Args:
+          begun: time at which this start began.
+          together: runs that this one is trained with, itself among them.
+
+        Raises:
+          UserError: another run holds the directory, or the one there began with other settings or data.
+        """
+        previous, first = previous_config(run.workdir), jax.process_index() == 0
+        changes = [] if previous is None else resume.check_resume(previous, run.config)
+        lock = WorkdirLock(run.workdir) if first else contextlib.nullcontext()
+        with lock, contextlib.closing(run.checkpoints()) as checkpoints:
+            state, start, notes = _starting_state(run, checkpoints)
+            if first:
+                write_atomically(run.workdir / CONFIG, run.config.to_json())
+                environment.write(run.workdir, run.mesh.shape, together)
+                if run.data.tokenizer is not None:
+                    write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
+            recorder = Recorder.open(run, hyper_scalars(run.config), start, notes, begun, together)
+            with contextlib.closing(recorder):
+                for change in changes if start else ():
+                    recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
+                yield Trainer(run, checkpoints, recorder, stop, start), state
+
+    def evaluate_if_missed(self, state: State, last: int) -> None:
+        """Evaluates the restored state, where the run was stopped between a step and its evaluation."""
+        evaluating = due(self.start, self.run.config.train.eval_every, last)
+        if self.start and self.recorder.evaluated != self.start and evaluating:
+            self.evaluate(state, self.start)
+
+    def evaluate(self, state: State, step: int) -> float | None:
+        """Writes valid/… of the state and returns the loss; None where a signal cut it short, to be done on resuming."""
+        run, recorder, settings = self.run, self.recorder, self.run.config.train
+        with recorder.progress.pause():
+            fixed = run.data.valid.fixed(settings.batch, settings.eval_batches)
+            params = read_params(state)
+            values = evaluate(run.program.evaluate, params, fixed, run.mesh, run.byte_lengths_V, self.stop.agreed)
+        if values is None:
+            return None
+        recorder.evaluated = step
+        recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
+        shown = {"loss": "nats/token", "bits_per_byte": "bits/byte"}
+        text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in shown.items() if name in values)
+        recorder.progress.note(f"step {step}: validation {text}")
+        return values["loss"]
+
+    def save(self, state: State, step: int, valid_loss: float | None) -> None:
+        """Starts to write a checkpoint.
+
+        Raises:
+          NonFiniteError: an update has taken the state out of float32's range, though its gradient was finite.
+        """
+        with self.recorder.progress.pause():
+            if not bool(self.run.program.finite(state)):
+                raise NonFiniteError(
+                    f"step {step}: the state is not finite; first bad tensor: {first_bad(state)}",
+                    where=str(self.run.workdir),
+                    fix="lower optim.lr; the last checkpoint is whole",
+                )
+            self.checkpoints.save(step, self.run.program.stack(state), self.recorder.notes(), valid_loss=valid_loss)
+
+    def finish(self, state: State, step: int, last: int) -> dict[str, Any]:
+        """Closes recorder and checkpoints after the last save and returns the summary.
+
+        Raises:
+          Stopped: it was to go on until ``last``.
+        """
+        self.recorder.close()
+        self.checkpoints.wait()
+        steps = self.run.config.train.steps
+        done = step == steps
+        values = summary.summarise(self.run, step, self.recorder.seconds, "done" if done else "stopped")
+        if step < last:
+            signal = self.stop.signal
+            raise Stopped(
+                f"stopped by {signal.name if signal else 'a signal'} after {step} of {steps} steps; the state is saved",
+                where=str(self.run.workdir),
+                fix="the same command resumes it",
+            )
+        if done and jax.process_index() == 0:
+            summary.show(self.run, state, values)
+        return values
+
+
+def _starting_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, dict]:
+    """The state to start from, the updates it has seen, and what was noted beside it."""
+    found = run.restore(checkpoints)
+    if found is None:
+        return run.program.init(run.config.train.seed), 0, {}
+    step, state, notes = found
+    resume.check_fingerprint(notes["data"], run.data.fingerprint)
+    return state, step, notes

@@ -1,0 +1,181 @@
+"""Scaling laws planted in made-up runs, and what fits make of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import launch
+from benchmarks.law import HOFFMANN, THETA, covered, planted
+from gpt_jax import registry
+from gpt_jax.errors import UserError
+from gpt_jax.study.scaling import analysis, compute_optimal, isoflop, table
+from gpt_jax.study.scaling import fit as fitting
+from gpt_jax.study.scaling.laws import annealing as annealed
+from gpt_jax.study.scaling.table import RunTable
+
+
+@pytest.mark.parametrize("name", registry.names("study.scaling.laws"))
+def test_derivatives_are_those_of_the_law(name):
+    law, runs = registry.build("study.scaling.laws", name), planted(name, count=20)
+    theta = THETA[name][None] + np.random.default_rng(0).normal(0, 0.01, (3, len(THETA[name])))
+    _, jacobian = law.evaluate(theta, runs.columns)
+    for p in range(theta.shape[1]):
+        step = 1e-6 * np.eye(theta.shape[1])[p]
+        ends = [law.evaluate(theta + sign * step, runs.columns)[0] for sign in (1, -1)]
+        np.testing.assert_allclose(jacobian[..., p], (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", registry.names("study.scaling.laws"))
+def test_a_planted_law_is_found_without_noise(name):
+    law = registry.build("study.scaling.laws", name)
+    found = fitting.fit(law, planted(name))
+    right = law.report(THETA[name][None])[0]
+    np.testing.assert_allclose(list(found.coefficients.values()), right, rtol=2e-3)
+    exponents = [i for i, coefficient in enumerate(law.coefficients) if coefficient.startswith(("alpha", "beta"))]
+    assert np.abs(np.array(list(found.coefficients.values())) - right)[exponents].max() < 1e-3
+
+
+def test_every_seed_finds_the_same_optimum():
+    law, runs = registry.build("study.scaling.laws", "chinchilla"), planted(noise=0.01)
+    found = [list(fitting.fit(law, runs, seed=seed).coefficients.values()) for seed in range(20)]
+    np.testing.assert_allclose(found, np.broadcast_to(found[0], np.shape(found)), rtol=1e-3)
+
+
+def test_the_optimum_found_is_one_and_better_than_the_truth():
+    law, runs = registry.build("study.scaling.laws", "chinchilla"), planted(noise=0.01)
+    found = fitting.fit(law, runs)
+    uniform = np.full((1, len(runs)), 1 / len(runs))
+
+    def objective(theta):
+        residual = law.evaluate(theta[None], runs.columns)[0] - np.log(runs["loss"])
+        return float((uniform * fitting.huber(residual, fitting.DELTA)).sum())
+
+    assert found.optima[0].objective == pytest.approx(objective(found.theta))
+    assert found.optima[0].objective <= objective(THETA["chinchilla"])
+    for direction in np.random.default_rng(0).standard_normal((50, 5)):
+        assert objective(found.theta + 1e-3 * direction) >= found.optima[0].objective
+
+
+def test_intervals_cover_the_truth():
+    """Of 16 sets of runs with 1% noise, five coefficients each."""
+    assert np.mean([covered(100 + seed, 50, 200) for seed in range(16)]) >= 0.93
+
+
+def test_a_profile_rises_from_the_fit_and_holds_the_truth():
+    law, runs = registry.build("study.scaling.laws", "chinchilla"), planted(noise=0.01)
+    found = fitting.fit(law, runs)
+    values = found.theta[3] + np.linspace(-0.1, 0.1, 21)
+    rise = fitting.profile(found, runs, 3, values)
+    assert (
+        rise[10] == pytest.approx(0, abs=1e-3)
+        and (np.diff(rise[10:]) > -1e-3).all()
+        and (np.diff(rise[:11]) < 1e-3).all()
+    )
+    assert np.interp(HOFFMANN[3], values, rise) < 10 and min(rise[0], rise[-1]) > 3.84
+
+
+def test_the_optimal_split_is_that_of_the_formula():
+    law, flops = registry.build("study.scaling.laws", "chinchilla"), 1e21
+    params, tokens, loss = compute_optimal.optimum(law, THETA["chinchilla"][None], flops)
+    _, a, b, alpha, beta = HOFFMANN
+    right = (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * (flops / 6) ** (beta / (alpha + beta))
+    assert params[0] == pytest.approx(right, rel=1e-3) and 6 * params[0] * tokens[0] == pytest.approx(flops)
+    assert loss[0] == pytest.approx(1.69 + a / params[0] ** alpha + b / tokens[0] ** beta, rel=1e-6)
+    assert compute_optimal.exponent(law, THETA["chinchilla"][None], flops)[0] == pytest.approx(
+        beta / (alpha + beta), abs=1e-3
+    )
+
+
+def ladder(spread: float, sizes: int = 7) -> RunTable:
+    """Runs of three budgets, sizes around the best by a factor of ``spread`` both ways."""
+    law, rows = registry.build("study.scaling.laws", "chinchilla"), []
+    for flops in (1e19, 1e20, 1e21):
+        best = compute_optimal.optimum(law, THETA["chinchilla"][None], flops)[0][0]
+        rows += [(size, flops / (6 * size)) for size in best * np.geomspace(1 / spread, spread, sizes)]
+    params, tokens = np.array(rows).T
+    columns = {"params": params, "tokens": tokens, "flops": 6 * params * tokens}
+    columns["loss"] = np.exp(law.evaluate(THETA["chinchilla"][None], columns)[0][0])
+    return RunTable(tuple(map(str, range(len(rows)))), columns, ())
+
+
+def test_parabolas_find_the_exponent():
+    found = isoflop.parabolas(ladder(2.0))
+    assert found.exponent == pytest.approx(0.28 / 0.62, abs=0.01) and len(found.minima) == 3
+
+
+def test_parabolas_without_a_lowest_point_are_refused():
+    runs = ladder(2.0, sizes=9)
+    groups = isoflop.budgets(runs)
+    with pytest.raises(UserError, match="outside what was trained"):
+        isoflop.parabolas(runs.take(np.concatenate([group[:4] for group in groups])))
+    with pytest.raises(UserError, match="4 or more sizes each"):
+        isoflop.parabolas(runs.take(np.concatenate([group[3:6] for group in groups])))
+    with pytest.raises(UserError, match="4 or more sizes each"):
+        isoflop.parabolas(planted())
+    runs.columns["loss"] = 6 - runs.columns["loss"]
+    with pytest.raises(UserError, match="opens downwards"):
+        isoflop.parabolas(runs)
+
+
+def test_the_envelope_of_curves_finds_the_exponent():
+    law = registry.build("study.scaling.laws", "chinchilla")
+    params, tokens = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, 40), np.geomspace(1e8, 1e12, 60)))
+    columns = {"params": params, "tokens": tokens, "flops": 6 * params * tokens}
+    columns["loss"] = np.exp(law.evaluate(THETA["chinchilla"][None], columns)[0][0])
+    found = isoflop.envelope(RunTable(tuple(map(str, range(len(params)))), columns, ()))
+    assert found.exponent == pytest.approx(0.28 / 0.62, abs=0.02)
+
+
+def test_the_areas_of_a_schedule():
+    s1, s2 = annealed.areas([1.0, 1.0, 0.5, 0.0], memory=0.5)
+    np.testing.assert_allclose(s1, [1, 2, 2.5, 2.5])
+    np.testing.assert_allclose(s2, [0, 0, 0.5, 0.5 + 0.75])
+
+
+def write_table(path, runs: RunTable, extra: str = "") -> None:
+    rows = zip(runs["params"], runs["tokens"], runs["loss"], strict=True)
+    path.write_text("params,tokens,loss\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in rows) + extra)
+
+
+def test_the_command(tmp_path, capsys):
+    write_table(tmp_path / "runs.csv", planted(noise=0.01), extra="1e9,2e10,nan\n")
+    out = tmp_path / "found"
+    assert launch.main(["fit", f"--runs={tmp_path / 'runs.csv'}", f"--out={out}", "--resamples=50"]) == 0
+    said = capsys.readouterr().out
+    assert "alpha" in said and "line 247: its loss is nan" in said and "10x beyond what was trained" in said
+    found = json.loads((out / "fit.json").read_text())
+    assert found["points"] == 245 and (out / "fit.png").stat().st_size > 10_000
+    interval = found["coefficients"]["alpha"]["interval"]
+    assert interval["low"] < 0.34 < interval["high"]
+
+
+@pytest.mark.parametrize(
+    "text, what",
+    [
+        ("params,tokens\n1,2\n", "no column loss"),
+        ("params,tokens,loss\n1e6,1e8,3\n1e6,x,3\n", "line 3"),
+        ("params,tokens,loss\n1e6,1e8,3\n1e6,-1,3\n", "line 3"),
+        ("params,tokens,loss\n1e6,1e8,3\n", "6 or more"),
+        ("name,params,tokens,loss\nsmall,1e6,1e8,inf\n", "small: its loss is inf"),
+        ("", "no column params, tokens, loss"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path, capsys, text, what):
+    (tmp_path / "runs.csv").write_text(text)
+    assert launch.main(["fit", f"--runs={tmp_path / 'runs.csv'}"]) == 2
+    assert what in capsys.readouterr().err
+
+
+def test_runs_that_did_not_finish_are_left_out(tmp_path):
+    (tmp_path / "runs.csv").write_text("name,params,tokens,loss,status\na,1e6,1e8,3,done\nb,1e6,1e8,3,resumable\n")
+    found = table.read(tmp_path / "runs.csv")
+    assert found.names == ("a",) and found.excluded == ("b: its status is resumable",)
+    assert found["flops"][0] == 6e14
+
+
+def test_the_study_says_how_it_extrapolates():
+    found = analysis.analyse(planted(noise=0.002), resamples=50)
+    assert found.held_out.mean_size < 0.01 and found.splits[-1].beyond == pytest.approx(100)
+    assert found.exponent.value == pytest.approx(0.28 / 0.62, abs=0.03)
+    assert 0.28 / 0.62 in found.exponent.interval
