@@ -1,4 +1,4 @@
-"""A run that an earlier version of the code began, and that is stored beside this file, resumes as if nothing had changed."""
+"""A run that earlier code began, stored beside this file, resumes as if nothing had changed."""
 
 import json
 import os
