@@ -1,12 +1,13 @@
-"""Python files of users, as modules: settings and studies. What their code raises is told with its line."""
+"""Python files of users as modules: settings and studies. An error that their code raises names file and line."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from gpt_jax.errors import Failure, UserError
 
@@ -28,19 +29,16 @@ def load_module(path: Path) -> ModuleType:
     return module
 
 
-class naming_errors_of:
-    """Context in which whatever a user's own code raises becomes a UserError that names the file and the line."""
-
-    def __init__(self, path: Path, what: str, fix: str = ""):
-        self.path, self.what, self.fix = path, what, fix
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, Failure) or not isinstance(error, Exception):
-            return
-        frames = traceback.extract_tb(trace)
-        lines = [f":{frame.lineno}" for frame in frames if Path(frame.filename).resolve() == self.path.resolve()]
-        line = lines[-1] if lines else f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        told = f"{self.what} raised {type(error).__name__}: {error}"
-        raise UserError(told, where=f"{self.path}{line}", fix=self.fix) from error
+@contextlib.contextmanager
+def naming_errors_of(path: Path, what: str, fix: str = "") -> Iterator[None]:
+    """Whatever a user's own code raises becomes a UserError that names the file and the line."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+        line = lines[-1] if lines else error.lineno if isinstance(error, SyntaxError) else None
+        where = f"{path}:{line}" if line else str(path)
+        raise UserError(f"{what} raised {type(error).__name__}: {error}", where=where, fix=fix) from error
