@@ -1,5 +1,6 @@
 """The GPU suite's results as markdown: a table for each kind of measurement, figures as they were measured."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ STEPS = {
     "layers": "124M, layers",
     "flags": "124M, XLA",
     "no_graphs": "124M, no CUDA graphs",
-    "dtype": "124M",
+    "dtype": "124M, attention xla",
 }
 DECODING = {"decode": "", "decode_graphs": "loop in a CUDA graph"}
 BITS = {"exact": "this process", "resumed": "another process", "recompiled": "another process, compiled anew"}
@@ -43,7 +44,8 @@ def steps(pieces: Mapping[str, Any]) -> str:
     rows = []
     for piece, name in STEPS.items():
         for label, part in _parts(pieces, piece):
-            rows.append([name, label, *(_step(part) if "error" not in part else [part["error"][:60], *["–"] * 5])])
+            said = textwrap.shorten(part.get("error", ""), 90, placeholder=" …")
+            rows.append([name, label, *([said, *["–"] * 5] if said else _step(part))])
     head = ["training step", "variant", "ms", "tokens/s", "MFU", "memory, GiB", "compiled in, s", "batch"]
     return _table(head, rows)
 
