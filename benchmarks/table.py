@@ -30,7 +30,7 @@ def train_step(results: dict[str, Any]) -> str:
         rows.append(["at most, if a step were its products alone", *(_bound(values) for values in shapes.values())])
     rows.append(["share of JAX's own GEMM rate", *(f"{values['share_of_gemm']:.0%}" for values in shapes.values())])
     rows.append(["making a batch, share of the step", *(f"{values['data_share']:.2%}" for values in shapes.values())])
-    text = _table(rows)
+    text = markdown(rows)
     if "start_up" in results:
         start = results["start_up"]
         text += f"\n\nFrom the quickstart command to its first step: {start['cold']:.1f} s with nothing compiled, "
@@ -54,7 +54,7 @@ def decode(results: dict[str, Any]) -> str:
     once = [int(batch) / values["weights_seconds"]["median"] for batch, values in batches.items()]
     rows.append(["at most, if a token were the products with the weights alone", *(f"{speed:.0f}" for speed in once)])
     shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
-    return f"{_table(rows)}\n\n{shape} {_conditions(results)}"
+    return f"{markdown(rows)}\n\n{shape} {_conditions(results)}"
 
 
 def attention(results: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def attention(results: dict[str, Any]) -> str:
             cells.append(told)
         rows.append([f"`{name}`", *cells])
     batch, heads, head_dim = results["shape"]
-    return f"{_table(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {_conditions(results)}"
+    return f"{markdown(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {_conditions(results)}"
 
 
 def variants(results: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def variants(results: dict[str, Any]) -> str:
             time, relative = _milliseconds(values["seconds"]["median"]), values["relative"]["median"]
             rows.append([kind, f"`{call}`", time, f"{relative:.2f}"])
     sizes = ", ".join(f"{name} {size}" for name, size in results["sizes"].items())
-    return f"{_table(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {_conditions(results)}"
+    return f"{markdown(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {_conditions(results)}"
 
 
 def population(results: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def population(results: dict[str, Any]) -> str:
     rows = [["ms a step and run", *(f"{size} at once" if size != "1" else "one by one" for size in sizes)]]
     for name, found in models.items():
         rows.append([name, *(_milliseconds(found[size]["median"]) for size in sizes)])
-    return f"{_table(rows)}\n\n{_conditions(results)}"
+    return f"{markdown(rows)}\n\n{_conditions(results)}"
 
 
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -106,7 +106,8 @@ TABLES = {**ON_CPU, **{f"{name}_gpu": table for name, table in ON_CPU.items()}}
 def insert(document: str, name: str, text: str) -> str:
     """The document with ``text`` between the markers of ``name``; unchanged where it has none."""
     pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", document)
+    lines = f"{text}\n" if text else ""
+    return pattern.sub(lambda found: f"{found[1]}{lines}{found[2]}", document)
 
 
 def main() -> None:
@@ -122,7 +123,7 @@ def main() -> None:
     path.write_text(document, encoding="utf-8")
 
 
-def _table(rows: Rows) -> str:
+def markdown(rows: Rows) -> str:
     rows = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
