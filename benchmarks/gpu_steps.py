@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from benchmarks.gpu_pieces import Parts, Task
-from configs import base, gpt2
 from gpt_jax import registry
 from gpt_jax.config import Config
+from gpt_jax.configs import base, gpt2
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import flops
 from gpt_jax.train.step import State, hyper_scalars, make_program
