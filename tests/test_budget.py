@@ -17,7 +17,7 @@ PACKAGE = sorted((ROOT / "gpt_jax").rglob("*.py"))
 SOURCES = [
     *PACKAGE,
     ROOT / "launch.py",
-    *sorted((ROOT / "benchmarks").glob("*.py")),
+    *sorted((ROOT / "benchmarks").rglob("*.py")),
 ]
 
 
@@ -91,7 +91,7 @@ def crowded_rooms(package: Path) -> list[str]:
 
 
 def test_rooms_are_small():
-    _report(crowded_rooms(ROOT / "gpt_jax"))
+    _report([*crowded_rooms(ROOT / "gpt_jax"), *crowded_rooms(ROOT / "benchmarks")])
 
 
 def test_a_crowded_room_is_named(tmp_path):

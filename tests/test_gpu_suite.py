@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_table
-from benchmarks.gpu_pieces import PIECES, Piece
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import table
+from benchmarks.gpu.pieces import PIECES, Piece
 from tests import xla
 
 HERE = "tests.test_gpu_suite"
@@ -75,7 +76,7 @@ def test_what_hangs_or_crashes_costs_no_other(one_device, tmp_path, capfd):
     assert step["ms"] > 0 and step["skipped"] == 0
     printed = capfd.readouterr().out
     assert "hang cut in 8 s: killed after 8 s" in printed and "  first: figure 2" in printed
-    text = gpu_table.render(json.loads(out.read_text()))
+    text = table.render(json.loads(out.read_text()))
     assert "| 124M, no CUDA graphs | batch 32 |" in text and "crash (exit code 9: the driver is gone)" in text
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.gpu_pieces import Parts, Task
+from benchmarks.gpu.pieces import Parts, Task
 from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.configs import base, gpt2

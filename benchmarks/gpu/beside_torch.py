@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from benchmarks import report
-from benchmarks.gpu_pieces import Parts, Task
+from benchmarks.gpu.pieces import Parts, Task
 from benchmarks.shapes import SHAPES
 from benchmarks.worker import Worker
 
@@ -38,12 +38,13 @@ def _lacking(toy: bool) -> str:
 
 def _against(ours: list[Any], peer: Worker, shape: str, mode: str, dtype: str) -> dict[str, Any]:
     """Both steps in turns; what ``mode`` takes to be ready is not among them."""
-    from benchmarks import gpu_steps, jax_worker
+    from benchmarks import jax_worker
+    from benchmarks.gpu import steps
 
     if not ours:
         config = jax_worker.config_of(SHAPES[shape], scan=False, dtype=dtype)
-        ours.append(gpu_steps.Running(config))
-        ours[0].run(gpu_steps.WARM)
+        ours.append(steps.Running(config))
+        ours[0].run(steps.WARM)
     first = peer("build", shape=shape, mode=mode, dtype=dtype)
     peer("run", mode=mode, count=3)
     turns = {"ours": lambda: ours[0].run(STEPS), mode: lambda: peer("run", mode=mode, count=STEPS)}

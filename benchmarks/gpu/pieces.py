@@ -34,22 +34,22 @@ class Piece:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-STEPS, BITS = "benchmarks.gpu_steps", "benchmarks.gpu_bits"
+STEPS, BITS = "benchmarks.gpu.steps", "benchmarks.gpu.bits"
 NO_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 PIECES = {
-    "product": Piece("benchmarks.gpu_rates:product", 60),
+    "product": Piece("benchmarks.gpu.rates:product", 60),
     "step": Piece(f"{STEPS}:step", 150),
     "logits": Piece(f"{STEPS}:logits", 110),
-    "decode": Piece("benchmarks.gpu_decode:decode", 110),
+    "decode": Piece("benchmarks.gpu.decode:decode", 110),
     "355m": Piece(f"{STEPS}:medium", 90),
     "774m": Piece(f"{STEPS}:large", 90),
     "1558m": Piece(f"{STEPS}:xl", 110),
-    "torch": Piece("benchmarks.gpu_torch:turns", 170),
+    "torch": Piece("benchmarks.gpu.beside_torch:turns", 170),
     "exact": Piece(f"{BITS}:exact", 150),
     "resumed": Piece(f"{BITS}:resumed", 80),
     "attention": Piece(f"{STEPS}:attention", 120),
     "layers": Piece(f"{STEPS}:layers", 130),
-    "decode_graphs": Piece("benchmarks.gpu_decode:decode", 60, flags="--xla_gpu_enable_command_buffer=+WHILE"),
+    "decode_graphs": Piece("benchmarks.gpu.decode:decode", 60, flags="--xla_gpu_enable_command_buffer=+WHILE"),
     "flags": Piece(f"{STEPS}:flags", 150),
     "no_graphs": Piece(f"{STEPS}:plain", 50, flags="--xla_gpu_enable_command_buffer="),
     "dtype": Piece(f"{STEPS}:dtype", 110),

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.gpu_pieces import Parts, Task
-from benchmarks.gpu_steps import config_of
+from benchmarks.gpu.pieces import Parts, Task
+from benchmarks.gpu.steps import config_of
 from gpt_jax.model import gpt
 from gpt_jax.sample.decode import Decoder, Sampling
 

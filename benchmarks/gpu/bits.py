@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu_pieces import Parts, Task
-from benchmarks.gpu_steps import Running, config_of
+from benchmarks.gpu.pieces import Parts, Task
+from benchmarks.gpu.steps import Running, config_of
 
 STEPS = 8
 # Without the expander, XLA replaces a scatter by a loop over its rows where it has to be deterministic.

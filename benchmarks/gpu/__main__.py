@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--minutes=9] [--only=step,decode] [--cache=DIR] [--out=FILE.json] [--toy]
     python -m benchmarks.gpu --table      # puts results/gpu.json into docs/performance.md
 
-Each piece (benchmarks/gpu_pieces.py) runs in a process of its own and is killed at its limit; what it has measured until
+Each piece (benchmarks/gpu/pieces.py) runs in a process of its own and is killed at its limit; what it has measured until
 then counts. The file is rewritten after each; pieces that it holds from earlier calls and that are not run again stay.
 """
 
@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_table, report
-from benchmarks.gpu_pieces import PIECES, Piece
+from benchmarks import report
+from benchmarks.gpu import table
+from benchmarks.gpu.pieces import PIECES, Piece
 from benchmarks.table import insert
 from benchmarks.worker import ROOT
 
@@ -80,7 +81,7 @@ def run(pieces: Mapping[str, Piece], out: Path, minutes: float, *, cache: Path |
 
 def write_table(results: Path, page: Path) -> None:
     """Puts the tables between the page's markers, or nothing where nothing has been measured."""
-    text = gpu_table.render(json.loads(results.read_text(encoding="utf-8"))) if results.exists() else ""
+    text = table.render(json.loads(results.read_text(encoding="utf-8"))) if results.exists() else ""
     page.write_text(insert(page.read_text(encoding="utf-8"), "gpu", text), encoding="utf-8")
     print(f"wrote {page}" if text else f"no results of gpu yet: {results} is not there")
 
@@ -92,7 +93,7 @@ def _run_piece(
     answers, errors = scratch / f"{name}.jsonl", scratch / f"{name}.stderr"
     flags = f"{surroundings.get('XLA_FLAGS', '')} {piece.flags}".strip()
     environment = {**surroundings, **piece.environment, "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "benchmarks.gpu_worker", piece.target, str(answers), str(scratch)]
+    command = [sys.executable, "-m", "benchmarks.gpu.worker", piece.target, str(answers), str(scratch)]
     start = time.monotonic()
     with errors.open("w") as stderr:
         process = subprocess.Popen(

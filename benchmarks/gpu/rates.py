@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import report
-from benchmarks.gpu_pieces import Parts, Task
+from benchmarks.gpu.pieces import Parts, Task
 from benchmarks.worker import seconds
 from gpt_jax.model import flops
 

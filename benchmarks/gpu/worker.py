@@ -1,4 +1,4 @@
-"""One piece of the GPU suite, in this process: ``python -m benchmarks.gpu_worker MODULE:FUNCTION ANSWERS SCRATCH [toy]``.
+"""One piece of the GPU suite, in this process: ``python -m benchmarks.gpu.worker MODULE:FUNCTION ANSWERS SCRATCH [toy]``.
 
 Each part's figures are a line of JSON in ANSWERS and a line on the terminal the moment they are there; a part that fails
 says why, and the next one goes on.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_pieces import Task
+from benchmarks.gpu.pieces import Task
 from gpt_jax import backend
 from gpt_jax.errors import UserError
 
