@@ -123,6 +123,7 @@ def test_kills_in_the_middle_of_saves_lose_nothing_committed(tmp_path):
         first = process.stdout.readline()
         assert first, process.stderr.read()
         assert int(first) >= committed
+        first += process.stdout.readline() + process.stdout.readline()  # however busy the machine is
         time.sleep(choice.uniform(0.3, 2.0))
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate(timeout=60)
