@@ -65,15 +65,17 @@ $(BIN)/python: | interpreter
 	{ echo "$(PYTHON) cannot make virtual environments: sudo apt install python$(VERSION)-venv" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
+define install
+	@echo "installing $^ into $(VENV)"
+	@$(PIP_INSTALL) $(addprefix -r ,$^)
+	@touch $@
+endef
+
 # A stamp is newer than the requirements it stands for, so packages are installed once, and again when those change.
 $(VENV)/.core: requirements.txt | $(BIN)/python
-	@echo "installing requirements.txt into $(VENV)"
-	@$(PIP_INSTALL) -r requirements.txt
-	@touch $@
+	$(install)
 
 $(VENV)/.%: requirements/%.txt requirements.txt | $(BIN)/python
-	@echo "installing $< into $(VENV)"
-	@$(PIP_INSTALL) -r $<
-	@touch $@
+	$(install)
 
 $(VENV)/.test: requirements/tfds.txt

@@ -47,7 +47,6 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
       StorageError: the disk refuses.
     """
     refuse_used(target, "another --to")
-    tensors.safetensors_package()
     carried = tokenizer.carried_config(workdir)
     family = (
         families.named(form.family, "--family")

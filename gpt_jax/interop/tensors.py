@@ -5,11 +5,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from gpt_jax.errors import StorageError, UserError
 
@@ -17,19 +18,6 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = ("F32", "F16", "BF16")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
-
-
-def safetensors_package() -> ModuleType:
-    """The package ``safetensors``.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise UserError("the package safetensors is not installed", fix="pip install -r requirements/hf.txt") from None
-    return safetensors
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -117,10 +105,9 @@ def write(directory: Path, tensors: Iterable[tuple[str, int]], make: Any, limit:
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    package = safetensors_package()
     try:
-        package.numpy.save_file(arrays, path, {"format": "pt"})
-    except package.SafetensorError as error:
+        save_file(arrays, path, {"format": "pt"})
+    except SafetensorError as error:
         raise StorageError(f"{path.name} cannot be written: {error}", where=str(path.parent)) from error
 
 
@@ -171,10 +158,9 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> Any:
-    package = safetensors_package()
     try:
-        return stack.enter_context(package.safe_open(path, framework="numpy"))
+        return stack.enter_context(safe_open(path, framework="numpy"))
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing", where=str(path)) from None
-    except (package.SafetensorError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path.name} is damaged or no safetensors file: {error}", where=str(path)) from None

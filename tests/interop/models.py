@@ -16,7 +16,6 @@ from gpt_jax.train.step import read_params
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytest.importorskip("safetensors")
 
 V, T, L, D, N = 67, 24, 2, 16, 4
 PROMPTS = [[3, 14, 15, 9, 26], [5, 35, 8], [2, 7, 18, 28, 18, 28, 4, 59, 45, 23, 53, 60]]

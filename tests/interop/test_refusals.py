@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -185,15 +184,6 @@ def test_a_directory_in_use(saved, tmp_path):
     (tmp_path / "empty").mkdir()
     import_directory(saved("gpt2"), tmp_path / "empty", others())
     assert (tmp_path / "empty" / "config.json").exists()
-
-
-def test_safetensors_is_missing(saved, tmp_path, monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "safetensors"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(UserError, match="requirements/hf.txt"):
-        import_directory(saved("gpt2"), tmp_path / "run", others())
 
 
 @pytest.mark.parametrize(

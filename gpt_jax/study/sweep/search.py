@@ -105,8 +105,6 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UserError(
-            "a search needs Optuna", where="Sweep.search", fix="pip install -r requirements/search.txt"
-        ) from None
+        raise UserError("a search needs Optuna", where="Sweep.search", fix="pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
