@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from gpt_jax.study.sweep.results import FAILURE, SweepResults
 from gpt_jax.study.sweep.sweep import Job
 from gpt_jax.study.sweep.worker import order_of
 
-ROOT = Path(__file__).resolve().parents[3]
+LOCATION = Path(__file__).resolve().parents[3]  # of the package: a checkout, or site-packages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +153,25 @@ def note_failure(directory: Path, code: int, error: str) -> None:
         write_json(directory / FAILURE, {"code": code, "error": error})
 
 
+def python_module(name: str) -> list[str]:
+    """The command that runs a module of this package, whatever files lie in the folder that the user stands in: a relative
+    path of a configuration is one of that folder, an import is not."""
+    return [sys.executable, "-P", "-m", name]
+
+
+def python_path() -> str:
+    """PYTHONPATH that makes another process import the package that this one runs."""
+    installed = [Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())]
+    # A folder of PYTHONPATH comes before the standard library, which site-packages may hold old backports of.
+    own = [] if LOCATION in installed else [str(LOCATION)]
+    return os.pathsep.join(own + [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder])
+
+
 def _start(slot: Slot) -> subprocess.Popen:
     pin = ["taskset", "-c", ",".join(map(str, slot.cores))] if shutil.which("taskset") else []
     return subprocess.Popen(
-        [*pin, sys.executable, "-m", "gpt_jax.study.sweep.worker"],
-        cwd=ROOT,
-        env={**os.environ, **slot.environment},
+        [*pin, *python_module("gpt_jax.study.sweep.worker")],
+        env={**os.environ, **slot.environment, "PYTHONPATH": python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -18,7 +18,7 @@ from pathlib import Path
 from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, UserError
 from gpt_jax.storage import read_json, write_atomically, write_json
 from gpt_jax.study.sweep import worker
-from gpt_jax.study.sweep.local import ROOT, note_failure
+from gpt_jax.study.sweep.local import note_failure, python_module, python_path
 from gpt_jax.study.sweep.results import SweepResults, steps_of
 from gpt_jax.study.sweep.sweep import Job
 
@@ -127,11 +127,12 @@ class Array:
 
 def script(directory: Path, name: str) -> str:
     """What sbatch is given. The task itself takes the place of the shell, so that it gets SLURM's signals."""
-    python, root, orders = (shlex.quote(str(part)) for part in (sys.executable, ROOT, directory / ORDERS))
+    here, path, orders = (shlex.quote(str(part)) for part in (Path.cwd(), python_path(), directory / ORDERS))
     return (
         f"#!/bin/sh\n#SBATCH --job-name={shlex.quote(Path(name).stem)}\n#SBATCH --output={directory / OUTPUT}\n"
         f"#SBATCH --signal=B:TERM@{WARNING}\n#SBATCH --open-mode=append\n"
-        f"cd {root} && exec {python} -m gpt_jax.study.sweep.slurm {orders}\n"
+        f"export PYTHONPATH={path}\n"
+        f"cd {here} && exec {shlex.join(python_module('gpt_jax.study.sweep.slurm'))} {orders}\n"
     )
 
 
