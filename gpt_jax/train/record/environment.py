@@ -17,7 +17,18 @@ from gpt_jax.errors import StorageError
 from gpt_jax.storage import read_json, write_json
 
 NAME = "environment.json"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "ml-collections", "numpy")
+_PACKAGES = (
+    "gpt_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tokenizers",
+    "ml-collections",
+    "numpy",
+)
 _FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
 _VARIABLES = (
     "XLA_FLAGS",
