@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test conformance kernels bench reproduce clean interpreter
+.PHONY: help quickstart test conformance kernels bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -19,7 +19,8 @@ help:
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
 	@echo "make reproduce    run the experiments of the scoreboard again (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
-	@echo "make clean        remove the virtual environments and the checkers' caches (runs/ stays)"
+	@echo "make docs         build the documentation as a site, with a reference from the docstrings: site/index.html"
+	@echo "make clean        remove the virtual environments, what was built and the checkers' caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
 
 quickstart: $(VENV)/.core
@@ -52,8 +53,12 @@ bench: $(VENV)/.bench
 reproduce: $(VENV)/.core
 	$(BIN)/python -m experiments $(ARGS)
 
+# A link that leads nowhere fails.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv-* .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv-* .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 interpreter:
