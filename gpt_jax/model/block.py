@@ -67,7 +67,7 @@ def _mlp(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
     return registry.build("model.mlp", config.mlp, config, rngs, where="config.model.mlp")
 
 
-@register("model.block", "pre")
+@register("model.block", "pre", examples=("pre", "pre(shortcut=1.5, branch=0.5, embed_skip=True)"))
 class PreNormBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): GPT-2's placement (Radford et al. 2019, section 2.3).
 
@@ -99,7 +99,7 @@ class PreNormBlock(nnx.Module):
         return self.norm1(self.residual.start(x_BTD, where))
 
 
-@register("model.block", "post")
+@register("model.block", "post", examples=("post", "post(deepnorm=True, embed_skip=True)"))
 class PostNormBlock(nnx.Module):
     """norm(x + attention(x)), then norm(x + mlp(x)), and no norm after the last layer (Vaswani et al. 2017; GPT-1).
 
@@ -155,7 +155,7 @@ class SandwichBlock(nnx.Module):
         return self.norm1(self.residual.start(x_BTD, where))
 
 
-@register("model.block", "parallel")
+@register("model.block", "parallel", examples=("parallel", "parallel(shared_norm=False, branch=0.5)"))
 class ParallelBlock(nnx.Module):
     """x + attention(norm(x)) + mlp(norm(x)): both branches read the same stream (Wang & Komatsuzaki 2021).
 

@@ -28,7 +28,7 @@ class LayerNorm(nnx.Module):
         return trained(y_BTD, self.scale[...], self.bias).astype(x_BTD.dtype)
 
 
-@register("model.norm", "rmsnorm")
+@register("model.norm", "rmsnorm", examples=("rmsnorm", "rmsnorm(bias=True, plus_one=True)"))
 class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale, per token (Zhang & Sennrich 2019).
 

@@ -18,9 +18,9 @@ from gpt_jax.model.position.t5 import T5
 from gpt_jax.model.where import Where
 from tests import kernels
 from tests.model import oracle
-from tests.model.variants import BACKENDS, config
+from tests.model.variants import calls, config
 
-CALLS = [call for name in registry.names("model.attend") for call in BACKENDS.get(name, [name])]
+CALLS = calls("attend")
 RUNNABLE = [call for call in CALLS if not backend(call).refusal(frozenset(), "cpu", "float32")]
 RANDOM = np.random.default_rng(0)
 
@@ -204,9 +204,15 @@ def test_weights_are_dropped(call):
 
 def test_a_refusal_names_the_feature_and_who_can():
     with pytest.raises(UserError) as refusal:
-        require("chunked", frozenset({"mixing"}))
+        require("blockwise", frozenset({"mixing"}))
     said = str(refusal.value)
-    assert FEATURES["mixing"] in said and "xla" in said and "auto" in said and "chunked" not in said.split("allowed")[1]
+    assert FEATURES["mixing"] in said and "xla" in said and "auto" in said
+    assert "blockwise" not in said.split("allowed")[1]
+
+
+def test_the_former_name_of_a_backend_is_accepted_and_not_listed():
+    assert backend("chunked(block=8)").name == "blockwise"
+    assert "chunked" not in registry.names("model.attend") and "chunked" in registry.names("model.attention")
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -219,14 +225,14 @@ def test_the_blocks_of_one_call_do_not_matter():
     given = arrays(case)
     right = expected(case, given)
     for block in (1, 2, 3, 5, 9, 512):
-        np.testing.assert_allclose(run(f"chunked(block={block})", case, given), right, atol=1e-5)
+        np.testing.assert_allclose(run(f"blockwise(block={block})", case, given), right, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "platform, features, dtype, scores, chosen",
     [
         ("cpu", {"window"}, "float32", 2**20, "xla"),
-        ("cpu", {"window"}, "float32", 2**22, "chunked"),
+        ("cpu", {"window"}, "float32", 2**22, "blockwise"),
         ("cpu", {"mixing"}, "float32", 2**22, "xla"),
         ("gpu", {"window"}, "bfloat16", 2**20, "cudnn"),
         ("gpu", {"softcap", "segments"}, "bfloat16", 2**20, "pallas"),

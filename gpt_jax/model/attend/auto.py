@@ -25,7 +25,7 @@ def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> 
     """
     names = PREFERRED.get(platform, ())
     if platform == "cpu" and scores > CPU_SCORES:
-        names = ("chunked",)
+        names = ("blockwise",)
     backends = (backend(name) for name in (*names, "xla"))
     return next(b for b in backends if not b.refusal(features, platform, dtype))
 

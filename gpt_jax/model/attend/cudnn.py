@@ -9,7 +9,7 @@ from gpt_jax.model.attend import Backend
 from gpt_jax.registry import register
 
 
-@register("model.attend", "cudnn")
+@register("model.attend", "cudnn", examples=("cudnn(interpret=True)",))
 def cudnn(*, interpret: bool = False) -> Backend:
     """Windows natively; chunks, strides, packed documents and position biases as a [B, 1 or N, T, S] matrix that cuDNN
     reads. Half precision only.

@@ -21,7 +21,7 @@ from gpt_jax.registry import register
 HIDDEN = -1e30
 
 
-@register("model.attend", "pallas")
+@register("model.attend", "pallas", examples=("pallas(block=16, interpret=True)",))
 def pallas(*, block: int = 64, interpret: bool = False) -> Backend:
     """Windows, chunks, strides, soft caps, sinks and packed documents, in memory linear in the length.
 

@@ -31,7 +31,7 @@ class EveryOther:
         return self.position.bias(queries, keys)[:, self.first :: 2]
 
 
-@register("model.attention", "differential")
+@register("model.attention", "differential", examples=("differential", "differential(window=3)"))
 class DifferentialAttention(nnx.Module):
     """(softmax(q1 k1) - lambda softmax(q2 k2)) v, normed head by head (Ye et al. 2024, equations 1 to 3).
 

@@ -20,6 +20,7 @@ from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
 from gpt_jax.model.cache import append, key_value_cache
 from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import HeadNorm
+from gpt_jax.model.position import Position
 from gpt_jax.model.where import Where
 from gpt_jax.registry import options, register
 
@@ -130,7 +131,16 @@ class SoftmaxAttention(nnx.Module):
         return key_value_cache(self.k, batch, length, dtype)
 
 
-@register("model.attention", "full")
+@register(
+    "model.attention",
+    "full",
+    examples=(
+        "full",
+        "full(qk_norm='rms', softcap=2.0, sink=True)",
+        "full(qk_norm='l2', gate=True, head_scale=True)",
+        "full(qk_norm='rms_plain', value_residual=True, scale=0.3, position='rope(theta=100.0)')",
+    ),
+)
 @options(Options)
 def full(config: ModelConfig, rngs: nnx.Rngs, **given) -> SoftmaxAttention:
     """Every earlier token."""
@@ -141,4 +151,4 @@ def biased(position: str) -> bool:
     """Whether a position scheme adds to the scores."""
     name, _ = registry.parse(position, where="config.model.position")
     scheme: Any = registry.lookup("model.position", name, where="config.model.position")
-    return scheme.biased
+    return scheme.bias is not Position.bias

@@ -19,7 +19,12 @@ from gpt_jax.model.where import Where
 from gpt_jax.registry import register
 
 
-@register("model.attention", "latent")
+@register(
+    "model.attention",
+    "latent",
+    examples=("latent(rank=6, rope_dim=2)", "latent(rank=6, q_rank=4)"),
+    typical="latent(rank=256, rope_dim=32)",
+)
 class LatentAttention(nnx.Module):
     """Low-rank keys, values and queries, and positions on channels of their own (DeepSeek-V2 2024, section 2.1).
 

@@ -102,7 +102,15 @@ class MoE(nnx.Module):
         return loss + push - jax.lax.stop_gradient(push)
 
 
-@register("model.mlp", "moe")
+@register(
+    "model.mlp",
+    "moe",
+    examples=(
+        "moe(experts=4, z=0.1)",
+        "moe(experts=4, activation='relu', router='sigmoid', shared=1, bias_balance=True)",
+    ),
+    typical="moe",
+)
 @options(Options)
 def moe(config: ModelConfig, rngs: nnx.Rngs, **given) -> MoE:
     """A mixture of experts of ``model.mlp_width`` each."""

@@ -11,7 +11,15 @@ from gpt_jax.model.position.scaling import WHERE, frequencies, scaling_of
 from gpt_jax.registry import register
 
 
-@register("model.position", "rope")
+@register(
+    "model.position",
+    "rope",
+    examples=(
+        "rope(theta=100.0)",
+        "rope(fraction=0.5, interleaved=True, scaling={'kind': 'yarn', 'factor': 2.0})",
+    ),
+    typical="rope",
+)
 class Rope(Position):
     """Pairs of channels turned by position * theta^(-2i/R) (Su et al. 2021, section 3.2.2), R = fraction * head_dim.
 
