@@ -1,7 +1,5 @@
 """How a token learns where it stands: by what is added to its embedding, by turning queries and keys, or by a bias."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,8 +12,6 @@ class Position(nnx.Module):
 
     A subclass takes (config, rngs) and options of its own, and overrides what it needs. One object serves all layers.
     """
-
-    biased: ClassVar[bool] = False  # whether ``bias`` is to be added to scores
 
     def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
         """The embedded tokens, told their positions (None: 0, 1, 2, …)."""

@@ -19,8 +19,6 @@ class Fire(Position):
     The quotient lies between 0 and 1 whatever the length. One network serves all layers.
     """
 
-    biased = True
-
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.up = nnx.Param(jax.random.normal(rngs.params(), (HIDDEN,)))
         self.up_bias = nnx.Param(jnp.zeros(HIDDEN))
