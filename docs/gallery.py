@@ -28,7 +28,7 @@ ACTS = {"embed": "embeddings", "rotate": "queries and keys", "bias": "scores"}  
 HEAD = """# Variants
 
 Every part of a model that a configuration can name, from the docstrings of the code. A file of your own appears here when
-`python -m docs.gallery` is run; [theory.md](theory.md) has the formulas in the order of the computation.
+`make gallery` is run; [theory.md](theory.md) has the formulas in the order of the computation.
 
 The drawings are GPT-2's 124M model with rotary positions and the one part exchanged, one layer of 12. Boxes are modules with
 their parameters, arrows the arrays between them: B sequences, T tokens. `python launch.py plan --config=FILE
