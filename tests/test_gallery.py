@@ -7,6 +7,8 @@ from gpt_jax import registry
 from gpt_jax.model.attention.full import full
 from tests import documented
 
+NEW = "written_by_a_test"
+
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
@@ -37,13 +39,13 @@ def test_a_variant_that_is_being_written_is_drawn_and_not_missed(monkeypatch):
     monkeypatch.setattr(registry, "_variants", dict(registry._variants))
     before = documented.names("model.attention")
 
-    @registry.register("model.attention", "mine", examples=("mine(window=64)",))
-    def mine(config, rngs, *, window: int, **given):
+    @registry.register("model.attention", NEW, examples=(f"{NEW}(window=64)",))
+    def written(config, rngs, *, window: int, **given):
         """Mine (Somebody et al. 2026)."""
         return full(config, rngs, **given)
 
-    assert "mine" in registry.names("model.attention") and documented.names("model.attention") == before
-    assert gallery.theory("model.attention", "mine").startswith("Mine (Somebody et al. 2026). out(softmax(")
-    assert gallery.attention("mine").boxes
-    alone = {kind: ["mine"] if kind == "attention" else [] for kind in gallery.KINDS}
-    assert '"mine(window=64)"' in gallery.pages(alone)["variants.md"]
+    assert NEW in registry.names("model.attention") and documented.names("model.attention") == before
+    assert gallery.theory("model.attention", NEW).startswith("Mine (Somebody et al. 2026). out(softmax(")
+    assert gallery.attention(NEW).boxes
+    alone = {kind: [NEW] if kind == "attention" else [] for kind in gallery.KINDS}
+    assert f'"{NEW}(window=64)"' in gallery.pages(alone)["variants.md"]
