@@ -11,6 +11,8 @@ import pytest
 from flax import nnx
 
 from gpt_jax import registry
+from gpt_jax.config import Config
+from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, asked, attend, backend, require
 from gpt_jax.model.attend.auto import CPU_SCORES, choose
@@ -287,6 +289,11 @@ def test_a_field_of_a_specification_that_nobody_knows_is_refused_by_all():
 
 def test_the_former_name_of_a_backend_is_accepted_and_not_listed():
     assert backend("chunked(block=8)").name == "blockwise"
+    values = base.get_config()
+    values.model.attend = "chunked(block=8)"  # as a stored config.json may say
+    assert Config.from_dict(values).model.attend == "chunked(block=8)"
+    with pytest.raises(UserError, match="did you mean 'blockwise'"):
+        backend("blockwize")
     assert "chunked" not in registry.names("model.attend") and "chunked" in registry.names("model.attention")
 
 
