@@ -1,4 +1,4 @@
-"""The core of attention, softmax(scores) v, behind one specification and several backends. Heads stand before time.
+"""The core of attention, softmax(scores) v: one specification, several backends. The axis of heads is before time.
 
     scores[t, s] = cap(scale * q[t] . k[s]) + bias[t, s]     where t may see s, else minus infinity
     y[t] = sum over s of softmax(scores[t])[s] * v[s]        with a sink, its exp joins the softmax's denominator
@@ -22,7 +22,7 @@ from gpt_jax.model.where import Tokens, Where, dropout
 Pair = tuple[jax.Array, jax.Array]
 
 DROPOUT_SITE = 0
-# What a backend may be unable to do. All but the last two are asked by a mechanism, those by how the model is called.
+# What a backend may be unable to do. A mechanism needs all but the last two; those depend on how the model is called.
 FEATURES = {
     "reach": "a rule of its own for which keys are visible",
     "window": "a sliding window",
@@ -42,7 +42,7 @@ EVERYTHING = frozenset(FEATURES)
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
-    """Which of the earlier tokens of its document a query sees; 0 = no such limit.
+    """Which of the earlier tokens of its document a query attends to; 0 = no such limit.
 
     A rule of your own is a subclass that overrides ``seen``. Backends that compute the whole mask (reference, xla) run it;
     the others refuse it, as they skip blocks of keys by the limits that they know. To make a rule known to them, add it
@@ -115,7 +115,7 @@ class AttentionSpec:
 
     @property
     def features(self) -> frozenset[str]:
-        """What a backend has to be able to do: a field that is set is asked for, whether ``FEATURES`` knows it or not."""
+        """What a backend has to be able to do: a field that is set is needed, whether ``FEATURES`` knows it or not."""
         fields = {field.name for field in dataclasses.fields(self)} - {"scale", "reach"}
         return self.reach.features | {name for name in fields if getattr(self, name)}
 
@@ -161,7 +161,7 @@ class Backend:
     dtypes: tuple[str, ...] = ()
 
     def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
-        """Why it cannot do what is asked, in words; empty where it can. Empty arguments are not checked."""
+        """Why it cannot do what is needed, in words; empty where it can. Empty arguments are not checked."""
         lacking = features - self.can
         if lacking:
             words = [FEATURES[name] for name in FEATURES if name in lacking]
@@ -179,7 +179,7 @@ def backend(call: str) -> Backend:
 
 
 def require(call: str, features: frozenset[str], platform: str = "", dtype: str = "") -> Backend:
-    """The backend, if it can do what is asked.
+    """The backend, if it can do what is needed.
 
     Raises:
       UserError: it cannot; the message names what, and the backends that can.
@@ -218,8 +218,8 @@ def attend(
     where: Where,
     extras: Extras | None = None,
 ) -> jax.Array:
-    """y_BNTJ, by the backend that ``call`` names. The T queries stand where ``where`` says, the S keys fill the cache
-    or are the same tokens.
+    """y_BNTJ, by the backend that ``call`` names. ``where`` has the positions of the T queries; the S keys are the
+    cache or the same tokens.
 
     Raises:
       UserError: the backend cannot do it.

@@ -13,7 +13,7 @@ CPU_SCORES = 1024**2
 
 @register("model.attend", "auto")
 def auto() -> Backend:
-    """The fastest backend that can do what is asked on this device."""
+    """The fastest backend that can do what is needed on this device."""
     return Backend("auto", _run)
 
 

@@ -1,4 +1,4 @@
-"""Attention written to be read: one line per formula, in the widest dtype at hand. The oracle of the other backends."""
+"""Attention as formulas, a line each, in float32 or better. The other backends are tested against it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _listeners: list[list[jax.Array]] = []
 
 @contextlib.contextmanager
 def listening() -> Iterator[list[jax.Array]]:
-    """Collects the softmax's weights, [B, N, T, S], of every reference attention run or traced meanwhile, in order.
+    """Collects the softmax's weights, [B, N, T, S], of every call of this backend meanwhile, in order.
 
     Within ``jax.jit`` both this and what is done with the weights belong inside the traced function, of unrolled layers.
     """

@@ -1,4 +1,4 @@
-"""Differential attention: the difference of two softmaxes cancels what they have in common."""
+"""Differential attention: the difference of two softmaxes cancels their common noise."""
 
 import dataclasses
 from typing import Any
@@ -39,7 +39,7 @@ class DifferentialAttention(nnx.Module):
     of ``full`` but for lambda and the norm's scale.
 
     Args:
-      window: the last tokens that are seen; 0 = all.
+      window: the last tokens that a query attends to; 0 = all.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, window: int = 0):
