@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test conformance kernels bench reproduce docs clean interpreter
+.PHONY: help quickstart test format gallery conformance kernels bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make quickstart   train a small GPT on this interpreter's standard library, print its loss and a sample"
-	@echo "make test         lint, types, order of imports, size budget and tests"
+	@echo "make test         types, order of imports, tests, size budget, then lint and format"
+	@echo "make format       format every file, fix what the linter can fix"
+	@echo "make gallery      draw every variant of the model; rewrites docs/variants.md"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
 	@echo "make reproduce    run the experiments of the scoreboard again (ARGS=\"mup nanogpt_cpu\" names some)"
@@ -28,12 +30,20 @@ quickstart: $(VENV)/.core
 	while grep -qs '"status": *"done"' $$workdir/summary.json; do n=$$((n + 1)); workdir=runs/quickstart-$$n; done; \
 	$(BIN)/python launch.py train --config=configs/quickstart.py --workdir=$$workdir
 
+# Lint and format last: they say nothing about whether new code computes what it should.
 test: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || \
+	{ echo "every test passed; make format fixes the format and most of what the linter says" >&2; exit 1; }
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+gallery: $(VENV)/.test
+	$(BIN)/python -m docs.gallery
 
 # Every cell of docs/conformance.md; half an hour.
 conformance: $(VENV)/.test

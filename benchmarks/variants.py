@@ -14,7 +14,6 @@ from flax import nnx
 
 from benchmarks import report
 from benchmarks.worker import seconds
-from docs import gallery
 from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.configs import base
@@ -42,7 +41,7 @@ def measure(kind: str, rounds: int) -> dict[str, Any]:
     default = default if isinstance(default, str) else default[0]
     names = [name for name in registry.names(f"model.{kind}") if name != default]
     turns = {}
-    for call in [default, *(gallery.call(f"model.{kind}", name) for name in names)]:
+    for call in [default, *(registry.typical(f"model.{kind}", name) for name in names)]:
         step = gradient(model(**{kind: call}))
         step()
         turns[call] = functools.partial(seconds, step)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,19 +23,12 @@ from gpt_jax.model.mlp.dense import MLP
 from gpt_jax.model.position import Position
 
 DOCS = Path(__file__).resolve().parent
-# Arguments for variants that have no defaults, where the first that comes to mind (64) would not look natural.
-EXAMPLES = {
-    "sliding": "sliding(window=512)",
-    "chunked": "chunked(size=512)",
-    "strided": "strided(stride=32)",
-    "latent": "latent(rank=256, rope_dim=32)",
-    "mup": "mup(base_width=256)",
-}
+KINDS = ("attention", "block", "position", "norm", "mlp", "init")
 ACTS = {"embed": "embeddings", "rotate": "queries and keys", "bias": "scores"}  # methods of a position scheme
 HEAD = """# Variants
 
 Every part of a model that a configuration can name, from the docstrings of the code. A file of your own appears here when
-`python -m docs.gallery` is run; [theory.md](theory.md) has the formulas in the order of the computation.
+`make gallery` is run; [theory.md](theory.md) has the formulas in the order of the computation.
 
 The drawings are GPT-2's 124M model with rotary positions and the one part exchanged, one layer of 12. Boxes are modules with
 their parameters, arrows the arrays between them: B sequences, T tokens. `python launch.py plan --config=FILE
@@ -49,26 +43,12 @@ def model(**changes: Any) -> ModelConfig:
     return dataclasses.replace(Config.from_dict(values).model, **changes)
 
 
-def call(kind: str, name: str) -> str:
-    """A variant as a configuration names it: with arguments where it has to have some."""
-    if name in EXAMPLES:
-        return EXAMPLES[name]
-    variant = registry.lookup(kind, name)
-    constructor = variant.__init__ if inspect.isclass(variant) else variant
-    needed = [
-        parameter.name
-        for parameter in inspect.signature(constructor).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-    ]
-    return f"{name}({', '.join(f'{argument}=64' for argument in needed)})" if needed else name
-
-
 def theory(kind: str, name: str) -> str:
     """What its docstring says first, and what that of the module it makes does."""
     variant = registry.lookup(kind, name)
     said = [paragraph(variant)]
     if kind in MODULES and not inspect.isclass(variant):
-        made = nnx.eval_shape(lambda: registry.build(kind, call(kind, name), *MODULES[kind](model())))
+        made = nnx.eval_shape(lambda: registry.build(kind, registry.typical(kind, name), *MODULES[kind](model())))
         said.append(paragraph(type(made)))
     activation = {**ACTIVATIONS, **GATES}.get(name)
     if kind == "model.mlp" and activation:
@@ -88,51 +68,51 @@ MODULES: dict[str, Callable[[ModelConfig], tuple]] = {
 
 
 def attention(name: str) -> Graph:
-    drawn = graph(model(attention=call("model.attention", name)))
+    drawn = graph(model(attention=registry.typical("model.attention", name)))
     return alone(drawn.find("attention"))
 
 
 def block(name: str) -> Graph:
-    drawn = graph(model(block=call("model.block", name)))
+    drawn = graph(model(block=registry.typical("model.block", name)))
     return alone(drawn.closed("attention", "mlp").find("layer 0"))
 
 
-def pages() -> dict[str, str]:
-    """Path below docs/ -> text, of all that is made."""
+def pages(variants: dict[str, list[str]]) -> dict[str, str]:
+    """Path below docs/ -> text, of all that is made of these variants, kind by kind."""
     made = {}
     parts = [HEAD]
     for title, kind, draw in (("Attention", "attention", attention), ("Blocks", "block", block)):
         parts.append(f"## {title}\n")
-        for name in registry.names(f"model.{kind}"):
+        for name in variants[kind]:
             path = f"variants/{kind}-{name}.svg"
-            made[path] = svg(draw(name), call(f"model.{kind}", name))
+            made[path] = svg(draw(name), registry.typical(f"model.{kind}", name))
             parts.append(f"### {name}\n{theory(f'model.{kind}', name)}\n\n{_line(kind, name)}\n\n![{name}]({path})\n")
         if kind == "attention":
-            parts.append(_options())
+            parts.append(_options(variants[kind]))
     for title, kind in (("Positions", "position"), ("Norms", "norm"), ("MLPs", "mlp"), ("Initial values", "init")):
         parts.append(f"## {title}\n")
-        parts.append("\n".join(_table(kind)) + "\n")
+        parts.append("\n".join(_table(kind, variants[kind])) + "\n")
     made["variants.md"] = "\n".join(parts)
     return made
 
 
 def _line(kind: str, name: str) -> str:
-    return f'`config.model.{kind} = "{call(f"model.{kind}", name)}"` · {_source(f"model.{kind}", name)}'
+    return f'`config.model.{kind} = "{registry.typical(f"model.{kind}", name)}"` · {_source(f"model.{kind}", name)}'
 
 
 def _source(kind: str, name: str) -> str:
     """A link to the file."""
     variant = registry.lookup(kind, name)
-    path = Path(inspect.getsourcefile(inspect.unwrap(variant)) or "").relative_to(DOCS.parent)
+    path = Path(os.path.relpath(inspect.getsourcefile(inspect.unwrap(variant)) or "", DOCS.parent))
     return f"[{path.name}](../{path.as_posix()})"
 
 
-def _options() -> str:
+def _options(mechanisms: list[str]) -> str:
     """The arguments that mechanisms over a softmax share, from their docstring."""
     lines = (inspect.getdoc(Options) or "").partition("Args:\n")[2]
     entries = re.findall(r"^ {2}(\w+): (.*(?:\n {4}.*)*)", lines, re.MULTILINE)
     rows = [f"| `{name}` | {_cell(_markdown(text))} |" for name, text in entries]
-    names = [n for n in registry.names("model.attention") if "qk_norm" in _arguments("model.attention", n)]
+    names = [n for n in mechanisms if "qk_norm" in _arguments("model.attention", n)]
     head = f"### Arguments of {', '.join(names)}\n\n| argument | what it does |\n|---|---|\n"
     return head + "\n".join(rows) + "\n"
 
@@ -142,14 +122,16 @@ def _arguments(kind: str, name: str) -> list[str]:
     return list(inspect.signature(variant.__init__ if inspect.isclass(variant) else variant).parameters)
 
 
-def _table(kind: str) -> list[str]:
+def _table(kind: str, names: list[str]) -> list[str]:
     positions = kind == "position"
     rows = [f"| `config.model.{kind}` | what it is | {'acts on | ' if positions else ''}file |"]
     rows.append("|---|---|---|---|" if positions else "|---|---|---|")
-    for name in registry.names(f"model.{kind}"):
+    for name in names:
         acts = f"{_acts(name)} | " if positions else ""
         said = _cell(theory(f"model.{kind}", name))
-        rows.append(f'| `"{call(f"model.{kind}", name)}"` | {said} | {acts}{_source(f"model.{kind}", name)} |')
+        rows.append(
+            f'| `"{registry.typical(f"model.{kind}", name)}"` | {said} | {acts}{_source(f"model.{kind}", name)} |'
+        )
     return rows
 
 
@@ -168,7 +150,7 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     jax.config.update("jax_platforms", "cpu")
-    made = pages()
+    made = pages({kind: registry.names(f"model.{kind}") for kind in KINDS})
     (DOCS / "variants").mkdir(exist_ok=True)
     for old in (DOCS / "variants").glob("*.svg"):
         if f"variants/{old.name}" not in made:

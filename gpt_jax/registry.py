@@ -15,15 +15,32 @@ from typing import Any, get_args
 from gpt_jax.errors import UserError, did_you_mean
 
 _variants: dict[tuple[str, str], Callable] = {}
+_examples: dict[tuple[str, str], tuple[str, ...]] = {}
+_typical: dict[tuple[str, str], str] = {}
+_renamed: dict[tuple[str, str], str] = {}
 
 
-def register(kind: str, name: str) -> Callable:
-    """Decorator: makes the decorated class or function the variant ``name`` of ``kind`` (for example "model.norm")."""
+def register(
+    kind: str, name: str, *, examples: tuple[str, ...] = (), typical: str = "", formerly: tuple[str, ...] = ()
+) -> Callable:
+    """Decorator: makes the decorated class or function the variant ``name`` of ``kind`` (for example "model.norm").
+
+    Args:
+      examples: calls that the tests run, of a size for models of a few channels and ten tokens.
+      typical: the call that documentation shows and benchmarks time; the first example if empty.
+      formerly: names that the variant had before; stored configurations keep working, and lists do not show them.
+    """
+    for call in (*examples, *filter(None, (typical,))):
+        if parse(call)[0] != name:
+            raise ValueError(f"{kind}: {call!r} is given as an example of {name!r}, and calls another variant")
 
     def add(variant: Callable) -> Callable:
         if (kind, name) in _variants:
             raise ValueError(f"{kind} already has a variant {name!r}: {_variants[kind, name]}")
         _variants[kind, name] = variant
+        _examples[kind, name] = examples
+        _typical[kind, name] = typical
+        _renamed.update({(kind, old): name for old in formerly})
         return variant
 
     return add
@@ -84,6 +101,7 @@ def lookup(kind: str, name: str, where: str = "") -> Callable:
         if name in {m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))}:
             importlib.import_module(f"gpt_jax.{kind}.{name}")
     known = names(kind) if (kind, name) not in _variants else []
+    name = _renamed[kind, name] if (kind, name) in _renamed else name
     if (kind, name) not in _variants:
         raise UserError(
             f"there is no {kind} called {name!r}",
@@ -92,6 +110,26 @@ def lookup(kind: str, name: str, where: str = "") -> Callable:
             fix=did_you_mean(name, known),
         )
     return _variants[kind, name]
+
+
+def examples(kind: str, name: str) -> tuple[str, ...]:
+    """The calls of a variant that the tests run: those it was registered with, else its name, where that suffices; none
+    where it has arguments without a default."""
+    variant = lookup(kind, name)
+    needed = [p for p in _signature(variant).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    return _examples[kind, name] or (() if needed else (name,))
+
+
+def typical(kind: str, name: str) -> str:
+    """A variant as a configuration of a real model names it.
+
+    Raises:
+      ValueError: it has arguments without a default, and was registered without examples.
+    """
+    calls = examples(kind, name)
+    if not _typical[kind, name] and not calls:
+        raise ValueError(f"{name!r} needs an example: @register({kind!r}, {name!r}, examples=('{name}(…)',))")
+    return _typical[kind, name] or calls[0]
 
 
 def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> Any:

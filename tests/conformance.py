@@ -23,19 +23,11 @@ from tqdm import tqdm
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
-from tests.model.variants import BACKENDS, config, model, parameters, tokens
+from tests.model.variants import config, has_backend, model, parameters, tokens
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "conformance.md"
 LENGTH, DOCUMENTS, PROMPT = 20, (8, 12), 12
-MECHANISMS = {
-    "full": "full",
-    "full, every option": "full(qk_norm='rms', softcap=4.0, sink=True, gate=True, head_scale=True)",
-    "sliding": "sliding(window=5)",
-    "chunked": "chunked(size=6)",
-    "strided": "strided(stride=4)",
-    "latent": "latent(rank=6, rope_dim=2)",
-}
-POSITIONS = {"rope": "rope(theta=100.0)"}
+MORE = ("full(qk_norm='rms', softcap=4.0, sink=True, gate=True, head_scale=True)",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +47,18 @@ class Cell:
 
 
 def cells() -> list[Cell]:
-    """All of them. Mechanisms without a softmax have no backend; they stand with the first."""
-    mechanisms = {**{name: name for name in registry.names("model.attention")}, **MECHANISMS}
-    positions = [POSITIONS.get(name, name) for name in registry.names("model.position")]
-    backends = [call for name in registry.names("model.attend") for call in BACKENDS.get(name, [name])]
+    """Of the first example of each variant. Mechanisms without a softmax have no backend; they stand with the first."""
+    mechanisms, positions, backends = (first(f"model.{kind}") for kind in ("attention", "position", "attend"))
     return [
         Cell(*calls)
-        for calls in itertools.product(mechanisms.values(), positions, backends)
+        for calls in itertools.product([*mechanisms, *MORE], positions, backends)
         if calls[2] == backends[0] or has_backend(calls[0])
     ]
 
 
-@functools.cache
-def has_backend(mechanism: str) -> bool:
-    from flax import nnx
-
-    c = config(attention=mechanism, position="none")
-    return hasattr(nnx.eval_shape(lambda: registry.build("model.attention", mechanism, c, nnx.Rngs(0))), "backend")
+def first(kind: str) -> list[str]:
+    """The first example of each variant that has one."""
+    return [call for name in registry.names(kind) for call in registry.examples(kind, name)[:1]]
 
 
 # How a check runs a function of a configuration and arrays. For the whole table nothing is compiled as a whole: operation
@@ -221,7 +208,7 @@ def render(results: dict[Cell, dict[str, Verdict]]) -> str:
 def _summary(found: dict[str, Verdict] | None, refusals: dict[str, int]) -> str:
     """Letters of the checks that passed, in order, and numbers of the refusals of the others."""
     if found is None:
-        return "as left"
+        return "n/a"
     marks = []
     for name, verdict in found.items():
         if verdict.refusal:
@@ -236,7 +223,7 @@ INTRODUCTION = f"""# What computes what it says
 
 Made by `make conformance`. Every mechanism with every position on every backend of the attention core, as a small model
 against itself in float64 on the reference backend, which is itself tested against NumPy. A letter is a check that
-passed, a number a refusal listed below; bold would be wrong. "as left": the mechanism has no softmax and no backend.
+passed, a number a refusal listed below; bold would be wrong. n/a: the mechanism has no softmax, so no backend.
 
 * **f**orward: logits within {CHECKS["forward"][1]:g} of the largest, float32
 * **g**radients: each parameter's within {CHECKS["gradients"][1]:g} of its largest

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.conformance import TABLE, Cell, as_programs, cells, has_backend, verdicts
+from gpt_jax import registry
+from tests import documented
+from tests.conformance import INTRODUCTION, TABLE, Cell, as_programs, cells, has_backend, verdicts
 
 CELLS = cells()
 WITHOUT_LIMITS = ("auto", "reference", "xla")
@@ -38,8 +40,13 @@ def test_a_cell_computes_what_it_says_or_refuses(cell):
     assert not wrong
 
 
-def test_the_table_has_every_cell():
+def test_the_table_has_every_cell_of_what_is_committed():
     text = TABLE.read_text("utf-8")
+    known = {kind: documented.names(f"model.{kind}") for kind in ("attention", "position", "attend")}
+    assert text.startswith(INTRODUCTION)
     for cell in CELLS:
+        calls = zip(known.values(), (cell.mechanism, cell.position, cell.backend), strict=True)
+        if not all(registry.parse(call)[0] in names for names, call in calls):
+            continue
         assert f"| `{cell.mechanism}` | `{cell.position}` |" in text and f"`{cell.backend}`" in text, cell
     assert ", 0 wrong." in text

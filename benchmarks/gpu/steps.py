@@ -169,7 +169,7 @@ def logits(task: Task) -> Parts:
 def attention(task: Task) -> Parts:
     """GPT-2 124M with each attention backend; the fastest known first."""
     names = registry.names("model.attend")
-    known = [name for name in ("cudnn", "pallas", "xla", "chunked") if name in names]
+    known = [name for name in ("cudnn", "pallas", "xla", "blockwise") if name in names]
     for name in [*known, *sorted(set(names) - {*known, "auto"})]:
         yield name, functools.partial(measure, config_of(task, "124m", 16, attend=name))
 

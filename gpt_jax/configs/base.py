@@ -22,8 +22,10 @@ def get_config() -> ConfigDict:
     m.mlp_width = 0  # F; 0 = 4 * width
     m.vocab = 0  # V: rows of the embedding; 0 = the tokenizer's size
     m.context = 1024  # T: tokens per sequence
-    m.attention = any_of("full")  # a mechanism in gpt_jax/model/attention, or a list of them, cycled over layers
-    m.attend = "auto"  # backend of the softmax(q k) v core, in gpt_jax/model/attend
+    # The mechanism, what attention computes: one of gpt_jax/model/attention, or a list of them, cycled over the layers.
+    m.attention = any_of("full")
+    # The backend, how softmax(q k) v is computed: one of gpt_jax/model/attend. It changes speed and memory, not the model.
+    m.attend = "auto"
     m.position = "learned"  # in gpt_jax/model/position
     m.norm = "layernorm"
     m.mlp = "gelu"  # in gpt_jax/model/mlp

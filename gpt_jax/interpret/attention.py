@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interpret.model import merged
-from gpt_jax.model.attend.reference import listening
+from gpt_jax.model.attend.reference import collecting_weights
 
 
 def maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:
@@ -31,9 +31,9 @@ def maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> list[jax.Array]:
-    with listening() as heard:
+    with collecting_weights() as collected:
         merged(config, params).hidden(tokens_BT)
-    return [jnp.asarray(weights, jnp.float32) for weights in heard]
+    return [jnp.asarray(weights, jnp.float32) for weights in collected]
 
 
 def prefix_matching(maps_MBNTS: jax.Array, tokens_BT: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""One layer of the stack: attention and an MLP around a residual stream, and where the norms stand."""
+"""One layer of the stack: attention and an MLP around a residual stream, and where the norms are."""
 
 import dataclasses
 from typing import ClassVar
@@ -18,7 +18,7 @@ Out = tuple[jax.Array, dict | None, dict]
 
 @dataclasses.dataclass(frozen=True)
 class Joining:
-    """How a branch joins the stream: shortcut * x + branch * y.
+    """How a branch is added to the residual stream: shortcut * x + branch * y.
 
     Args:
       shortcut, branch: fixed factors; DeepNet's alpha is a shortcut, 1/sqrt(2L) a branch that keeps variance with depth.
@@ -31,14 +31,14 @@ class Joining:
 
 
 class Residual(nnx.Module):
-    """The stream around a layer's branches; see ``Joining``."""
+    """The residual connections of a layer; see ``Joining``."""
 
     def __init__(self, config: ModelConfig, given: Joining):
         self.given, self.rate = given, config.dropout
         self.skip = nnx.Param(jnp.array([1.0, 0.0])) if given.embed_skip else None
 
     def start(self, x_BTD: jax.Array, where: Where) -> jax.Array:
-        """What the layer begins with."""
+        """The stream that the layer reads."""
         if self.skip is None:
             return x_BTD
         keep, skip = self.skip[...].astype(x_BTD.dtype)
@@ -50,7 +50,7 @@ class Residual(nnx.Module):
         return (x_BTD if shortcut == 1 else shortcut * x_BTD) + self.kept(y_BTD, where, site)
 
     def kept(self, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
-        """What dropout leaves of a branch, scaled."""
+        """A branch after dropout, scaled."""
         y_BTD = dropout(y_BTD, self.rate, where.keys_B, site)
         return y_BTD if self.given.branch == 1 else self.given.branch * y_BTD
 
@@ -67,7 +67,7 @@ def _mlp(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Module:
     return registry.build("model.mlp", config.mlp, config, rngs, where="config.model.mlp")
 
 
-@register("model.block", "pre")
+@register("model.block", "pre", examples=("pre", "pre(shortcut=1.5, branch=0.5, embed_skip=True)"))
 class PreNormBlock(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): GPT-2's placement (Radford et al. 2019, section 2.3).
 
@@ -95,11 +95,11 @@ class PreNormBlock(nnx.Module):
         return self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
-        """What attention reads of the stream."""
+        """The input of attention."""
         return self.norm1(self.residual.start(x_BTD, where))
 
 
-@register("model.block", "post")
+@register("model.block", "post", examples=("post", "post(deepnorm=True, embed_skip=True)"))
 class PostNormBlock(nnx.Module):
     """norm(x + attention(x)), then norm(x + mlp(x)), and no norm after the last layer (Vaswani et al. 2017; GPT-1).
 
@@ -155,7 +155,7 @@ class SandwichBlock(nnx.Module):
         return self.norm1(self.residual.start(x_BTD, where))
 
 
-@register("model.block", "parallel")
+@register("model.block", "parallel", examples=("parallel", "parallel(shared_norm=False, branch=0.5)"))
 class ParallelBlock(nnx.Module):
     """x + attention(norm(x)) + mlp(norm(x)): both branches read the same stream (Wang & Komatsuzaki 2021).
 

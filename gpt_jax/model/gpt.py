@@ -105,7 +105,7 @@ class GPT(nnx.Module):
         return {i: jax.vmap(empty)(block) if self.config.scan else empty(block) for i, block in self.blocks.items()}
 
     def projection(self) -> Projection:
-        """What turns ``hidden`` into logits."""
+        """The map from ``hidden`` to logits."""
         w_DV = self.embed.tokens.w[...].T if self.readout.w is None else self.readout.w[...]
         bias = self.readout.bias
         return Projection(w_DV, None if bias is None else bias[...], self.config.logit_softcap)
@@ -123,13 +123,13 @@ class GPT(nnx.Module):
         return self.finish(x_BTD), cache, report
 
     def finish(self, x_BTD: jax.Array) -> jax.Array:
-        """A state of the residual stream, [B, T, D], as the readout takes it."""
+        """A state of the residual stream, [B, T, D], normalised for the readout."""
         x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
         factor = initial.scheme(self.config).logits
         return x_BTD if factor == 1 else factor * x_BTD
 
     def _first_values(self, x_BTD, where: Where) -> jax.Array | None:
-        """The first layer's values, where its attention hands them on."""
+        """The first layer's values, where the layers above mix them in."""
         block = self.blocks["0"]
         if self.config.scan:
             block = jax.tree.map(lambda leaf: leaf[0], block)

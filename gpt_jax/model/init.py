@@ -87,7 +87,7 @@ def deepnorm(config: ModelConfig) -> Scheme:
     return Scheme(std)
 
 
-@register("model.init", "mup")
+@register("model.init", "mup", examples=("mup(base_width=8)",), typical="mup(base_width=256)")
 def mup(config: ModelConfig, *, base_width: int, base_head_dim: int = 0, std: float = 0.02) -> Scheme:
     """Maximal update parametrisation (Yang et al. 2022, table 8): learning rates found at ``base_width`` serve any width.
 

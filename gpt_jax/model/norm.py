@@ -28,12 +28,12 @@ class LayerNorm(nnx.Module):
         return trained(y_BTD, self.scale[...], self.bias).astype(x_BTD.dtype)
 
 
-@register("model.norm", "rmsnorm")
+@register("model.norm", "rmsnorm", examples=("rmsnorm", "rmsnorm(bias=True, plus_one=True)"))
 class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale, per token (Zhang & Sennrich 2019).
 
     Args:
-      scale: whether there is one (nanochat: not).
+      scale: whether there is a trained one (nanochat: none).
       bias: add a trained one, which most models leave out.
       plus_one: the weight is stored as its distance from 1 (Gemma), so that weight decay draws the scale to 1.
     """
@@ -73,7 +73,7 @@ class DynamicTanh(nnx.Module):
 
 
 def trained(y_BTD: jax.Array, scale_D: jax.Array | None, bias: nnx.Param | None) -> jax.Array:
-    """y * scale + bias, as far as there are such."""
+    """y * scale + bias, where they exist."""
     y_BTD = y_BTD if scale_D is None else y_BTD * spread(scale_D, y_BTD.shape)
     return y_BTD if bias is None else y_BTD + spread(bias[...], y_BTD.shape)
 

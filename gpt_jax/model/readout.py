@@ -13,7 +13,7 @@ from gpt_jax.model.linear import matmul
 
 
 class Readout(nnx.Module):
-    """What a readout has of its own: w [D, V] where the embedding is not tied to it, and a bias [V] where asked for."""
+    """The readout: w [D, V] where it is not tied to the embedding, and a bias [V] where ``model.bias`` has one."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         shape = (config.width, config.vocab)

@@ -34,8 +34,8 @@ def recurrence(
     """y_BNTJ in float32 or better, and the state after the last token.
 
     Args:
-      beta_BNT: how far a write replaces what its key held, 0 to 1; None = writes only add.
-      where: segments, at whose borders the state is emptied, and padding, which writes nothing.
+      beta_BNT: how far a write replaces the value under its key, 0 to 1; None = writes only add.
+      where: segments, at whose borders the state is reset to 0, and padding, which writes nothing.
       state_BNHJ: of the tokens before; None = empty.
     """
     dtype = jnp.promote_types(q_BNTH.dtype, jnp.float32)
@@ -49,7 +49,7 @@ def recurrence(
     count = math.ceil(t / size)
 
     def cut(a, axis, mode="constant"):
-        """[…, T, …] -> [chunks, …, size, …]; what is filled in at the end writes nothing and decays nothing."""
+        """[…, T, …] -> [chunks, …, size, …]; padding at the end writes nothing and decays nothing."""
         pad = [(0, count * size - t if i == axis else 0) for i in range(a.ndim)]
         a = jnp.pad(a, pad, mode=mode)
         return jnp.moveaxis(a.reshape(*a.shape[:axis], count, size, *a.shape[axis + 1 :]), axis, 0)
@@ -73,10 +73,10 @@ def _chunk(carry, part):
     u_BNTJ = v_BNTJ
     if beta_BNT is not None:
         overlap_BNTS = jnp.tril(w_BNTS * jnp.einsum("BNTH,BNSH->BNTS", k_BNTH, k_BNTH), -1)
-        held_BNTJ = kept_BNT[..., None] * jnp.einsum("BNTH,BNHJ->BNTJ", k_BNTH, state_BNHJ)
+        old_BNTJ = kept_BNT[..., None] * jnp.einsum("BNTH,BNHJ->BNTJ", k_BNTH, state_BNHJ)
         system_BNTS = beta_BNT[..., None] * overlap_BNTS + jnp.eye(g_BNT.shape[-1], dtype=w_BNTS.dtype)
         u_BNTJ = jax.scipy.linalg.solve_triangular(
-            system_BNTS, beta_BNT[..., None] * (v_BNTJ - held_BNTJ), lower=True, unit_diagonal=True
+            system_BNTS, beta_BNT[..., None] * (v_BNTJ - old_BNTJ), lower=True, unit_diagonal=True
         )
     y_BNTJ = jnp.einsum("BNTS,BNSJ->BNTJ", w_BNTS * jnp.einsum("BNTH,BNSH->BNTS", q_BNTH, k_BNTH), u_BNTJ)
     y_BNTJ += kept_BNT[..., None] * jnp.einsum("BNTH,BNHJ->BNTJ", q_BNTH, state_BNHJ)

@@ -1,4 +1,4 @@
-"""What a layer is told about its tokens besides their activations."""
+"""What a layer needs to know about its tokens besides their activations: positions, documents, dropout keys."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Where n tokens of each row stand; what decides who may attend to whom.
+    """The order, positions and documents of n tokens of each row, which decide the keys a query may attend to.
 
     Args:
       slot_T: their order in the row, or in the cache.
@@ -36,10 +36,10 @@ Place = Callable[[jax.Array], jax.Array]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """Where the T tokens at hand stand, whom they may see, and the randomness of their dropout.
+    """The positions of the T tokens that a layer is given, the keys that they may attend to, and their dropout keys.
 
     Training gives at most ``segments_BT`` and ``keys_B``; cached decoding gives ``start`` and ``valid_BS``. The model
-    adds ``layer``, ``position``, and what layers may read of the network's beginning.
+    adds ``layer``, ``position``, and what layers read of the first layer and of the embedding.
     """
 
     positions_BT: jax.Array | None = None  # None: 0, 1, 2, …
@@ -54,13 +54,13 @@ class Where:
     place: Place = dataclasses.field(default=lambda x_BTD: x_BTD, metadata={"static": True})  # see ``GPT.hidden``
 
     def queries(self, length: int) -> Tokens:
-        """The ``length`` tokens at hand."""
+        """The ``length`` tokens that the layer is given."""
         slot_T = jnp.arange(length) + (0 if self.start is None else self.start)
         position_BT = jnp.arange(length)[None] if self.positions_BT is None else self.positions_BT
         return Tokens(slot_T, position_BT, self.segments_BT)
 
     def keys(self, length: int) -> Tokens:
-        """What can be attended to: the ``length`` slots of the cache, or the tokens at hand."""
+        """What can be attended to: the ``length`` slots of the cache, or the same tokens."""
         if self.valid_BS is None:
             return self.queries(length)
         slot_S = jnp.arange(length)
@@ -79,8 +79,8 @@ class Where:
 def dropout(x: jax.Array, rate: float, keys_B: jax.Array | None, site: int) -> jax.Array:
     """Zeroes each element with probability ``rate`` and scales the rest by 1/(1 - rate).
 
-    Each example draws from its own key, so that masks do not depend on sharding or accumulation. ``site`` tells apart
-    the places of one layer that drop.
+    Each example draws from its own key, so that masks do not depend on sharding or accumulation. ``site``
+    numbers the places of one layer that have dropout.
     """
     if keys_B is None or rate == 0:
         return x

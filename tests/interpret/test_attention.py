@@ -25,13 +25,13 @@ def test_maps_are_the_softmax_of_the_scores():
     scores_BNTS = jnp.einsum("BTNH,BSNH->BNTS", q_BTNH, k_BTNH) / 2  # sqrt of 4 channels
     wanted = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((8, 8), bool)), scores_BNTS, -jnp.inf))
     np.testing.assert_allclose(maps_BNTS, wanted, atol=1e-6)
-    assert not reference._listeners
+    assert not reference._collections
 
 
 @pytest.mark.parametrize(
     "mechanism, softmaxes", [("full(sink=True)", 1), ("sliding(window=3)", 1), ("differential", 2)]
 )
-def test_every_softmax_of_every_layer_is_heard(mechanism, softmaxes):
+def test_every_softmax_of_every_layer_is_collected(mechanism, softmaxes):
     c = config(attention=mechanism, scan=False)
     maps_MBNTS = attention.maps(c, parameters(c), TOKENS)
     assert maps_MBNTS.shape == (2 * softmaxes, 1, 4 // softmaxes, 8, 8)

@@ -1,5 +1,6 @@
 """What every registered mechanism, position, norm, MLP and block must keep; a new file in the room is found by itself."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,10 +9,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gpt_jax import registry
 from gpt_jax.errors import UserError
 from gpt_jax.model import gpt, layout
 from gpt_jax.model.attend import backend
-from tests.model.variants import NAMES, VARIANTS, config, logits, model, parameters, terms_and_grad, tokens
+from tests.model.variants import (
+    KINDS,
+    NAMES,
+    VARIANTS,
+    calls,
+    config,
+    has_backend,
+    logits,
+    model,
+    parameters,
+    terms_and_grad,
+    tokens,
+)
 
 # What is carried from layer to layer, or shared by them; norms and feed-forward networks are neither.
 THROUGH_LAYERS = [v for v in VARIANTS if v[0] in ("attention", "block", "position") or v[1].startswith("moe")]
@@ -54,6 +68,28 @@ def test_cached_equals_full(kind, name):
         return
     expected = np.asarray(logits(c, parameters(c), tokens_BT))
     assert_cached(c, parameters(c), tokens_BT[:2], expected[:2], parts=(4, 1, 4, 1))
+
+
+def test_every_variant_has_examples():
+    """A variant with arguments that have no default is tested as its file says."""
+    names = [(f"model.{kind}", name) for kind in KINDS for name in registry.names(f"model.{kind}")]
+    silent = [name for kind, name in names if not registry.examples(kind, name)]
+    assert not silent, f"these have arguments without a default: give @register(…) examples=('{silent[0]}(…=…)',)"
+
+
+@pytest.mark.parametrize("call", [c for c in calls("attend") if c not in ("reference", "auto")])
+@pytest.mark.parametrize("mechanism", [c for c in calls("attention") if has_backend(c)])
+def test_every_backend_computes_a_mechanism_or_refuses_it(mechanism, call):
+    """At a length at which every backend works block by block, and skips the blocks that its limits hide."""
+    c = config(attention=mechanism, attend=call, position="rope(theta=100.0)", layers=1)
+    tokens_BT = tokens(c, 2, 40)
+    try:
+        got = logits(c, parameters(c), tokens_BT)
+    except UserError as refusal:
+        assert "cannot do" in refusal.what
+        return
+    expected = np.asarray(logits(dataclasses.replace(c, attend="reference"), parameters(c), tokens_BT))
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind, name", [v for v in VARIANTS if v[0] in ("attention", "block")])

@@ -13,7 +13,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.model.attend import Reach
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
 from gpt_jax.model.norm import HeadNorm
-from gpt_jax.model.position import alibi, scaling, sinusoidal, t5
+from gpt_jax.model.position import Position, alibi, back, scaling, sinusoidal, t5
 from gpt_jax.model.where import Where
 from tests.model import oracle
 from tests.model.variants import config, logits, parameters, tokens
@@ -58,6 +58,20 @@ def test_scores_see_distances_alone():
     for call in ("rope", "rope(interleaved=True)", "rope(fraction=0.5)"):
         scores = [(turned(call, q, [[t + 9]]) * turned(call, k, [[t]])).sum() for t in (0, 1, 50)]
         np.testing.assert_allclose(scores, scores[0], atol=1e-4)
+
+
+def test_a_scheme_that_defines_a_bias_gets_it_added(monkeypatch):
+    class Nearest(Position):
+        def __init__(self, config, rngs): ...
+
+        def bias(self, queries, keys):
+            return -30.0 * back(queries, keys)[:, None].astype(jnp.float32)
+
+    monkeypatch.setitem(registry._variants, ("model.position", "nearest"), Nearest)
+    c, row = config(position="nearest", layers=1), tokens(config(), 1, 6)
+    changed = np.where(np.arange(6) == 0, (row + 1) % c.vocab, row)
+    before, after = (np.asarray(logits(c, parameters(c), tokens_BT)) for tokens_BT in (row, changed))
+    np.testing.assert_allclose(before[0, 2:], after[0, 2:], atol=1e-6)  # each token sees itself alone
 
 
 def test_part_of_the_channels_turn():

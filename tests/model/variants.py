@@ -1,5 +1,6 @@
 """Small models of every registered variant, for the tests that hold for all of them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
+from gpt_jax.errors import UserError
 from gpt_jax.model import gpt
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
 
@@ -38,59 +40,45 @@ SMALL = {
     "remat": "none",
 }
 KINDS = ("attention", "attend", "position", "norm", "mlp", "block")
-# How a variant is called where its bare name will not do, and further calls that go other ways through its code.
-CALLS = {
-    "sliding": ["sliding(window=3)"],
-    "chunked": ["chunked(size=4)"],
-    "strided": ["strided(stride=3)"],
-    "latent": ["latent(rank=6)", "latent(rank=6, rope_dim=2, q_rank=4)"],
-    "full": [
-        "full",
-        "full(qk_norm='rms', softcap=2.0, sink=True)",
-        "full(qk_norm='l2', gate=True, head_scale=True)",
-        "full(qk_norm='rms_plain', value_residual=True, scale=0.3, position='rope(theta=100.0)')",
-    ],
-    "differential": ["differential", "differential(window=3)"],
-    "rope": ["rope", "rope(fraction=0.5, interleaved=True, scaling={'kind': 'yarn', 'factor': 2.0})"],
-    "rmsnorm": ["rmsnorm", "rmsnorm(bias=True, plus_one=True)"],
-    "pre": ["pre", "pre(shortcut=1.5, branch=0.5, embed_skip=True)"],
-    "post": ["post", "post(deepnorm=True, embed_skip=True)"],
-    "parallel": ["parallel", "parallel(shared_norm=False, branch=0.5)"],
-    "moe": [
-        "moe(experts=4, z=0.1)",
-        "moe(experts=4, activation='relu', router='sigmoid', shared=1, bias_balance=True)",
-    ],
-}
-BACKENDS = {
-    "chunked": ["chunked(block=4)"],
-    "cudnn": ["cudnn(interpret=True)"],
-    "pallas": ["pallas(block=16, interpret=True)"],
-    "splash": ["splash(interpret=True)"],
-}
-# What a variant asks of the rest of the model.
-NEEDS = {"latent": {"kv_heads": 4}, "talking_heads": {"dropout": 0.0}}
-
-
 # Around which values parameters are drawn, where it is not 0.
 CENTRES = {"scale": 1.0, "before": 1.0, "after": 1.0, "value_mix": 1.0, "length": 6.0}
 
 
-def _variants(kind: str) -> list[tuple[str, str]]:
-    calls = BACKENDS if kind == "attend" else CALLS
-    return [(kind, call) for name in registry.names(f"model.{kind}") for call in calls.get(name, [name])]
+def calls(kind: str) -> list[str]:
+    """The examples of every variant of a kind."""
+    return [call for name in registry.names(f"model.{kind}") for call in registry.examples(f"model.{kind}", name)]
 
 
 # One module computes all of these; tests/model/test_parts.py compares each with its formula.
 ALIKE = {*ACTIVATIONS, *GATES} - {"gelu", "swiglu"}
-VARIANTS = [variant for kind in KINDS for variant in _variants(kind) if variant[1] not in ALIKE]
+VARIANTS = [(kind, call) for kind in KINDS for call in calls(kind) if call not in ALIKE]
 NAMES = [f"{kind}={name}" for kind, name in VARIANTS]
 
 
 def config(**changes) -> ModelConfig:
-    needs: dict = {}
-    for call in changes.values():
-        needs |= NEEDS.get(call.partition("(")[0], {}) if isinstance(call, str) else {}
-    return ModelConfig(**(SMALL | needs | changes))
+    c = ModelConfig(**(SMALL | changes))
+    return c if "kv_heads" in changes or all(map(_groups, c.attentions)) else dataclasses.replace(c, kv_heads=c.heads)
+
+
+@functools.cache
+def _groups(mechanism: str) -> bool:
+    """Whether a mechanism can have fewer key/value heads than heads; one that refuses them is tested with as many."""
+    try:
+        _built(mechanism, SMALL["kv_heads"])
+    except UserError:
+        return False
+    return True
+
+
+@functools.cache
+def has_backend(mechanism: str) -> bool:
+    """Whether a mechanism is computed by the backend that ``model.attend`` names, as those over a softmax are."""
+    return hasattr(_built(mechanism, SMALL["heads"]), "backend")
+
+
+def _built(mechanism: str, kv_heads: int) -> nnx.Module:
+    c = ModelConfig(**(SMALL | {"position": "none", "attend": "reference", "kv_heads": kv_heads}))
+    return nnx.eval_shape(lambda: registry.build("model.attention", mechanism, c, nnx.Rngs(0)))
 
 
 @functools.cache

@@ -1,9 +1,11 @@
-"""The core of attention, softmax(scores) v, behind one specification and several backends. Heads stand before time.
+"""The core of attention, softmax(scores) v: one specification, several backends. The axis of heads is before time.
 
     scores[t, s] = cap(scale * q[t] . k[s]) + bias[t, s]     where t may see s, else minus infinity
     y[t] = sum over s of softmax(scores[t])[s] * v[s]        with a sink, its exp joins the softmax's denominator
 
-A backend is a file of this folder. It says what it can do; what it cannot is refused by name, never left out.
+A mechanism (``model.attention``) says what is computed: it makes a specification. A backend (``model.attend``, a file of
+this folder) says how. A backend lists what it can do; all else is refused by name, also what is not known here: a field
+that a research file adds to ``AttentionSpec`` or ``Reach``, or a subclass of ``Reach``.
 """
 
 import dataclasses
@@ -20,8 +22,9 @@ from gpt_jax.model.where import Tokens, Where, dropout
 Pair = tuple[jax.Array, jax.Array]
 
 DROPOUT_SITE = 0
-# What a backend may be unable to do. The first eight are asked by a mechanism, the others by how the model is called.
+# What a backend may be unable to do. A mechanism needs all but the last two; those depend on how the model is called.
 FEATURES = {
+    "reach": "a rule of its own for which keys are visible",
     "window": "a sliding window",
     "chunk": "attention within chunks",
     "stride": "strided attention",
@@ -39,7 +42,11 @@ EVERYTHING = frozenset(FEATURES)
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
-    """Which of the earlier tokens of its document a query sees; 0 = no such limit.
+    """Which of the earlier tokens of its document a query attends to; 0 = no such limit.
+
+    A rule of your own is a subclass that overrides ``seen``. Backends that compute the whole mask (reference, xla) run it;
+    the others refuse it, as they skip blocks of keys by the limits that they know. To make a rule known to them, add it
+    to this class as a field, to ``FEATURES`` by the field's name, and to what a backend can.
 
     Args:
       window: the last ``window`` tokens, itself among them.
@@ -50,6 +57,14 @@ class Reach:
     window: int = 0
     chunk: int = 0
     stride: int = 0
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What a backend has to know in order to compute this rule: the limits that are set, and "reach" where there is
+        more to it than the limits of ``FEATURES``."""
+        limits = {field.name for field in dataclasses.fields(self) if getattr(self, field.name)}
+        own = type(self) is not Reach or not limits <= FEATURES.keys()
+        return frozenset(limits & FEATURES.keys()) | ({"reach"} if own else frozenset())
 
     def visible(self, queries: Tokens, keys: Tokens) -> jax.Array:
         """Booleans [B or 1, T, S]: which keys each query may attend to."""
@@ -62,7 +77,8 @@ class Reach:
         return seen_BTS if keys.valid_BT is None else seen_BTS & keys.valid_BT[:, None, :]
 
     def seen(self, slots: Pair, positions: Pair, segments: Pair | None) -> jax.Array:
-        """The rule itself, of queries' and keys' numbers in arrays that broadcast against each other."""
+        """The rule itself, element by element: of queries' and keys' slots, positions and document numbers, in arrays that
+        broadcast against each other. Positions count from the document's first token."""
         seen = slots[0] >= slots[1]
         back = positions[0] - positions[1]
         if self.window:
@@ -99,8 +115,9 @@ class AttentionSpec:
 
     @property
     def features(self) -> frozenset[str]:
-        asked = {**dataclasses.asdict(self.reach), **vars(self)}
-        return frozenset(name for name in FEATURES if asked.get(name))
+        """What a backend has to be able to do: a field that is set is needed, whether ``FEATURES`` knows it or not."""
+        fields = {field.name for field in dataclasses.fields(self)} - {"scale", "reach"}
+        return self.reach.features | {name for name in fields if getattr(self, name)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,10 +161,11 @@ class Backend:
     dtypes: tuple[str, ...] = ()
 
     def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
-        """Why it cannot do what is asked, in words; empty where it can. Empty arguments are not held against it."""
-        lacking = [FEATURES[name] for name in FEATURES if name in features - self.can]
+        """Why it cannot do what is needed, in words; empty where it can. Empty arguments are not checked."""
+        lacking = features - self.can
         if lacking:
-            return f"cannot do {', '.join(lacking)}"
+            words = [FEATURES[name] for name in FEATURES if name in lacking]
+            return f"cannot do {', '.join(words + sorted(lacking - FEATURES.keys()))}"
         if platform and self.platforms and platform not in self.platforms:
             return f"runs on {' or '.join(self.platforms)} only, and this is a {platform}"
         if dtype and self.dtypes and dtype not in self.dtypes:
@@ -161,7 +179,7 @@ def backend(call: str) -> Backend:
 
 
 def require(call: str, features: frozenset[str], platform: str = "", dtype: str = "") -> Backend:
-    """The backend, if it can do what is asked.
+    """The backend, if it can do what is needed.
 
     Raises:
       UserError: it cannot; the message names what, and the backends that can.
@@ -171,11 +189,16 @@ def require(call: str, features: frozenset[str], platform: str = "", dtype: str 
     if refusal:
         others = [backend(name) for name in registry.names("model.attend")]
         able = [other.name for other in others if not other.refusal(features, platform, dtype)]
+        fix = "--config.model.attend=auto takes the fastest that can"
+        if not able:
+            fix = (
+                "compute it in a backend of gpt_jax/model/attend, add it to FEATURES there and to what the backend can"
+            )
         raise UserError(
             f"the attention backend {chosen.name!r} {refusal}",
             where="config.model.attend",
             allowed=", ".join(able) or "none of the backends can",
-            fix="--config.model.attend=auto takes the fastest that can",
+            fix=fix,
         )
     return chosen
 
@@ -195,8 +218,8 @@ def attend(
     where: Where,
     extras: Extras | None = None,
 ) -> jax.Array:
-    """y_BNTJ, by the backend that ``call`` names. The T queries stand where ``where`` says, the S keys fill the cache
-    or are the same tokens.
+    """y_BNTJ, by the backend that ``call`` names. ``where`` has the positions of the T queries; the S keys are the
+    cache or the same tokens.
 
     Raises:
       UserError: the backend cannot do it.

@@ -13,7 +13,7 @@ CPU_SCORES = 1024**2
 
 @register("model.attend", "auto")
 def auto() -> Backend:
-    """The fastest backend that can do what is asked on this device."""
+    """The fastest backend that can do what is needed on this device."""
     return Backend("auto", _run)
 
 
@@ -25,7 +25,7 @@ def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> 
     """
     names = PREFERRED.get(platform, ())
     if platform == "cpu" and scores > CPU_SCORES:
-        names = ("chunked",)
+        names = ("blockwise",)
     backends = (backend(name) for name in (*names, "xla"))
     return next(b for b in backends if not b.refusal(features, platform, dtype))
 

@@ -9,13 +9,13 @@ from gpt_jax.model.attend import Backend
 from gpt_jax.registry import register
 
 
-@register("model.attend", "cudnn")
+@register("model.attend", "cudnn", examples=("cudnn(interpret=True)",))
 def cudnn(*, interpret: bool = False) -> Backend:
     """Windows natively; chunks, strides, packed documents and position biases as a [B, 1 or N, T, S] matrix that cuDNN
     reads. Half precision only.
 
     Args:
-      interpret: let XLA compute what is asked of cuDNN, on any device and in any dtype: to test the asking.
+      interpret: compute the same calls with XLA, on any device and in any dtype: to test the arguments.
     """
     run = functools.partial(_run, "xla" if interpret else "cudnn")
     can = frozenset({"window", "chunk", "stride", "bias", "segments"})
@@ -23,7 +23,7 @@ def cudnn(*, interpret: bool = False) -> Backend:
 
 
 def _run(implementation, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
-    # cuDNN knows order and distance; what else decides who sees whom is given as a mask.
+    # cuDNN knows causal masks and windows; every other rule is given as a mask.
     masked = spec.reach.chunk or spec.reach.stride or queries.segment_BT is not None
     y_BTNJ = jax.nn.dot_product_attention(
         *(a.swapaxes(1, 2) for a in (q_BNTH, k_BKSH, v_BKSJ)),

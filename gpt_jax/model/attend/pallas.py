@@ -1,8 +1,8 @@
 """A flash attention kernel in Pallas, forward and backward, for NVIDIA GPUs; interpreted elsewhere, for tests.
 
 Blocks of queries run in parallel; each loops over the blocks of keys that its reach allows, with a running softmax (Dao
-2023, algorithm 1). The backward pass is two kernels, one for queries and one for keys and values (algorithm 2). The rule
-of who sees whom is ``Reach.seen``, the one that all backends use.
+2023, algorithm 1). The backward pass is two kernels, one for queries and one for keys and values (algorithm 2). Which
+keys are visible is ``Reach.seen``, as in all backends.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from gpt_jax.registry import register
 HIDDEN = -1e30
 
 
-@register("model.attend", "pallas")
+@register("model.attend", "pallas", examples=("pallas(block=16, interpret=True)",))
 def pallas(*, block: int = 64, interpret: bool = False) -> Backend:
     """Windows, chunks, strides, soft caps, sinks and packed documents, in memory linear in the length.
 

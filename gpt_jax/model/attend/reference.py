@@ -1,4 +1,4 @@
-"""Attention written to be read: one line per formula, in the widest dtype at hand. The oracle of the other backends."""
+"""Attention as formulas, a line each, in float32 or better. The other backends are tested against it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ import jax.numpy as jnp
 from gpt_jax.model.attend import Backend, wide
 from gpt_jax.registry import register
 
-_listeners: list[list[jax.Array]] = []
+_collections: list[list[jax.Array]] = []
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[list[jax.Array]]:
-    """Collects the softmax's weights, [B, N, T, S], of every reference attention run or traced meanwhile, in order.
+def collecting_weights() -> Iterator[list[jax.Array]]:
+    """Collects the softmax's weights, [B, N, T, S], of every call of this backend meanwhile, in order.
 
     Within ``jax.jit`` both this and what is done with the weights belong inside the traced function, of unrolled layers.
     """
-    heard: list[jax.Array] = []
-    _listeners.append(heard)
+    collected: list[jax.Array] = []
+    _collections.append(collected)
     try:
-        yield heard
+        yield collected
     finally:
-        _listeners.pop()
+        _collections.pop()
 
 
 @register("model.attend", "reference")
@@ -53,7 +53,7 @@ def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     weights_BNTS = exp_BNTS / jnp.where(total_BNT1 > 0, total_BNT1, 1)
     if spec.mixing:
         weights_BNTS = jnp.einsum("BNTS,NM->BMTS", weights_BNTS, extras.after_NM.astype(dtype), precision="highest")
-    for heard in _listeners:
-        heard.append(weights_BNTS)
+    for collected in _collections:
+        collected.append(weights_BNTS)
     y_BNTJ = jnp.einsum("BNTS,BNSJ->BNTJ", drop(weights_BNTS), v_BNSJ, precision="highest")
     return y_BNTJ.astype(q_BNTH.dtype)

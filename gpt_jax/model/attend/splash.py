@@ -11,7 +11,7 @@ from gpt_jax.registry import register
 LANES = 128  # of a TPU's vector unit: lengths and head dims are filled up to a multiple
 
 
-@register("model.attend", "splash")
+@register("model.attend", "splash", examples=("splash(interpret=True)",))
 def splash(*, block: int = 512, interpret: bool = False) -> Backend:
     """Windows, soft caps and packed documents on TPUs.
 

@@ -1,1 +1,4 @@
-"""Attention mechanisms, one file each. See ``full`` for what a mechanism has to be."""
+"""Attention mechanisms (``model.attention``): what attention computes, one file each. ``full`` shows what a mechanism is.
+
+How softmax(q k) v is computed is the backend's part: ``gpt_jax.model.attend``.
+"""

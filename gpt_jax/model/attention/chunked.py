@@ -9,7 +9,7 @@ from gpt_jax.model.attention.sliding import at_least_one
 from gpt_jax.registry import options, register
 
 
-@register("model.attention", "chunked")
+@register("model.attention", "chunked", examples=("chunked(size=6)",), typical="chunked(size=512)")
 @options(Options)
 def chunked(config: ModelConfig, rngs: nnx.Rngs, *, size: int, **given) -> SoftmaxAttention:
     """The earlier tokens of the same ``size`` positions, counted from the document's beginning (Llama 4's local layers)."""

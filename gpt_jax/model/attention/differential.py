@@ -1,4 +1,4 @@
-"""Differential attention: the difference of two softmaxes cancels what they have in common."""
+"""Differential attention: the difference of two softmaxes cancels their common noise."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ class EveryOther:
         return self.position.bias(queries, keys)[:, self.first :: 2]
 
 
-@register("model.attention", "differential")
+@register("model.attention", "differential", examples=("differential", "differential(window=3)"))
 class DifferentialAttention(nnx.Module):
     """(softmax(q1 k1) - lambda softmax(q2 k2)) v, normed head by head (Ye et al. 2024, equations 1 to 3).
 
@@ -39,7 +39,7 @@ class DifferentialAttention(nnx.Module):
     of ``full`` but for lambda and the norm's scale.
 
     Args:
-      window: the last tokens that are seen; 0 = all.
+      window: the last tokens that a query attends to; 0 = all.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, window: int = 0):

@@ -1,6 +1,6 @@
 """Causal self-attention over all earlier tokens: multi-head, grouped-query or multi-query by ``model.kv_heads``.
 
-This is also the pattern of a mechanism: a module registered under "model.attention" that is built from (config, rngs)
+This is also the template of a mechanism: a module registered under "model.attention" that is built from (config, rngs)
 and options of its own, with ``__call__(x, where, cache)`` and ``init_cache``. The contract tests run over every file of
 this folder.
 """
@@ -20,13 +20,14 @@ from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
 from gpt_jax.model.cache import append, key_value_cache
 from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import HeadNorm
+from gpt_jax.model.position import Position
 from gpt_jax.model.where import Where
 from gpt_jax.registry import options, register
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What every mechanism over a softmax can be asked.
+    """The options of every mechanism over a softmax.
 
     Args:
       qk_norm: none, rms, rms_plain or l2 (``HeadNorm``); l2 trains a factor of the scores per head.
@@ -55,8 +56,8 @@ class SoftmaxAttention(nnx.Module):
     """out(softmax(q k / sqrt(H)) v) (Vaswani et al. 2017, section 3.2; grouped heads: Ainslie et al. 2023).
 
     Args:
-      reach: which of the earlier tokens are seen.
-      given: what is asked besides.
+      reach: which of the earlier tokens a query attends to.
+      given: the other options.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, reach: Reach, given: Options):
@@ -85,7 +86,7 @@ class SoftmaxAttention(nnx.Module):
         require(self.backend, self.spec.features)
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
-        """Attends from T tokens to themselves and, given a cache, to what it holds.
+        """Attends from T tokens to themselves and, given a cache, to the tokens in it.
 
         Returns: y_BTD, and the cache with these tokens' keys and values written at slots where.start, start+1, …
         """
@@ -130,7 +131,16 @@ class SoftmaxAttention(nnx.Module):
         return key_value_cache(self.k, batch, length, dtype)
 
 
-@register("model.attention", "full")
+@register(
+    "model.attention",
+    "full",
+    examples=(
+        "full",
+        "full(qk_norm='rms', softcap=2.0, sink=True)",
+        "full(qk_norm='l2', gate=True, head_scale=True)",
+        "full(qk_norm='rms_plain', value_residual=True, scale=0.3, position='rope(theta=100.0)')",
+    ),
+)
 @options(Options)
 def full(config: ModelConfig, rngs: nnx.Rngs, **given) -> SoftmaxAttention:
     """Every earlier token."""
@@ -138,7 +148,7 @@ def full(config: ModelConfig, rngs: nnx.Rngs, **given) -> SoftmaxAttention:
 
 
 def biased(position: str) -> bool:
-    """Whether a position scheme adds to the scores."""
+    """Whether a position scheme adds a bias to the scores: whether it overrides ``Position.bias``."""
     name, _ = registry.parse(position, where="config.model.position")
     scheme: Any = registry.lookup("model.position", name, where="config.model.position")
-    return scheme.biased
+    return scheme.bias is not Position.bias

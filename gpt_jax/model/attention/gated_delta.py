@@ -1,4 +1,4 @@
-"""Gated delta rule: linear attention whose writes replace what their key held, and which learns when to forget."""
+"""Gated delta rule: linear attention whose writes replace the value stored under their key, with a learned decay."""
 
 import jax
 import jax.numpy as jnp

@@ -19,18 +19,23 @@ from gpt_jax.model.where import Where
 from gpt_jax.registry import register
 
 
-@register("model.attention", "latent")
+@register(
+    "model.attention",
+    "latent",
+    examples=("latent(rank=6, rope_dim=2)", "latent(rank=6, q_rank=4)"),
+    typical="latent(rank=256, rope_dim=32)",
+)
 class LatentAttention(nnx.Module):
     """Low-rank keys, values and queries, and positions on channels of their own (DeepSeek-V2 2024, section 2.1).
 
     Keys and values of a token are products of its latent c [rank]; ``rope_dim`` channels that all heads share, and as
-    many of each query, are turned by the model's positions. With a cache the products with c are moved to the queries
+    many of each query, are rotated by the model's positions. With a cache the products with c are moved to the queries
     and outputs (appendix C), so that c itself serves as key and value and no key is ever made.
 
     Args:
       rank: of the latent of keys and values.
       rope_dim: channels that carry the position; 0 = none (then use positions that are added to the embedding).
-      q_rank: of the latent of queries; 0 = queries straight from the stream.
+      q_rank: of the latent of queries; 0 = queries straight from the residual stream.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, rank: int, rope_dim: int = 0, q_rank: int = 0):
@@ -56,26 +61,29 @@ class LatentAttention(nnx.Module):
         c_BTL = self.norm(self.down(x_BTD))
         source = x_BTD if self.q_down is None else self.q_norm(self.q_down(x_BTD))
         q_BNTH = self.q(source).swapaxes(1, 2)
-        turned_q, turned_k = self._turned(source, x_BTD, where)
+        rotated_q, rotated_k = self._rotated(source, x_BTD, where)
         if cache is None:
             k_BNTH, v_BNTH = self.k(c_BTL).swapaxes(1, 2), self.v(c_BTL).swapaxes(1, 2)
-            if turned_q is not None:
-                q_BNTH = jnp.concatenate([q_BNTH, turned_q], axis=-1)
-                spread = jnp.broadcast_to(turned_k, (*k_BNTH.shape[:3], turned_k.shape[-1]))
+            if rotated_q is not None:
+                q_BNTH = jnp.concatenate([q_BNTH, rotated_q], axis=-1)
+                spread = jnp.broadcast_to(rotated_k, (*k_BNTH.shape[:3], rotated_k.shape[-1]))
                 k_BNTH = jnp.concatenate([k_BNTH, spread], axis=-1)
             y_BNTH = attend(self.backend, self.spec, q_BNTH, k_BNTH, v_BNTH, where)
             return self.out(y_BNTH.swapaxes(1, 2)), None
-        cache = {"latent": append(cache["latent"], c_BTL[:, None], where.start), **self._append(cache, turned_k, where)}
+        cache = {
+            "latent": append(cache["latent"], c_BTL[:, None], where.start),
+            **self._append(cache, rotated_k, where),
+        }
         w_k_LNH, w_v_LNH = (linear.w[...].astype(x_BTD.dtype) for linear in (self.k, self.v))
         q_BNTL = jnp.einsum("BNTH,LNH->BNTL", q_BNTH, w_k_LNH)
         k_B1SL = cache["latent"]
-        if turned_q is not None:
-            q_BNTL = jnp.concatenate([q_BNTL, turned_q], axis=-1)
+        if rotated_q is not None:
+            q_BNTL = jnp.concatenate([q_BNTL, rotated_q], axis=-1)
             k_B1SL = jnp.concatenate([k_B1SL, cache["rope"]], axis=-1)
         y_BNTL = attend(self.backend, self.spec, q_BNTL, k_B1SL, cache["latent"], where)
         return self.out(jnp.einsum("BNTL,LNH->BTNH", y_BNTL, w_v_LNH)), cache
 
-    def _turned(self, source, x_BTD, where):
+    def _rotated(self, source, x_BTD, where):
         """The channels that carry positions: of queries [B, N, T, R] and of the one shared key [B, 1, T, R]."""
         if self.q_rope is None:
             return None, None
@@ -83,8 +91,8 @@ class LatentAttention(nnx.Module):
         q_BNTR, k_B1TR = self.q_rope(source).swapaxes(1, 2), self.k_rope(x_BTD)[:, None]
         return where.position.rotate(q_BNTR, at_BT), where.position.rotate(k_B1TR, at_BT)
 
-    def _append(self, cache, turned_k, where):
-        return {} if turned_k is None else {"rope": append(cache["rope"], turned_k, where.start)}
+    def _append(self, cache, rotated_k, where):
+        return {} if rotated_k is None else {"rope": append(cache["rope"], rotated_k, where.start)}
 
     def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
         """Room for ``length`` tokens a row: {"latent", "rope"}: [B, 1, S, rank or rope_dim]."""

@@ -17,7 +17,7 @@ from gpt_jax.registry import register
 class LinearAttention(nnx.Module):
     """phi(q) (sum of phi(k) v') / phi(q) (sum of phi(k)), phi = elu + 1 (Katharopoulos et al. 2020, equation 12).
 
-    Rotary positions turn the features above the line only, so that what stands below stays positive (Su et al. 2021,
+    Rotary positions rotate the features of the numerator only, so that the denominator stays positive (Su et al. 2021,
     equation 19).
     """
 
@@ -29,10 +29,10 @@ class LinearAttention(nnx.Module):
         q_BNTH, k_BNTH, v_BNTH = heads_of(x_BTD, self.q, self.k, self.v)
         q_BNTH, k_BNTH = jax.nn.elu(q_BNTH) + 1, jax.nn.elu(k_BNTH) + 1
         at_BT = where.queries(x_BTD.shape[1]).position_BT
-        turned_q, turned_k = (where.position.rotate(a, at_BT) for a in (q_BNTH, k_BNTH))
+        rotated_q, rotated_k = (where.position.rotate(a, at_BT) for a in (q_BNTH, k_BNTH))
         keep_BNT = jnp.zeros(q_BNTH.shape[:3])
         state, sums = (None, None) if cache is None else (cache["state"], cache["sums"])
-        above_BNTH, state = recurrence(turned_q, turned_k, v_BNTH, keep_BNT, None, where, state)
+        above_BNTH, state = recurrence(rotated_q, rotated_k, v_BNTH, keep_BNT, None, where, state)
         below_BNT1, sums = recurrence(q_BNTH, k_BNTH, jnp.ones_like(v_BNTH[..., :1]), keep_BNT, None, where, sums)
         y_BTNH = (above_BNTH / (below_BNT1 + 1e-6)).astype(x_BTD.dtype).swapaxes(1, 2)
         return self.out(y_BTNH), (None if cache is None else {"state": state, "sums": sums})

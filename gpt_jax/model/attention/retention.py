@@ -18,7 +18,7 @@ from gpt_jax.registry import register
 class Retention(nnx.Module):
     """sum over s of decay^(t-s) (q[t] . k[s]) v[s], normed head by head and gated (Sun et al. 2023, equations 5 to 8).
 
-    Head i = 0, 1, … keeps 1 - 2^(-5 - i) of its state per token. The paper turns queries and keys: use rope.
+    Head i = 0, 1, … keeps 1 - 2^(-5 - i) of its state per token. The paper rotates queries and keys: use rope.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):

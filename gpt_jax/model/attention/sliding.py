@@ -9,7 +9,7 @@ from gpt_jax.model.attention.full import Options, SoftmaxAttention
 from gpt_jax.registry import options, register
 
 
-@register("model.attention", "sliding")
+@register("model.attention", "sliding", examples=("sliding(window=5)",), typical="sliding(window=512)")
 @options(Options)
 def sliding(config: ModelConfig, rngs: nnx.Rngs, *, window: int, **given) -> SoftmaxAttention:
     """The last ``window`` tokens, itself among them (Beltagy et al. 2020; Mistral).

@@ -1,4 +1,4 @@
-"""Feed-forward networks in which every token passes every weight; one variant per activation."""
+"""Dense feed-forward networks; one variant per activation."""
 
 from collections.abc import Callable
 

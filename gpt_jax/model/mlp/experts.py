@@ -1,4 +1,4 @@
-"""The networks of a mixture, side by side, and the two ways tokens reach them."""
+"""The networks of a mixture of experts, in parallel, and the two ways of routing tokens to them."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class ExpertLinear(nnx.Module):
 
 
 class Experts(nnx.Module):
-    """The experts' networks, side by side."""
+    """The experts' networks, in parallel."""
 
     def __init__(self, experts: int, activation: str, config: ModelConfig, rngs: nnx.Rngs):
         d, f, e = config.width, config.mlp_width, experts
@@ -60,7 +60,7 @@ class Experts(nnx.Module):
         return jnp.zeros_like(x_XD).at[order_R // k].add(y_RD)
 
     def limited(self, x_BTD, chosen_BTK, weight_BTK, room: int) -> tuple[jax.Array, jax.Array]:
-        """The first ``room`` tokens of a row that chose an expert pass it; also which choices were served, [B, T, K]."""
+        """Each expert computes the first ``room`` tokens of a row that chose it; also which were computed, [B, T, K]."""
         b, t, k = chosen_BTK.shape
         e = self.up.w.shape[0]
         asked_BRE = jax.nn.one_hot(chosen_BTK.reshape(b, t * k), e, dtype=jnp.int32)

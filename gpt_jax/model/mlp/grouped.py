@@ -39,7 +39,7 @@ def _product(x_RD, w_EDF, sizes_E):
 
     def write(c, y_RF):
         y_MF = jax.lax.dynamic_slice_in_dim(x_RD, start[c], size) @ w_EDF[group[c]]
-        # Rows past the end of the group are the next one's, which comes after and writes them anew.
+        # Rows past the end of the group are the next one's, which comes after and overwrites them.
         return jax.lax.dynamic_update_slice_in_dim(y_RF, y_MF, start[c], 0)
 
     return jax.lax.fori_loop(0, count, write, jnp.zeros((rows + size, w_EDF.shape[2]), x_RD.dtype))[:rows]

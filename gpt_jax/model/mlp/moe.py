@@ -1,4 +1,4 @@
-"""A mixture of experts: every token passes the few feed-forward networks that a router picks for it."""
+"""A mixture of experts: a router sends every token to a few of many feed-forward networks."""
 
 import dataclasses
 import math
@@ -26,15 +26,15 @@ class Options:
     """A mixture's settings.
 
     Args:
-      experts, top_k: how many there are, and how many a token passes.
+      experts, top_k: how many there are, and how many a token is routed to.
       activation: of every expert.
-      router: softmax (Shazeer et al. 2017) or sigmoid (DeepSeek-V3), of which the chosen share 1.
-      shared: experts that every token passes besides, as one network of ``shared`` times the width (DeepSeekMoE 2024).
+      router: softmax (Shazeer et al. 2017) or sigmoid (DeepSeek-V3); chosen weights are scaled to sum to 1.
+      shared: experts that every token is routed to, as one network of ``shared`` times the width (DeepSeekMoE 2024).
       capacity: an expert takes at most capacity * top_k / experts of a sequence's tokens, the earliest first, and the
-        rest pass none (Lepikhin et al. 2020); 0 = all are taken (dropless). Decoding drops none.
+        rest are dropped (Lepikhin et al. 2020); 0 = dropless. Decoding drops none.
       balance, z: weights of the loss of unequal loads (Fedus et al. 2021, equation 4) and of the router's log(Z)^2 (Zoph
         et al. 2022, equation 5).
-      bias_balance: a bias per expert, which takes part in the choice alone, is trained by the sign of its load (Wang et
+      bias_balance: a bias per expert, which counts in the choice only, is trained by the sign of its load (Wang et
         al. 2024). ``optim.groups`` needs its row: ("balance$", {"optimizer": "lion(b1=0.0, b2=0.0)", "lr": …}).
     """
 
@@ -63,7 +63,7 @@ class MoE(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
         """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got, and
-        "moe_dropped", the share of choices that were not served."""
+        "moe_dropped", the share of choices that were dropped."""
         b, t, d = x_BTD.shape
         logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
         chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
@@ -102,7 +102,15 @@ class MoE(nnx.Module):
         return loss + push - jax.lax.stop_gradient(push)
 
 
-@register("model.mlp", "moe")
+@register(
+    "model.mlp",
+    "moe",
+    examples=(
+        "moe(experts=4, z=0.1)",
+        "moe(experts=4, activation='relu', router='sigmoid', shared=1, bias_balance=True)",
+    ),
+    typical="moe",
+)
 @options(Options)
 def moe(config: ModelConfig, rngs: nnx.Rngs, **given) -> MoE:
     """A mixture of experts of ``model.mlp_width`` each."""

@@ -1,6 +1,4 @@
-"""How a token learns where it stands: by what is added to its embedding, by turning queries and keys, or by a bias."""
-
-from typing import ClassVar
+"""Position schemes: vectors added to the embedding, rotations of queries and keys, or biases on the scores."""
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +8,18 @@ from gpt_jax.model.where import Tokens
 
 
 class Position(nnx.Module):
-    """What a scheme may do, in three places; one that says nothing does nothing there.
+    """What a scheme may do, in three places; a method that is not overridden does nothing.
 
-    A subclass takes (config, rngs) and options of its own, and overrides what it needs. One object serves all layers.
+    A subclass takes (config, rngs) and options of its own, and overrides what it needs: a ``bias`` that
+    is overridden is added to the scores. All layers share one object.
     """
 
-    biased: ClassVar[bool] = False  # whether ``bias`` is to be added to scores
-
     def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
-        """The embedded tokens, told their positions (None: 0, 1, 2, …)."""
+        """The embedded tokens with their positions (None: 0, 1, 2, …)."""
         return x_BTD
 
     def rotate(self, x_BNTH: jax.Array, positions_BT: jax.Array) -> jax.Array:
-        """Queries or keys, turned by their positions, [B or 1, T]."""
+        """Queries or keys, rotated by their positions, [B or 1, T]."""
         return x_BNTH
 
     def bias(self, queries: Tokens, keys: Tokens) -> jax.Array:

@@ -15,8 +15,6 @@ from gpt_jax.registry import register
 class Alibi(Position):
     """Scores fall by slope * distance, with a fixed slope per head (Press et al. 2021, section 3)."""
 
-    biased = True
-
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.heads = config.heads
 

@@ -1,4 +1,4 @@
-"""FIRE: a small network that turns the relative distance into a bias."""
+"""FIRE: a small network from the relative distance to a bias."""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,8 @@ HIDDEN = 32
 class Fire(Position):
     """bias[t, s] = mlp(psi(t - s) / psi(max(L, t))), psi(x) = log(c x + 1), c and L trained (Li et al. 2023, section 3).
 
-    The quotient lies between 0 and 1 whatever the length. One network serves all layers.
+    The quotient lies between 0 and 1 whatever the length. All layers share one network.
     """
-
-    biased = True
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.up = nnx.Param(jax.random.normal(rngs.params(), (HIDDEN,)))

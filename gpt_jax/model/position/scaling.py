@@ -35,42 +35,42 @@ class Scaling:
 HIGH = {"yarn": 32.0, "llama3": 4.0}  # turns, where none are given
 
 
-def frequencies(theta: float, turned: int, scaling: Scaling) -> tuple[np.ndarray, float]:
-    """Radians per position of each pair of channels, float32 [turned / 2], and the size of cosines and sines."""
+def frequencies(theta: float, rotated: int, scaling: Scaling) -> tuple[np.ndarray, float]:
+    """Radians per position of each pair of channels, float32 [rotated / 2], and the size of cosines and sines."""
     s = scaling
     if s.kind == "ntk":
-        theta *= s.factor ** (turned / max(turned - 2, 1))
-    plain_P = _plain(theta, turned)
-    kept_P = KEPT[s.kind](theta, turned, s)
+        theta *= s.factor ** (rotated / max(rotated - 2, 1))
+    plain_P = _plain(theta, rotated)
+    kept_P = KEPT[s.kind](theta, rotated, s)
     mixed_P = plain_P * kept_P + plain_P / s.factor * (1 - kept_P)
     size = 0.1 * math.log(s.factor) + 1 if s.kind == "yarn" and s.factor > 1 else 1.0
     return mixed_P.astype(np.float32), size
 
 
-def _kept_by_channel(theta: float, turned: int, s: Scaling) -> np.ndarray:
+def _kept_by_channel(theta: float, rotated: int, s: Scaling) -> np.ndarray:
     def channel(turns):
-        return turned * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        return rotated * math.log(s.original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = channel(s.high), channel(s.low)
     if s.truncate:
         first, last = math.floor(first), math.ceil(last)
-    first, last = max(first, 0), min(last, turned - 1)
-    return 1 - np.clip((np.arange(turned // 2) - first) / max(last - first, 1e-3), 0, 1)
+    first, last = max(first, 0), min(last, rotated - 1)
+    return 1 - np.clip((np.arange(rotated // 2) - first) / max(last - first, 1e-3), 0, 1)
 
 
-def _kept_by_turns(theta: float, turned: int, s: Scaling) -> np.ndarray:
-    return np.clip((s.original * _plain(theta, turned) / (2 * math.pi) - s.low) / (s.high - s.low), 0, 1)
+def _kept_by_turns(theta: float, rotated: int, s: Scaling) -> np.ndarray:
+    return np.clip((s.original * _plain(theta, rotated) / (2 * math.pi) - s.low) / (s.high - s.low), 0, 1)
 
 
-def _plain(theta: float, turned: int) -> np.ndarray:
-    return theta ** -(np.arange(0, turned, 2) / turned)
+def _plain(theta: float, rotated: int) -> np.ndarray:
+    return theta ** -(np.arange(0, rotated, 2) / rotated)
 
 
 # Which share of a frequency stays as it is; the rest is divided by the factor.
 KEPT: dict[str, Callable[[float, int, Scaling], Any]] = {
-    "none": lambda theta, turned, s: 1.0,
-    "ntk": lambda theta, turned, s: 1.0,
-    "linear": lambda theta, turned, s: 0.0,
+    "none": lambda theta, rotated, s: 1.0,
+    "ntk": lambda theta, rotated, s: 1.0,
+    "linear": lambda theta, rotated, s: 0.0,
     "yarn": _kept_by_channel,
     "llama3": _kept_by_turns,
 }

@@ -23,8 +23,6 @@ class T5(Position):
       furthest: distances from here on share the last bucket.
     """
 
-    biased = True
-
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, buckets: int = 32, furthest: int = 128):
         if buckets < 2 or furthest <= buckets // 2:
             raise UserError(

@@ -13,18 +13,18 @@ from gpt_jax.registry import register
 HIDDEN = -1e30  # a score that is not seen; finite, so that differences of two are not nan
 
 
-@register("model.attend", "chunked")
-def chunked(*, block: int = 512) -> Backend:
-    """Everything but mixing across heads and dropout, in memory linear in the length (Milakov & Gimelshein 2018; Rabe &
-    Staats 2021), with a backward pass that recomputes scores (Dao et al. 2022, algorithm 4). Blocks out of a window's
-    reach are skipped.
+@register("model.attend", "blockwise", examples=("blockwise(block=4)",), formerly=("chunked",))
+def blockwise(*, block: int = 512) -> Backend:
+    """Blockwise attention in memory linear in the length (Milakov & Gimelshein 2018; Rabe & Staats 2021; Liu & Abbeel
+    2023), with a backward pass that recomputes scores (Dao et al. 2022, algorithm 4). Blocks of keys that a window or a
+    chunk hides are skipped. Everything but a reach of its own, mixing across heads and dropout.
 
     Args:
       block: queries, and keys, whose scores exist at once.
     """
     if block < 1:
-        raise UserError(f"chunked(block={block})", where="config.model.attend", allowed="1 or more")
-    return Backend("chunked", functools.partial(_run, block), EVERYTHING - {"mixing", "dropout"})
+        raise UserError(f"blockwise(block={block})", where="config.model.attend", allowed="1 or more")
+    return Backend("blockwise", functools.partial(_run, block), EVERYTHING - {"reach", "mixing", "dropout"})
 
 
 def _run(block, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
