@@ -25,19 +25,27 @@ def make(config: MeshConfig) -> Mesh:
     Raises:
       UserError: the sizes do not multiply to the number of devices, or an axis is not available.
     """
-    sizes = {axis: getattr(config, axis) for axis in AXES}
+    mesh = jax.make_mesh(sizes(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    open_connections(mesh)
+    return mesh
+
+
+def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
+    """The devices along each of ``AXES``, of so many in all.
+
+    Raises:
+      UserError: as ``make``.
+    """
+    asked = {axis: getattr(config, axis) for axis in AXES}
     for axis in REFUSED_AXES:
-        if sizes[axis] != 1:
+        if asked[axis] != 1:
             raise UserError(
                 f"the mesh axis {axis!r} is not available in this version",
                 where=f"config.mesh.{axis}",
                 allowed="1",
                 fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
             )
-    shape = tuple(_resolve(sizes, jax.device_count()).values())
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    open_connections(mesh)
-    return mesh
+    return tuple(_resolve(asked, devices).values())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
