@@ -152,7 +152,7 @@ class Config:
                 )
         for kind, key, calls in _named(config):
             for call in calls:
-                name, _ = registry.parse(call, where=f"config.{key}")
+                name, _ = registry.parse(call, where=f"config.{key}", kind=kind)
                 registry.lookup(kind, name, where=f"config.{key}")
         return config
 
