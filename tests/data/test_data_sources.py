@@ -97,10 +97,8 @@ def test_token_files(make_config, tmp_path):
     llmc(llama / "val.bin", ids[900:] + 100_000, 20240801, 7, np.uint32)
     ids.astype(np.uint16).tofile(tmp_path / "whole.bin")
     np.save(tmp_path / "whole.npy", ids.astype(np.uint32))
-    opened = [
-        open_data(make_config(source=f"tokens(path={str(path)!r}, vocab={vocab})"))
-        for path, vocab in ((nano, 500), (llm, 500), (tmp_path / "whole.bin", 500), (tmp_path / "whole.npy", 500), (llama, 128_256))
-    ]
+    places = [(nano, 500), (llm, 500), (tmp_path / "whole.bin", 500), (tmp_path / "whole.npy", 500), (llama, 128_256)]
+    opened = [open_data(make_config(source=f"tokens(path={str(path)!r}, vocab={vocab})")) for path, vocab in places]
     for data, extra in zip(opened, (0, 0, 0, 0, 100_000), strict=True):
         assert (data.train.tokens, data.valid.tokens, data.tokenizer) == (900, 100, None)
         assert np.array_equal(data.valid.fixed(1, 1)[0]["tokens"][0], ids[900:908] + extra)

@@ -24,7 +24,9 @@ CHUNK = 1 << 24  # tokens checked at once
 def tokens(config: Config, *, path: str, vocab: int, separator: int = -1) -> TokenCorpus:
     """A folder with one ``*train*.bin`` and one ``*val*.bin``, or one file (.bin or .npy) whose end is held out.
 
-    Ids are below ``vocab``. ``separator`` is the id between documents (50256 for GPT-2's tokens), which data.pack="segments" needs.
+    Args:
+      vocab: ids are below it.
+      separator: the id between documents (50256 for GPT-2's tokens), which data.pack="segments" needs.
 
     Raises:
       UserError: a file is missing, empty, cut, of another format, or holds an id that is not below ``vocab``.
