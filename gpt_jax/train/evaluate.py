@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gpt_jax.config import Config
+from gpt_jax.data.batches import InOrder
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.run import Run, open_run
@@ -47,6 +48,13 @@ def evaluate(
     return values
 
 
+def coverage(batches: InOrder, knob: str) -> str:
+    """How much of its split an evaluation covers, in words; ``knob`` is the setting that decides it."""
+    if len(batches) == batches.available:
+        return f"over all {batches.available} batches of {batches.batch}"
+    return f"over {len(batches)} of {batches.available} batches of {batches.batch} ({knob}; 0 = all)"
+
+
 def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
     """What ``evaluate`` gives of parameters over batches, not to be interrupted."""
     with jax.set_mesh(run.mesh):
@@ -69,7 +77,8 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
     values = scores(run, read_params(state), batches)
     print(
-        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}"
+        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of"
+        f" {config.model.context}, {coverage(batches, 'eval.batches')}"
     )
     units = {"loss": "nats/token", "perplexity": "per token", "bits_per_byte": ""}
     for name, unit in units.items():

@@ -13,6 +13,7 @@ import jax
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
+from gpt_jax.train import describe
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
@@ -36,7 +37,8 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     begun = time.time()
     processes.start_processes()
     with StopRequest() as stop:
-        run = open_run(config, workdir)
+        run = open_run(config, workdir, describe.on_stderr)
+        describe.on_stderr("run directory", describe.directory(run.workdir))
         with jax.set_mesh(run.mesh), Trainer.open(run, stop, begun) as (trainer, state):
             last = min(until or run.config.train.steps, run.config.train.steps)
             state, step = _steps(trainer, state, last)

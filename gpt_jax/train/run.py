@@ -16,7 +16,9 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.model import flops
+from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
+from gpt_jax.train.describe import Say
 from gpt_jax.train.step import Program, State, make_program
 
 
@@ -84,8 +86,11 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
     return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
 
 
-def open_run(config: Config, workdir: str | Path) -> Run:
+def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -> Run:
     """Checks the configuration against devices and data, and makes the programs. Writes nothing, compiles nothing.
+
+    Args:
+      say: is called with a label and a line about each part when it is known.
 
     Raises:
       UserError: mesh, batch, data or vocabulary do not fit.
@@ -94,9 +99,14 @@ def open_run(config: Config, workdir: str | Path) -> Run:
     _keep_compiled()
     mesh = meshes.make(config.mesh)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
+    say("devices", describe.devices(mesh))
+    say("data", describe.data_to_read(config))
     data = open_data(config)
+    say("data", describe.data(data, config))
     config = with_vocab(config, data.vocab)
-    return Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    say("parameters", describe.parameters(config))
+    return run
 
 
 def with_vocab(config: Config, needed: int) -> Config:

@@ -13,7 +13,7 @@ from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, previous_config
-from gpt_jax.train.evaluate import evaluate
+from gpt_jax.train.evaluate import coverage, evaluate
 from gpt_jax.train.finite import first_bad
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
@@ -79,7 +79,7 @@ class Trainer:
         recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
         shown = {"loss": "nats/token", "bits_per_byte": "bits/byte"}
         text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in shown.items() if name in values)
-        recorder.progress.note(f"step {step}: validation {text}")
+        recorder.progress.note(f"step {step}: validation {text} {coverage(fixed, 'train.eval_batches')}")
         return values["loss"]
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:
