@@ -3,6 +3,7 @@
 Everything is worked out from shapes: the step is compiled, nothing is allocated or trained.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -128,7 +129,7 @@ def plan(
         memory=memory,
         attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
-        savings=_savings(config, mesh, memory),
+        savings=_savings(config, mesh, memory, chip),
     )
 
 
@@ -171,14 +172,21 @@ def _alike(mechanisms: list[_Mechanism]) -> str:
     return BLOCKWISE if linear and able else WITH_SCORES
 
 
-def _savings(config: Config, mesh: Mesh, memory: Memory | None) -> tuple[str, ...]:
+def _savings(config: Config, mesh: Mesh, memory: Memory | None, chip: Chip | None) -> tuple[str, ...]:
     """Flags that lower the memory of a step; those for the larger part of it, state or temporaries, come first."""
     m, t = config.model, config.train
     rows = t.batch // meshes.batch_shards(mesh)
-    more = next((a for a in range(t.accumulate + 1, rows + 1) if rows % a == 0), 0)
+    wanted = t.accumulate + 1
+    if memory is not None and chip is not None and chip.memory > memory.arguments:
+        # Temporaries are about proportional to the rows of a micro-batch.
+        wanted = max(wanted, math.ceil(t.accumulate * memory.temporaries / (chip.memory - memory.arguments)))
+    more = next((a for a in range(wanted, rows + 1) if rows % a == 0), rows if rows > t.accumulate else 0)
     temporaries = [
         (m.remat != "full", "--config.model.remat=full recomputes activations in the backward pass"),
-        (more > 0, f"--config.train.accumulate={more} makes the micro-batches smaller"),
+        (
+            more > 0,
+            f"--config.train.accumulate={more} leaves {rows // max(more, 1)} sequences a device in a micro-batch",
+        ),
         (m.dtype == "float32", "--config.model.dtype=bfloat16 halves the activations"),
     ]
     split = mesh.shape["fsdp"] * mesh.shape["tensor"]

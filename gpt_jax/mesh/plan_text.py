@@ -63,8 +63,8 @@ def _render_chip(plan: Plan, chip: Chip) -> list[str]:
             lines += [f"                  {saving}" for saving in plan.savings]
         if plan.backend != chip.platform:
             lines.append(
-                f"                  compiled for {plan.backend}: on the {chip.platform} temporaries differ somewhat, and the"
-                f" backends above compute attention in place of {plan.compiled_attention}"
+                f"                  (compiled for {plan.backend}: temporaries differ somewhat on a {chip.platform}, where"
+                " the backends above compute attention)"
             )
     if chip.rate is not None:
         work = plan.flops_per_token[TIME_CONVENTION] * plan.tokens_per_step

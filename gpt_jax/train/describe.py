@@ -47,7 +47,7 @@ def data(read: Data, config: Config) -> str:
 def parameters(config: Config) -> str:
     counted = flops.parameters(config.model)
     return (
-        f"{counted.total:,} = {counted.non_embedding:,} + {counted.total - counted.non_embedding:,} of embeddings;"
+        f"{counted.total:,} = {counted.non_embedding:,} non-embedding + {counted.total - counted.non_embedding:,} embedding;"
         f" float32, computed in {config.model.dtype}"
     )
 
