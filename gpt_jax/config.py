@@ -1,4 +1,4 @@
-"""A run's settings: ConfigDict (or JSON) at the door, frozen and checked dataclasses inside.
+"""A run's settings: read from a ConfigDict or JSON into frozen, checked dataclasses.
 
 Defaults, units and reasons stand in ``configs/base.py`` alone; here are the types and the limits.
 """

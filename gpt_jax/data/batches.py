@@ -98,7 +98,7 @@ class Shuffled:
     def __init__(self, split: Split, batch: int, seed: int):
         self.batch = batch
         self._split, self._seed = split, seed
-        # A source's order depends on its place in the mixture, so that two alike do not march together.
+        # A source's order depends on its place in the mixture, so that two equal ones do not run in step.
         self._orders = [_order(part.count, _mix(seed, c)) for c, part in enumerate(split.windows)]
 
     def __getitem__(self, k: int) -> Batch:

@@ -1,4 +1,4 @@
-"""The mesh of devices, and the way of a batch onto it."""
+"""The mesh of devices, and how a batch is placed on it."""
 
 import math
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How every array of a batch lies: its first axis over data and fsdp, whole along the others."""
+    """How every array of a batch is sharded: its first axis over data and fsdp, replicated over the others."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 

@@ -1,4 +1,4 @@
-"""What a run would take, without running it: parameters, FLOPs, memory per device, and where every array lies.
+"""The plan of a run, without running it: parameters, FLOPs, memory per device, and the sharding of every array.
 
 Everything is worked out from shapes: the step is compiled, nothing is allocated or trained.
 """
@@ -27,7 +27,7 @@ WITH_SCORES = "xla"
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a device holds during a step, as the compiler reports them for the backend it compiled for.
+    """Bytes of a device during a step, as the compiler reports them for the backend it compiled for.
 
     Args:
       arguments: the state and the batch, as passed in.

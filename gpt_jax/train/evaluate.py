@@ -31,7 +31,7 @@ def evaluate(
       step: ``Program.evaluate``.
       batches: what ``Split.fixed`` gives.
       byte_lengths_V: bytes per token id, or None.
-      stop: asked between batches; once it says yes, the evaluation is given up and None returned.
+      stop: called between batches; once it returns true, the evaluation stops and None is returned.
     """
     lengths_V = np.zeros(1, np.float32) if byte_lengths_V is None else np.asarray(byte_lengths_V, np.float32)
     sums = []
@@ -56,7 +56,7 @@ def coverage(batches: InOrder, knob: str) -> str:
 
 
 def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
-    """What ``evaluate`` gives of parameters over batches, not to be interrupted."""
+    """``evaluate`` of a run's parameters over batches, without a stop."""
     with jax.set_mesh(run.mesh):
         values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
     assert values is not None

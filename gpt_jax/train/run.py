@@ -1,4 +1,4 @@
-"""A run directory opened for work: its configuration settled, its data, mesh and programs at hand."""
+"""A run directory opened for work: its complete configuration, data, mesh and programs."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ from gpt_jax.train.step import Program, State, make_program
 
 @dataclass(frozen=True)
 class ReadRun:
-    """A run whose states can be read; what sampling needs."""
+    """A run whose checkpoints can be read: what sampling needs."""
 
     config: Config
     workdir: Path
@@ -35,7 +35,7 @@ class ReadRun:
         return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
 
     def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[int, State, dict[str, Any]] | None:
-        """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
+        """Step, live state and notes of the newest intact checkpoint, or of ``step``; None if there is none."""
         found = checkpoints.restore(self.program.abstract, step)
         return found and (found[0], self.program.unstack(found[1]), found[2])
 
@@ -113,7 +113,7 @@ def with_vocab(config: Config, needed: int) -> Config:
     """The configuration with ``model.vocab`` filled in.
 
     Raises:
-      UserError: it is smaller than the ids that the data holds.
+      UserError: it is smaller than the vocabulary of the data.
     """
     if not config.model.vocab:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
@@ -132,7 +132,7 @@ def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
 
 
 def _keep_compiled() -> None:
-    """Keeps compiled programs on disk, unless the environment names a place (or none) for them."""
+    """Caches compiled programs on disk, unless the environment sets a directory (or none) for them."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "gpt_jax" / "compiled"))

@@ -31,8 +31,8 @@ class Program:
 
     ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
     metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
-    ``pure_step`` is what ``step`` is compiled from, for who wants to map it. ``evaluate(params, batch, byte_lengths_V)``
-    returns sums over the batch. ``finite(tree)`` tells whether all of it is.
+    ``pure_step`` is what ``step`` is compiled from, to be mapped over several runs.
+    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``finite(tree)``: whether all of it is.
     ``stack`` and ``unstack`` lead between the live state and the layout of checkpoints, whose shapes and shardings are
     ``abstract``.
     """
@@ -73,21 +73,21 @@ def make_program(config: Config, mesh: Mesh) -> Program:
 
 
 def compiled_from(config: Config) -> Config:
-    """The configuration, with every knob that no program is compiled from at a value that nothing could work with."""
+    """The configuration, with every knob that no program is compiled from replaced by None, which no program can use."""
     arguments = [name for name in optim.hyper_of(config) if name != "steps"]
     compiled = ("accumulate", "z_loss", "loss_chunk", "on_nonfinite")
     other = [name for name in vars(config.train) if name not in compiled]
     return replace(
         config,
-        data=_nothing(config.data, [name for name in vars(config.data) if name != "pack"]),
-        optim=_nothing(config.optim, arguments),
-        train=_nothing(config.train, other),
-        eval=_nothing(config.eval, vars(config.eval)),
-        sample=_nothing(config.sample, vars(config.sample)),
+        data=_without(config.data, [name for name in vars(config.data) if name != "pack"]),
+        optim=_without(config.optim, arguments),
+        train=_without(config.train, other),
+        eval=_without(config.eval, vars(config.eval)),
+        sample=_without(config.sample, vars(config.sample)),
     )
 
 
-def _nothing(section: Any, names: Iterable[str]) -> Any:
+def _without(section: Any, names: Iterable[str]) -> Any:
     return replace(section, **dict.fromkeys(names))
 
 

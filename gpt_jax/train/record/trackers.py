@@ -109,7 +109,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One W&B run per workdir; its id is kept in wandb.json, so that a resumed run draws on in the same curves."""
+    """One W&B run per workdir; its id is kept in wandb.json, so that a resumed run continues the same curves."""
 
     def __init__(self, workdir: Path, project: str, config: Mapping[str, Any]):
         if importlib.util.find_spec("wandb") is None:
