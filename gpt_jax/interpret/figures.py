@@ -1,4 +1,4 @@
-"""Pictures of what this room measures."""
+"""Figures of attention, logit lens, losses and spectra."""
 
 import re
 from collections.abc import Mapping, Sequence

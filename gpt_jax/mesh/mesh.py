@@ -18,7 +18,7 @@ THE_REST = -1
 
 
 def make(config: MeshConfig) -> Mesh:
-    """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 standing for the devices left.
+    """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 meaning the remaining devices.
 
     Axes are of type Auto: the compiler inserts the collectives, so that model code names no axis.
 

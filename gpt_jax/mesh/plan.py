@@ -77,7 +77,7 @@ class Plan:
 
 
 def virtual_devices(count: int) -> None:
-    """Makes ``count`` CPU devices stand for those of another machine. Call it before JAX is used.
+    """Makes ``count`` virtual CPU devices. Call it before JAX is used.
 
     Raises:
       UserError: a count below 1, or JAX has its devices already.

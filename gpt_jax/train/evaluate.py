@@ -25,7 +25,7 @@ from gpt_jax.train.step import read_params
 def evaluate(
     step: Callable, params: dict, batches, mesh: Mesh, byte_lengths_V: np.ndarray | None, stop: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """{"loss", "perplexity", "bits_per_byte" (where tokens stand for text), "tokens"} over ``batches``.
+    """{"loss", "perplexity", "bits_per_byte" (where tokens are text), "tokens"} over ``batches``.
 
     Args:
       step: ``Program.evaluate``.

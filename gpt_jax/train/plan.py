@@ -13,7 +13,7 @@ from gpt_jax.train.step import hyper_scalars, make_program
 
 
 def print_plan(config: Config, devices: int | None, chip: str) -> None:
-    """Prints what a run would take.
+    """Prints the plan of a run.
 
     Args:
       devices: virtual CPU devices to compile for; None = those of this machine.

@@ -178,7 +178,7 @@ class Checkpoints:
         return self.directory / f"tmp-{step}-{token:08x}"
 
     def _finish(self, staging: Path, listed: Manifest, size: int) -> None:
-        """The part of a save that runs beside training."""
+        """The part of a save that runs in the background."""
         try:
             self._orbax.wait_until_finished()  # all processes have written
             if jax.process_index() == 0:

@@ -1,4 +1,4 @@
-"""One run per run directory: a lock the kernel releases when its owner dies, and a note of who that is."""
+"""One run per run directory: a lock that the kernel releases when its owner ends, and a note of the owner."""
 
 import errno
 import fcntl

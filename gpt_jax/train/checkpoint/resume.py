@@ -1,4 +1,4 @@
-"""What may change between the parts of one run, and what would make it another run."""
+"""Which knobs may change when a run is resumed, and which may not."""
 
 import enum
 

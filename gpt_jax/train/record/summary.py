@@ -1,4 +1,4 @@
-"""What is left to see when a run ends: summary.json, the loss figure, sample texts, and a few lines on the terminal."""
+"""What is written and printed when a run ends: summary.json, the loss figure, sample texts, a few lines."""
 
 from typing import Any
 
