@@ -1,4 +1,4 @@
-"""A run's settings: ConfigDict (or JSON) at the door, frozen and checked dataclasses inside.
+"""A run's settings: read from a ConfigDict or JSON into frozen, checked dataclasses.
 
 Defaults, units and reasons stand in ``configs/base.py`` alone; here are the types and the limits.
 """
@@ -152,7 +152,7 @@ class Config:
                 )
         for kind, key, calls in _named(config):
             for call in calls:
-                name, _ = registry.parse(call, where=f"config.{key}")
+                name, _ = registry.parse(call, where=f"config.{key}", kind=kind)
                 registry.lookup(kind, name, where=f"config.{key}")
         return config
 

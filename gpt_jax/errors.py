@@ -55,5 +55,10 @@ class NonFiniteError(Failure):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint such as ``did you mean 'adamw'?``, or nothing where no known name is close."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    near = closest(name, known)
+    return f"did you mean {near!r}?" if near else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that is spelt most like ``name``, or nothing where none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")

@@ -1,5 +1,6 @@
 """The command line: ``launch.py VERB …``, ``gpt-jax VERB …`` or ``python -m gpt_jax VERB …``."""
 
+import os
 import sys
 
 from gpt_jax import backend, registry
@@ -16,12 +17,13 @@ Every knob of the configuration can be set: --config.optim.lr=1e-3. With sample:
 
 def main(argv: list[str], program: str = "python launch.py") -> int:
     """Runs one command and returns its exit code."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview(program), end="")
-        return DONE
-    backend.tune()
     try:
-        _run(argv[0], argv[1:], program)
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(overview(program), end="")
+        else:
+            backend.tune()
+            _run(argv[0], argv[1:], program)
+        sys.stdout.flush()
         return DONE
     except Failure as failure:
         if "--debug" in argv:
@@ -30,6 +32,9 @@ def main(argv: list[str], program: str = "python launch.py") -> int:
         return failure.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # of ``launch.py … | head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
+        return 141
     except Exception:
         import traceback
 

@@ -6,10 +6,14 @@ decorates, and looking a name up imports the file that would hold it. Nothing el
 """
 
 import ast
+import fnmatch
 import importlib
 import inspect
+import os
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from gpt_jax.errors import UserError, did_you_mean
@@ -18,10 +22,18 @@ _variants: dict[tuple[str, str], Callable] = {}
 _examples: dict[tuple[str, str], tuple[str, ...]] = {}
 _typical: dict[tuple[str, str], str] = {}
 _renamed: dict[tuple[str, str], str] = {}
+_reads: dict[tuple[str, str], Sequence[str]] = {}
+_UNQUOTED = re.compile(r"(\w+)\((\w+)=\s*([^'\"()=,]+)\)")
 
 
 def register(
-    kind: str, name: str, *, examples: tuple[str, ...] = (), typical: str = "", formerly: tuple[str, ...] = ()
+    kind: str,
+    name: str,
+    *,
+    examples: tuple[str, ...] = (),
+    typical: str = "",
+    formerly: tuple[str, ...] = (),
+    reads: Sequence[str] = (),
 ) -> Callable:
     """Decorator: makes the decorated class or function the variant ``name`` of ``kind`` (for example "model.norm").
 
@@ -29,6 +41,8 @@ def register(
       examples: calls that the tests run, of a size for models of a few channels and ten tokens.
       typical: the call that documentation shows and benchmarks time; the first example if empty.
       formerly: names that the variant had before; stored configurations keep working, and lists do not show them.
+      reads: patterns of the names of files that its argument ``path`` takes; "/" is any folder, "/*.bin" a folder with
+        such a file. The messages to users who give a path alone are made from it.
     """
     for call in (*examples, *filter(None, (typical,))):
         if parse(call)[0] != name:
@@ -41,6 +55,7 @@ def register(
         _examples[kind, name] = examples
         _typical[kind, name] = typical
         _renamed.update({(kind, old): name for old in formerly})
+        _reads[kind, name] = reads
         return variant
 
     return add
@@ -60,8 +75,11 @@ def options(cls: type) -> Callable:
     return add
 
 
-def parse(call: str, where: str = "") -> tuple[str, dict[str, Any]]:
+def parse(call: str, where: str = "", kind: str = "") -> tuple[str, dict[str, Any]]:
     """Splits ``"name(key=literal, ...)"`` or ``"name"`` into the name and its keyword arguments.
+
+    Args:
+      kind: that the name should be a variant of, for the hint in the error.
 
     Raises:
       UserError: not such a call, or an argument that is not a literal.
@@ -78,7 +96,58 @@ def parse(call: str, where: str = "") -> tuple[str, dict[str, Any]]:
         f"{call!r} is not a name or a call with literal keyword arguments",
         where=where,
         allowed='"name" or "name(key=value, ...)", values being numbers, strings, booleans, lists or dicts',
+        fix=_path_call(kind, call) or _unquoted_call(call) or _positional_call(kind, call),
     )
+
+
+def _path_call(kind: str, text: str) -> str:
+    """A hint for a path that was given alone: the call of the variant that reads such a file or folder, or nothing."""
+    text = text.strip().strip("'\"")
+    path = Path(text).expanduser()
+    if not kind or not text or not os.path.exists(path) and not re.fullmatch(r"[^()\[\]{}=,]*[/.][^()\[\]{}=,]*", text):
+        return ""
+    folder = text.endswith("/") or os.path.isdir(path)
+    found = ["/", *(f"/{entry.name}" for entry in path.glob("*"))] if folder else [path.name]
+    patterns = [(pattern, name) for name in names(kind) for pattern in _reads[kind, name]]
+    fitting = [
+        (pattern, name)
+        for pattern, name in patterns
+        if pattern.startswith("/") == folder and fnmatch.filter(found, pattern)
+    ]
+    if not fitting:
+        return ""
+    _, name = max(fitting, key=lambda row: len(row[0]))  # the most special pattern
+    needed = [p.name for p in _keywords(kind, name) if p.default is p.empty and p.name != "path"]
+    return f"did you mean {name}({', '.join([f'path={text!r}', *(f'{other}=…' for other in needed)])})?"
+
+
+def _unquoted_call(call: str) -> str:
+    """A hint for ``name(key=text)`` whose text lacks its quotes, as shells remove them."""
+    found = _UNQUOTED.fullmatch(call.strip())
+    return f"did you mean {found[1]}({found[2]}={found[3]!r})? Quote the whole flag for the shell" if found else ""
+
+
+def _positional_call(kind: str, call: str) -> str:
+    """A hint for a call whose arguments lack their names."""
+    try:
+        node = ast.parse(call.strip(), mode="eval").body
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            return ""
+        if not kind or node.func.id not in names(kind):
+            return ""
+        named = [f"{k.arg}={ast.literal_eval(k.value)!r}" for k in node.keywords]
+        given = [repr(ast.literal_eval(argument)) for argument in node.args]
+    except (SyntaxError, ValueError):
+        return ""
+    keywords = [p.name for p in _keywords(kind, node.func.id)]
+    pairs = [f"{key}={value}" for key, value in zip(keywords, given, strict=False)]
+    return f"did you mean {node.func.id}({', '.join([*pairs, *named])})?" if len(pairs) == len(given) else ""
+
+
+def _keywords(kind: str, name: str) -> list[inspect.Parameter]:
+    """The parameters of a variant that a config may give: those after "*"."""
+    parameters = _signature(lookup(kind, name)).parameters.values()
+    return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 def names(kind: str) -> list[str]:
@@ -107,7 +176,7 @@ def lookup(kind: str, name: str, where: str = "") -> Callable:
             f"there is no {kind} called {name!r}",
             where=where,
             allowed=", ".join(known),
-            fix=did_you_mean(name, known),
+            fix=_path_call(kind, name) or did_you_mean(name, known),
         )
     return _variants[kind, name]
 
@@ -138,7 +207,7 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
     Raises:
       UserError: unknown name, or arguments that the variant does not take.
     """
-    name, kwargs = parse(call, where)
+    name, kwargs = parse(call, where, kind)
     variant = lookup(kind, name, where)
     signature = _signature(variant)
     own = [p for p in list(signature.parameters)[len(args) :] if p not in context]

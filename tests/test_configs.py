@@ -121,6 +121,12 @@ def test_published_parameters(name, size):
     assert _parameters(name, size) == PARAMETERS[f"{name}:{size}" if size else name]
 
 
+@pytest.mark.parametrize("name, size", MODELS)
+def test_micro_batches_of_published_models_divide_over_eight_devices(name, size):
+    train = Config.from_dict(_values(name, size)).train
+    assert train.batch // train.accumulate % 8 == 0
+
+
 @pytest.mark.parametrize("size", GPT3_FLOPS)
 def test_gpt3_has_its_training_flops(size):
     assert 6 * _parameters("gpt3", size) * 300e9 == pytest.approx(GPT3_FLOPS[size], rel=0.006)

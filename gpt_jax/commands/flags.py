@@ -13,10 +13,12 @@ from typing import Any
 from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
-from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.errors import UserError, closest
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 Tables = Mapping[str, ConfigDict]
+# What the messages call the types of flags and knobs.
+TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text", "tuple": "a tuple"}
 
 
 def local_path(text: str, where: str) -> Path:
@@ -48,7 +50,7 @@ class Flags:
         self._required: list[tuple[str, str]] = []
         self._tables: Callable[[Any], Tables] | None = None
         self.boolean("debug", False, "show tracebacks")
-        self.boolean("help", False, "show this help")
+        absl_flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=self._known)
 
     def string(self, name: str, default: str | None, help: str, required: str = "") -> None:
         """``required``: an example of the flag where it has to be given."""
@@ -77,7 +79,7 @@ class Flags:
         self._tables = make
 
     def names(self) -> list[str]:
-        return [name for name in self._known if name not in ("flagfile", "undefok")]
+        return [name for name in self._known if name not in ("flagfile", "undefok") and self._known[name].name == name]
 
     def describe(self) -> str:
         """The flags, a line each."""
@@ -103,10 +105,9 @@ class Flags:
         if values.help:
             return values
         overrides = self._overrides(rest)
-        for name in (name for name in overrides if "." not in name):
-            raise self._unknown(name)
-        if self._tables is None and overrides:
-            raise self._unknown(next(iter(overrides)))
+        for name in overrides:
+            if self._tables is None or "." not in name and closest(name, self.names()):
+                raise self._unknown(name)
         for name, example in self._required:
             if getattr(values, name) is None:
                 raise UserError(f"--{name} is missing", where=self.verb, fix=f"add {example}")
@@ -116,7 +117,7 @@ class Flags:
                 setattr(values, name, str(local_path(given, f"--{name}")))
         values.config_name = getattr(values, "config", None)
         if self._tables is not None:
-            for name, table in _overridden(self._tables(values), overrides, self._unknown).items():
+            for name, table in self._overridden(self._tables(values), overrides).items():
                 setattr(values, name, table)
         return values
 
@@ -134,37 +135,69 @@ class Flags:
                 found[name], waiting = (value, None) if equals else (None, name)
         return found
 
-    def _unknown(self, name: str, known: Sequence[str] = ()) -> UserError:
-        near = did_you_mean(name, [*self.names(), *known])
-        fix = near.replace("'", "--", 1).replace("'", "") if near else f"--help lists the flags of {self.verb}"
-        return UserError(f"there is no flag --{name}", where=self.verb, fix=fix)
+    def _overridden(self, tables: Tables, overrides: Mapping[str, str | None]) -> dict[str, ConfigDict]:
+        """The tables with their knobs set to what the command line gives."""
+        knobs = {f"{name}.{knob}": value for name, table in tables.items() for knob, value in _knobs(table).items()}
+        for name, given in overrides.items():
+            positive = name.removeprefix("no") if name not in knobs and name.startswith("no") else name
+            if positive not in knobs:
+                raise self._unknown(name, knobs)
+            if given is None and not isinstance(knobs[positive], bool):
+                raise _without_value(name)
+        words = [f"--{name}" if given is None else f"--{name}={given}" for name, given in overrides.items()]
+        flag = absl_flags.FlagValues()
+        for name, table in tables.items():
+            config_flags.DEFINE_config_dict(name, table, flag_values=flag, sys_argv=["", *words])
+        try:
+            flag(["", *words])
+        except (absl_flags.Error, TypeError, ValueError) as error:
+            raise _wrong_knob(str(error), overrides, knobs) from None
+        return {name: flag[name].value for name in tables}
+
+    def _unknown(self, name: str, knobs: Mapping[str, Any] | None = None) -> UserError:
+        """Of a flag that is neither the verb's nor one of ``knobs``."""
+        knobs = knobs or {}
+        section, _, last = name.rpartition(".")
+        within = [knob for knob in knobs if knob.startswith(f"{name}.")]
+        if within:
+            return UserError(
+                f"--{name} is a section of settings",
+                where=self.verb,
+                allowed=f"one of its settings: {', '.join(knob.removeprefix(f'{name}.') for knob in within)}",
+                fix=f"for example --{within[0]}={knobs[within[0]]}",
+            )
+        same = [knob for knob in knobs if knob.rpartition(".")[2] == last]
+        near = next(iter(same), "") or closest(name, [*self.names(), *knobs])
+        beside = [knob.rpartition(".")[2] for knob in knobs if section and knob.rpartition(".")[0] == section]
+        return UserError(
+            f"there is no {'setting' if section else 'flag'} --{name}",
+            where=self.verb,
+            allowed=f"of {section}: {', '.join(beside)}" if beside else "",
+            fix=f"did you mean --{near}?" if near else f"--help lists the flags of {self.verb}",
+        )
 
     def _refused(self, said: str) -> UserError:
-        said = said.removeprefix("flag ")
+        """What absl says of a flag of the verb, in the words of this module."""
         missing = re.search(r"Missing value for flag --(\S+)", said)
-        return UserError(f"--{missing[1]} is given no value" if missing else said, where=self.verb)
+        if missing:
+            return _without_value(missing[1])
+        wrong = re.match(r"flag --(\w+)=(.*?): (.*)", said, re.DOTALL)
+        if not wrong or wrong[1] not in self._known:
+            return UserError(said.removeprefix("ERROR:: ").removeprefix("flag "), where=self.verb)
+        parser = self._known[wrong[1]].parser
+        choices = getattr(parser, "enum_values", None)
+        least = getattr(parser, "lower_bound", None)
+        kind = TYPES.get(self._known[wrong[1]].flag_type(), "")
+        allowed = ", ".join(choices) if choices else kind if least is None else f"{kind}, {least} or more"
+        return UserError(f"--{wrong[1]}={wrong[2]} is not allowed", where=self.verb, allowed=allowed)
 
 
-def _overridden(tables: Tables, overrides: Mapping[str, str | None], unknown: Callable) -> dict[str, ConfigDict]:
-    knobs = {f"{name}.{knob}": value for name, table in tables.items() for knob, value in _knobs(table).items()}
-    for name, given in overrides.items():
-        positive = name.removeprefix("no") if name not in knobs and name.startswith("no") else name
-        if positive not in knobs:
-            raise _no_knob(name, knobs, unknown)
-        if given is None and not isinstance(knobs[positive], bool):
-            raise UserError(f"--{name} is given no value", where=f"--{name}")
-    words = [f"--{name}" if given is None else f"--{name}={given}" for name, given in overrides.items()]
-    flag = absl_flags.FlagValues()
-    for name, table in tables.items():
-        config_flags.DEFINE_config_dict(name, table, flag_values=flag, sys_argv=["", *words])
-    try:
-        flag(["", *words])
-    except (absl_flags.Error, TypeError, ValueError) as error:
-        raise _wrong_value(str(error), overrides, knobs) from None
-    return {name: flag[name].value for name in tables}
+def _without_value(name: str) -> UserError:
+    return UserError(f"--{name} is given no value", where=f"--{name}", allowed=f"--{name}=VALUE or --{name} VALUE")
 
 
 def _knobs(table: ConfigDict) -> dict[str, Any]:
+    """Dotted name -> value of every setting of a table."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         inner = {f"{key}.{k}": v for k, v in _knobs(value).items()} if isinstance(value, ConfigDict) else {key: value}
@@ -172,27 +205,13 @@ def _knobs(table: ConfigDict) -> dict[str, Any]:
     return found
 
 
-def _no_knob(name: str, knobs: Mapping[str, Any], unknown: Callable) -> UserError:
-    """An unknown knob: near ones are those of the same last name in other sections, then those spelt alike."""
-    same = [knob for knob in knobs if knob.rpartition(".")[2] == name.rpartition(".")[2] and "." in name]
-    if same:
-        return UserError(f"there is no knob {name}", where=f"--{name}", fix=f"did you mean --{same[0]}?")
-    error = unknown(name, list(knobs))
-    if "." not in name:
-        return error
-    section = name.rpartition(".")[0]
-    there = [knob.rpartition(".")[2] for knob in knobs if knob.startswith(f"{section}.")]
-    allowed = f"{section}.: {', '.join(there)}" if there else ""
-    return UserError(f"there is no knob {name}", where=f"--{name}", allowed=allowed, fix=error.fix)
-
-
-def _wrong_value(said: str, overrides: Mapping[str, str | None], knobs: Mapping[str, Any]) -> UserError:
-    found = re.search(r"--([\w.]+)=", said) or re.search(r"(\w+(?:\.\w+)+)", said)
-    name = found[1] if found and found[1] in overrides else next(iter(overrides), "")
-    kind = type(knobs.get(name)).__name__
-    reason = said.splitlines()[-1].partition(": ")[2] if said else ""
+def _wrong_knob(said: str, overrides: Mapping[str, str | None], knobs: Mapping[str, Any]) -> UserError:
+    """Of a setting whose value has another type than its default; ``said`` names it somewhere."""
+    named = [name for name in overrides if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", said)]
+    name = next(iter(named or overrides))
+    kind = type(knobs[name]).__name__
     return UserError(
-        f"--{name}={overrides.get(name)} cannot be read: {reason}",
+        f"--{name}={overrides[name]} is not {TYPES.get(kind, kind)}",
         where=f"--{name}",
-        allowed="" if kind == "object" else f"a value like {knobs.get(name)!r} ({kind})",
+        allowed=f"{TYPES.get(kind, kind)}, such as {knobs[name]!r}",
     )

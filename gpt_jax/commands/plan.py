@@ -18,8 +18,8 @@ class Plan(Command):
 
     def define(self, flags: Flags) -> None:
         settings.of_file(flags)
-        flags.integer("devices", None, "pretend so many devices; those at hand if not given")
-        flags.string("chip", "", "chip whose memory and speed to compare with, such as h100")
+        flags.integer("devices", None, "compile for so many virtual CPU devices; those of this machine if not given")
+        flags.string("chip", "", "chip to compare with, such as h100, or a memory size, such as 24GB")
         flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
 
     def run(self, flags: Any) -> None:

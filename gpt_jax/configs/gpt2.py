@@ -1,7 +1,8 @@
 """GPT-2 in its four sizes: ``--config=configs/gpt2.py:124m`` (355m, 774m, 1558m).
 
 Radford et al. 2019, table 2; the paper's own parameter counts (117M to 1542M) are a known misprint.
-Batch and learning rate are GPT-3's for the same sizes (Brown et al. 2020, table 2.1), the paper gives none.
+The batch is the paper's, 512 sequences (section 2.3), in micro-batches of 32, which divide over 8, 16 and 32 devices. The
+learning rates are GPT-3's for the same sizes (Brown et al. 2020, table 2.1); the paper gives none.
 """
 
 from gpt_jax.configs import base, pick
@@ -20,5 +21,5 @@ def get_config(size: str = "124m"):
     c.model.update(pick(SIZES, size), vocab=50257, context=1024, scan=True)
     c.data.tokenizer = "gpt2(path='data/gpt2_bpe')"
     c.optim.update(lr=LR[size], warmup=2000)
-    c.train.update(steps=600_000, batch=480, accumulate=40, eval_every=1000, save_every=1000)
+    c.train.update(steps=600_000, batch=512, accumulate=16, eval_every=1000, save_every=1000)
     return c

@@ -98,7 +98,7 @@ class Shuffled:
     def __init__(self, split: Split, batch: int, seed: int):
         self.batch = batch
         self._split, self._seed = split, seed
-        # A source's order depends on its place in the mixture, so that two alike do not march together.
+        # A source's order depends on its place in the mixture, so that two equal ones do not run in step.
         self._orders = [_order(part.count, _mix(seed, c)) for c, part in enumerate(split.windows)]
 
     def __getitem__(self, k: int) -> Batch:
@@ -118,14 +118,18 @@ class Shuffled:
 
 
 class InOrder:
-    """See ``Batches``. Finite; the last batch is filled up with rows of weight 0."""
+    """See ``Batches``. Finite; the last batch is filled up with rows of weight 0.
+
+    Attributes:
+      available: batches in the whole split, of which these are the first ``len``.
+    """
 
     def __init__(self, split: Split, batch: int, count: int):
         self.batch = batch
         self._split = split
         self._places = split.mixture.places_until([part.in_order for part in split.windows])
-        every = -(-self._places // batch)
-        self._count = min(count, every) if count else every
+        self.available = -(-self._places // batch)
+        self._count = min(count, self.available) if count else self.available
 
     def __len__(self) -> int:
         return self._count

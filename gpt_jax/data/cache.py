@@ -1,4 +1,4 @@
-"""Folders of derived files, made once: whole, checked and shared between processes, or not used at all."""
+"""Folders of derived files, made once, verified, and shared between processes."""
 
 import contextlib
 import fcntl

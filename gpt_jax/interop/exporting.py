@@ -39,7 +39,7 @@ class Form:
 
 
 def export_run(config: Config, workdir: Path, target: Path, step: int | None, form: Form) -> int:
-    """Writes the directory, whole or not at all; returns the step that it is of. Where the run keeps a moving average
+    """Writes the directory, completely or not at all; returns the checkpoint's step. Where the run keeps a moving average
     of its parameters, that is what is written, as it is what evaluation uses.
 
     Raises:

@@ -26,7 +26,7 @@ from gpt_jax.tree_paths import map_with_path, path_of
 
 
 def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> Config:
-    """Makes the run directory, whole or not at all; returns its configuration.
+    """Makes the run directory, completely or not at all; returns its configuration.
 
     Args:
       source: the directory; its ``config.json`` says what the model is.

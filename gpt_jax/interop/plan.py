@@ -9,7 +9,7 @@ from gpt_jax.interop.rows import Row, sizes_of
 
 @dataclass(frozen=True)
 class Part:
-    """Where a parameter lies in the stacked layout.
+    """The place of a parameter in the stacked layout.
 
     Args:
       path: its path.

@@ -1,4 +1,4 @@
-"""The settings in a ``config.json``, each to be read once: what nobody reads is refused, never ignored."""
+"""The settings in a ``config.json``, each read once; one that is not read is an error."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tokenizer's files: carried along as they are, and made into the run's own ``tokenizer.json`` where that works."""
+"""The tokenizer's files: copied as they are, and converted to the run's own ``tokenizer.json`` where that works."""
 
 import json
 import shutil

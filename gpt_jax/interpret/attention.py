@@ -1,4 +1,4 @@
-"""What heads attend to, and scores that tell kinds of heads apart."""
+"""What heads attend to, and scores that distinguish kinds of heads."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""A model as this room reads it: unrolled, with attention by the reference backend, over plain parameters."""
+"""A model prepared for reading its activations: unrolled, with attention by the reference backend, over plain parameters."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""The pictures and figures of a finished run, into its directory under interpret/."""
+"""The scores and figures of a checkpoint, into its directory under interpret/."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ SHOWN, GUESSED = 48, 16  # tokens of the text in the pictures of heads, and of t
 
 
 def interpret_run(config: Config, workdir: str | Path, step: int | None, text: str) -> Path:
-    """Measures a checkpoint on validation windows, and pictures it on ``text`` (the first of those windows if empty).
+    """Measures a checkpoint on validation windows, and draws its figures on ``text`` (the first of those windows if empty).
 
     Returns the directory: scores.json, and the pictures as PNG and SVG.
 
@@ -114,7 +114,7 @@ def _scores(model: ModelConfig, params: dict, tokens_BT: jax.Array) -> dict[str,
 
 def _tokens(run: Run, text: str) -> jax.Array:
     if run.data.tokenizer is None:
-        raise UserError("this run's tokens stand for no text", where="--text", fix="leave it out")
+        raise UserError("this run's tokens are not text", where="--text", fix="leave it out")
     ids = run.data.tokenizer.encode(text)
     if not 2 <= len(ids) <= run.config.model.context:
         raise UserError(

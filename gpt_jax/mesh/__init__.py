@@ -1,1 +1,1 @@
-"""Where arrays lie: the mesh of devices, the sharding of every tree, several processes, and what a run would take."""
+"""The mesh of devices, the sharding of every tree, several processes, and the plan of a run before it starts."""

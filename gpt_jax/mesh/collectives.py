@@ -1,4 +1,4 @@
-"""One number that all processes of a run hold alike; free where there is one process."""
+"""Collectives of one number over the processes of a run; free where there is one process."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The mesh of devices, and the way of a batch onto it."""
+"""The mesh of devices, and how a batch is placed on it."""
 
 import math
 from collections.abc import Mapping
@@ -18,30 +18,38 @@ THE_REST = -1
 
 
 def make(config: MeshConfig) -> Mesh:
-    """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 standing for the devices left.
+    """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 meaning the remaining devices.
 
     Axes are of type Auto: the compiler inserts the collectives, so that model code names no axis.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices, or an axis is not available.
     """
-    sizes = {axis: getattr(config, axis) for axis in AXES}
+    mesh = jax.make_mesh(sizes(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    open_connections(mesh)
+    return mesh
+
+
+def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
+    """The devices along each of ``AXES``, of so many in all.
+
+    Raises:
+      UserError: as ``make``.
+    """
+    asked = {axis: getattr(config, axis) for axis in AXES}
     for axis in REFUSED_AXES:
-        if sizes[axis] != 1:
+        if asked[axis] != 1:
             raise UserError(
                 f"the mesh axis {axis!r} is not available in this version",
                 where=f"config.mesh.{axis}",
                 allowed="1",
                 fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
             )
-    shape = tuple(_resolve(sizes, jax.device_count()).values())
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    open_connections(mesh)
-    return mesh
+    return tuple(_resolve(asked, devices).values())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How every array of a batch lies: its first axis over data and fsdp, whole along the others."""
+    """How every array of a batch is sharded: its first axis over data and fsdp, replicated over the others."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 

@@ -1,10 +1,9 @@
-"""What a run would take, without running it: parameters, FLOPs, memory per device, and where every array lies.
+"""The plan of a run, without running it: parameters, FLOPs, memory per device, and the sharding of every array.
 
 Everything is worked out from shapes: the step is compiled, nothing is allocated or trained.
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,31 +13,21 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from gpt_jax.config import Config
-from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
+from gpt_jax.mesh.chips import Chip
 from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
-TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
-GB = 10**9  # as data sheets count memory
-
-# Chip -> (the name of its peak rate in ``flops.CHIPS``, bytes of memory per JAX device by the makers' data sheets).
-CHIPS = {
-    "a100": ("A100", 80 * GB),
-    "h100": ("H100", 80 * GB),
-    "h200": ("H200", 141 * GB),
-    "b200": ("B200", 180 * GB),
-    "v4": ("TPU v4", 32 * GB),
-    "v5e": ("TPU v5e", 16 * GB),
-    "v5p": ("TPU v5p", 95 * GB),
-    "v6e": ("TPU v6e", 32 * GB),
-}
+# What stands in for kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, as they keep none.
+BLOCKWISE = "chunked(block=64)"
+WITH_SCORES = "xla"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a device holds during a step, as the compiler reports them for the backend it compiled for.
+    """Bytes of a device during a step, as the compiler reports them for the backend it compiled for.
 
     Args:
       arguments: the state and the batch, as passed in.
@@ -63,15 +52,19 @@ class Plan:
 
     Args:
       mesh: axis -> devices along it.
-      backend: what the step was compiled for.
+      backend: the platform that the step was compiled for.
+      compiled_attention: ``model.attend`` of the compiled step; another than the configuration's where the chip has
+        backends that this platform lacks.
       state: part of the state ("params", "opt", ...) -> (bytes in all, bytes per device).
       memory: of the compiled step; None where the backend does not report it.
       attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
       table: every array of the state.
+      savings: flags that would lower the memory, each with what it does, the most useful first.
     """
 
     mesh: dict[str, int]
     backend: str
+    compiled_attention: str
     parameters: flops.Parameters
     flops_per_token: dict[str, float]
     tokens_per_step: int
@@ -80,10 +73,11 @@ class Plan:
     memory: Memory | None
     attention: tuple[tuple[str, str], ...]
     table: tuple[rules.Placement, ...]
+    savings: tuple[str, ...]
 
 
 def virtual_devices(count: int) -> None:
-    """Makes ``count`` CPU devices stand for those of a machine that is not at hand. Call it before JAX is used.
+    """Makes ``count`` virtual CPU devices. Call it before JAX is used.
 
     Raises:
       UserError: a count below 1, or JAX has its devices already.
@@ -95,91 +89,118 @@ def virtual_devices(count: int) -> None:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError as error:
         raise UserError(
-            f"{count} devices cannot be pretended: {error}", fix="start a new process for each plan"
+            f"{count} virtual devices cannot be made: {error}", fix="start a new process for each plan"
         ) from error
 
 
-def plan(config: Config, mesh: Mesh, state: Any, lower: Callable[[Mesh], jax.stages.Lowered], chip: str = "") -> Plan:
+def plan(
+    config: Config,
+    mesh: Mesh,
+    state: Any,
+    lower: Callable[[Mesh, str], jax.stages.Lowered],
+    chip: Chip | None = None,
+) -> Plan:
     """Compiles the training step for a mesh and counts.
 
     Args:
       state: {"step", "params", "opt", ...} of ShapeDtypeStructs.
-      lower: the training step, lowered for the shapes and shardings of a mesh.
-      chip: a name in ``CHIPS`` to choose attention backends for; empty = the devices at hand.
+      lower: the training step with a ``model.attend``, lowered for the shapes and shardings of a mesh.
+      chip: to choose attention backends for; None = the mesh's devices.
 
     Raises:
-      UserError: there is no such chip, the batch does not divide over the mesh, or no sharding rule fits an array.
+      UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
     """
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     table = rules.describe(state, mesh, config.mesh.rules, config.model.scan)
-    model = config.model
+    model, here = config.model, mesh.devices.flat[0].platform
+    platform = chip.platform if chip else here
+    mechanisms = _mechanisms(config, platform)
+    compiled = model.attend if platform == here else _alike(mechanisms)
+    memory = _memory(lower(mesh, compiled).compile().memory_analysis())
     return Plan(
         mesh=dict(mesh.shape),
-        backend=mesh.devices.flat[0].platform,
+        backend=here,
+        compiled_attention=compiled,
         parameters=flops.parameters(model),
         flops_per_token={c: flops.flops_per_token(model, model.context, c) for c in flops.CONVENTIONS},
         tokens_per_step=config.train.batch * model.context,
         steps=config.train.steps,
         state=_state_bytes(state, table),
-        memory=_memory(lower(mesh).compile().memory_analysis()),
-        attention=_attention(config, platform_of(chip) or mesh.devices.flat[0].platform),
+        memory=memory,
+        attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
+        savings=_savings(config, mesh, memory, chip),
     )
 
 
-def platform_of(chip: str) -> str:
-    """What JAX calls the platform of a chip in ``CHIPS``; empty for no chip.
+@dataclass(frozen=True)
+class _Mechanism:
+    """A mechanism of attention, and the backend of its softmax on a platform; None where it has no softmax."""
 
-    Raises:
-      UserError: there is no such chip.
-    """
-    if not chip:
-        return ""
-    if chip not in CHIPS:
-        raise UserError(
-            f"there is no chip called {chip!r}", where="--chip", allowed=", ".join(CHIPS), fix=did_you_mean(chip, CHIPS)
-        )
-    return "tpu" if CHIPS[chip][0].startswith("TPU") else "gpu"
+    call: str
+    features: frozenset[str]
+    backend: attend.Backend | None
+
+    def described(self, platform: str, dtype: str) -> str:
+        if self.backend is None:
+            return "a recurrence, no softmax"
+        refusal = self.backend.refusal(self.features, platform, dtype)
+        return f"{self.backend.name} {refusal}" if refusal else self.backend.name
 
 
-def _attention(config: Config, platform: str) -> tuple[tuple[str, str], ...]:
+def _mechanisms(config: Config, platform: str) -> list[_Mechanism]:
     m, called = config.model, {"segments"} if config.data.pack == "segments" else set()
     model = nnx.eval_shape(lambda: gpt.GPT(replace(m, scan=True), nnx.Rngs(params=0)))
-    rows = []
+    found = []
     for j, call in enumerate(m.attentions):
         spec = getattr(model.blocks[str(j)].attention, "spec", None)
-        if spec is None:
-            rows.append((call, "a recurrence, no softmax"))
-            continue
-        features = spec.features | called
-        chosen = auto.choose(platform, features, m.dtype, m.context**2).name if m.attend == "auto" else m.attend
-        refusal = attend.backend(chosen).refusal(features, platform, m.dtype)
-        rows.append((call, f"{chosen} {refusal}" if refusal else chosen))
-    return tuple(dict.fromkeys(rows))
+        features = frozenset() if spec is None else spec.features | called
+        chosen = None
+        if spec is not None and m.attend == "auto":
+            chosen = auto.choose(platform, features, m.dtype, m.context**2)
+        elif spec is not None:
+            chosen = attend.backend(m.attend)
+        found.append(_Mechanism(call, features, chosen))
+    return found
 
 
-def render(plan: Plan, chip: str = "") -> str:
-    """A plan as text: a page of figures, then the sharding table with equal layers folded into one row.
+def _alike(mechanisms: list[_Mechanism]) -> str:
+    """The backend of any platform whose memory is like that of the mechanisms' own backends."""
+    softmaxes = [m for m in mechanisms if m.backend is not None]
+    linear = all(m.backend and not m.backend.keeps_scores for m in softmaxes)
+    able = all(not attend.backend(BLOCKWISE).refusal(m.features) for m in softmaxes)
+    return BLOCKWISE if linear and able else WITH_SCORES
 
-    Args:
-      chip: a name in ``CHIPS``: says as well whether a device would hold the step and how long one would take at least.
-    """
-    axes = " x ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
-    lines = [
-        f"mesh              {axes} (devices: {math.prod(plan.mesh.values())})",
-        f"parameters        {plan.parameters.total:,}",
-        f"  non-embedding   {plan.parameters.non_embedding:,} without token and position tables and an untied readout",
-        f"tokens per step   {plan.tokens_per_step:,} ({plan.tokens_per_step * plan.steps:,} in {plan.steps:,} steps)",
-        "FLOPs per token   forward and backward, by convention (told in gpt_jax/model/flops.py)",
-        *(f"  {name:<15} {count:.4g}" for name, count in plan.flops_per_token.items()),
-        "attention         mechanism: backend",
-        *(f"  {call}: {chosen}" for call, chosen in plan.attention),
-        *_render_memory(plan),
-        *(_render_chip(plan, chip) if chip else []),
-        "",
-        *_render_table(plan.table),
+
+def _savings(config: Config, mesh: Mesh, memory: Memory | None, chip: Chip | None) -> tuple[str, ...]:
+    """Flags that lower the memory of a step; those for the larger part of it, state or temporaries, come first."""
+    m, t = config.model, config.train
+    rows = t.batch // meshes.batch_shards(mesh)
+    wanted = t.accumulate + 1
+    if memory is not None and chip is not None and chip.memory > memory.arguments:
+        # Temporaries are about proportional to the rows of a micro-batch.
+        wanted = max(wanted, math.ceil(t.accumulate * memory.temporaries / (chip.memory - memory.arguments)))
+    more = next((a for a in range(wanted, rows + 1) if rows % a == 0), rows if rows > t.accumulate else 0)
+    temporaries = [
+        (m.remat != "full", "--config.model.remat=full recomputes activations in the backward pass"),
+        (
+            more > 0,
+            f"--config.train.accumulate={more} leaves {rows // max(more, 1)} sequences a device in a micro-batch",
+        ),
+        (m.dtype == "float32", "--config.model.dtype=bfloat16 halves the activations"),
     ]
-    return "\n".join(lines) + "\n"
+    split = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    devices = mesh.size if split < mesh.size else 2 * mesh.size
+    state = [
+        (
+            True,
+            f"--devices={devices} --config.mesh.data=1 --config.mesh.fsdp={devices // mesh.shape['tensor']} splits the "
+            f"state over {devices} devices",
+        )
+    ]
+    state_first = memory is not None and memory.arguments > memory.temporaries
+    ordered = [*state, *temporaries] if state_first else [*temporaries, *state]
+    return tuple(text for useful, text in ordered if useful)
 
 
 def _state_bytes(state: Any, table: list[rules.Placement]) -> dict[str, tuple[int, int]]:
@@ -200,69 +221,3 @@ def _memory(analysis: Any) -> Memory | None:
         aliased=analysis.alias_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
     )
-
-
-def _render_memory(plan: Plan) -> list[str]:
-    lines = [f"memory per device of the step, compiled for {plan.backend}"]
-    m = plan.memory
-    if m is None:
-        lines.append(f"  {plan.backend} does not report it")
-    else:
-        lines += [
-            f"  total           {_bytes(m.total)}",
-            f"  state and batch {_bytes(m.arguments)}",
-            f"  temporaries     {_bytes(m.temporaries)}  activations, gradients, scratch",
-            f"  outputs         {_bytes(m.outputs)}, {_bytes(m.aliased)} of it in the place of the old state",
-        ]
-    lines.append("state             in all, per device")
-    return lines + [f"  {part:<15} {_bytes(whole)}, {_bytes(piece)}" for part, (whole, piece) in plan.state.items()]
-
-
-def _render_chip(plan: Plan, chip: str) -> list[str]:
-    kind, memory = CHIPS[chip]
-    rate = flops.chip_peak(kind)
-    lines = [f"on {chip}"]
-    if plan.memory is not None:
-        share = plan.memory.total / memory
-        verdict = "fits" if share <= 1 else "DOES NOT FIT"
-        lines.append(f"  memory          {verdict}: {share:.0%} of {memory // GB} GB (compilers differ in temporaries)")
-    if rate is not None:
-        work = plan.flops_per_token[TIME_CONVENTION] * plan.tokens_per_step
-        seconds = work / rate / math.prod(plan.mesh.values())
-        lines.append(
-            f"  time            {seconds:.4g} s a step at 100% MFU ({TIME_CONVENTION}, {rate / 1e12:g} TFLOP/s)"
-        )
-        lines.append(f"                  {seconds * plan.steps / 3600:.4g} hours for {plan.steps:,} steps")
-    return lines
-
-
-def _render_table(table: tuple[rules.Placement, ...]) -> list[str]:
-    """Parameters in full; then, of the rest, which follows their rules, only what could not be split as asked."""
-    params = [row for row in table if row.path.startswith("params/")]
-    shown = params + [row for row in table if row.note and not row.path.startswith("params/")]
-    header = ("sharding of", "shape", "axes", "per device", "note")
-    cells = [header, *(_cells(row, times) for row, times in _fold(shown))]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-
-
-def _fold(table: list[rules.Placement]) -> list[tuple[rules.Placement, int]]:
-    """Layers with equal rows as one, blocks/*, with their number and the sum of their bytes."""
-    folded: dict[rules.Placement, list[int]] = {}
-    for row in table:
-        same = replace(row, path=re.sub(r"(^|/)blocks/\d+/", r"\1blocks/*/", row.path), bytes_per_device=0)
-        folded.setdefault(same, []).append(row.bytes_per_device)
-    return [(replace(row, bytes_per_device=sum(sizes)), len(sizes)) for row, sizes in folded.items()]
-
-
-def _cells(row: rules.Placement, times: int) -> tuple[str, ...]:
-    shape = "x".join(map(str, row.shape)) + (f" ({times} times)" if times > 1 else "")
-    axes = ", ".join(axis or "-" for axis in row.spec) or "replicated"
-    return row.path, shape, axes, _bytes(row.bytes_per_device), row.note
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} B"

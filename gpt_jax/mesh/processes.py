@@ -32,7 +32,7 @@ class Launch:
 
 
 def find_launch(env: Mapping[str, str]) -> Launch | None:
-    """What the environment says about this process's companions; None where it runs alone.
+    """What the environment says about the other processes of this launch; None where there are none.
 
     In order: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID; a SLURM step (srun) of several tasks;
     Open MPI with several ranks. A batch script outside srun and a step of one task run alone, though their environment
@@ -84,7 +84,7 @@ def start_processes() -> None:
 
 
 def open_connections(mesh: Mesh) -> None:
-    """Has processes on CPUs connect now for every group of devices that collectives on this mesh can name.
+    """Connects processes on CPUs now for every group of devices that collectives on this mesh can name.
 
     Gloo gives up on a partner who comes more than 30 s late to the first collective of their group, while later ones
     wait. Reading data or compiling the first step may take one process that much longer than another.

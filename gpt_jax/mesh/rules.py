@@ -61,13 +61,13 @@ def default() -> Table:
 
 @register("mesh.rules", "replicated")
 def replicated() -> Table:
-    """Every device holds everything; only the batch is split."""
+    """Every array is replicated; only the batch is split."""
     return ((r"", ()),)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one array lies.
+    """How one array is sharded.
 
     Args:
       path: its keys joined by "/".

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
@@ -151,7 +153,8 @@ def chip_peak(device_kind: str) -> float | None:
 def peak(devices: Sequence[jax.Device]) -> Peak | None:
     """The rate that MFU is a share of, for all ``devices`` together; None where their chip is not known.
 
-    CPU devices of one process share its cores, so theirs is the measured rate times the number of processes.
+    CPU devices of one process share its cores, virtual ones among them, so the rate is measured with all of them busy; a
+    process counts once.
     """
     first = devices[0]
     if first.platform == "cpu":
@@ -164,15 +167,21 @@ def peak(devices: Sequence[jax.Device]) -> Peak | None:
 
 
 def measure_peak(size: int = 1024, seconds: float = 0.2) -> float:
-    """FLOP/s of fp32 products of two square matrices on this process's CPU: the median over about ``seconds``."""
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        a_DD = jax.numpy.ones((size, size), "float32")
-        multiply = jax.jit(lambda x_DD, y_DD: x_DD @ y_DD)
-        multiply(a_DD, a_DD).block_until_ready()
+    """FLOP/s of fp32 products of two square matrices on this process's CPU: the median over about ``seconds``, with every
+    device at a product of its own."""
+    devices = jax.local_devices(backend="cpu")
+    mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,), devices=devices)
+    with jax.set_mesh(mesh):  # whatever mesh the caller works on
+        a_XD = jax.device_put(
+            np.ones((len(devices) * size, size), np.float32), NamedSharding(mesh, PartitionSpec("rows"))
+        )
+        b_DD = jax.device_put(np.ones((size, size), np.float32), NamedSharding(mesh, PartitionSpec()))
+        multiply = jax.jit(lambda x_XD, y_DD: x_XD @ y_DD)
+        multiply(a_XD, b_DD).block_until_ready()
         times: list[float] = []
         end = time.perf_counter() + seconds
         while not times or time.perf_counter() < end:
             start = time.perf_counter()
-            multiply(a_DD, a_DD).block_until_ready()
+            multiply(a_XD, b_DD).block_until_ready()
             times.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(times)
+    return len(devices) * 2 * size**3 / statistics.median(times)

@@ -1,1 +1,1 @@
-"""How a trained model speaks: cached decoding, the processors of its logits, and prompts and texts around them."""
+"""Generation: cached decoding, the processors of its logits, and prompts and texts around them."""

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gpt_jax.config import Config
+from gpt_jax.data.batches import InOrder
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.run import Run, open_run
@@ -24,13 +25,13 @@ from gpt_jax.train.step import read_params
 def evaluate(
     step: Callable, params: dict, batches, mesh: Mesh, byte_lengths_V: np.ndarray | None, stop: Callable[[], bool]
 ) -> dict[str, float] | None:
-    """{"loss", "perplexity", "bits_per_byte" (where tokens stand for text), "tokens"} over ``batches``.
+    """{"loss", "perplexity", "bits_per_byte" (where tokens are text), "tokens"} over ``batches``.
 
     Args:
       step: ``Program.evaluate``.
       batches: what ``Split.fixed`` gives.
       byte_lengths_V: bytes per token id, or None.
-      stop: asked between batches; once it says yes, the evaluation is given up and None returned.
+      stop: called between batches; once it returns true, the evaluation stops and None is returned.
     """
     lengths_V = np.zeros(1, np.float32) if byte_lengths_V is None else np.asarray(byte_lengths_V, np.float32)
     sums = []
@@ -47,8 +48,15 @@ def evaluate(
     return values
 
 
+def coverage(batches: InOrder, knob: str) -> str:
+    """How much of its split an evaluation covers, in words; ``knob`` is the setting that decides it."""
+    if len(batches) == batches.available:
+        return f"over all {batches.available} batches of {batches.batch}"
+    return f"over {len(batches)} of {batches.available} batches of {batches.batch} ({knob}; 0 = all)"
+
+
 def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
-    """What ``evaluate`` gives of parameters over batches, not to be interrupted."""
+    """``evaluate`` of a run's parameters over batches, without a stop."""
     with jax.set_mesh(run.mesh):
         values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
     assert values is not None
@@ -69,7 +77,8 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
     values = scores(run, read_params(state), batches)
     print(
-        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of {config.model.context}"
+        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of"
+        f" {config.model.context}, {coverage(batches, 'eval.batches')}"
     )
     units = {"loss": "nats/token", "perplexity": "per token", "bits_per_byte": ""}
     for name, unit in units.items():

@@ -1,6 +1,6 @@
-"""The gradient noise scale: how many tokens a batch can have before more of them hardly help (McCandlish et al. 2018).
+"""The gradient noise scale: the batch size in tokens beyond which larger batches hardly help (McCandlish et al. 2018).
 
-Of a batch in several micro-batches, the gradients' squared lengths at two sizes tell the length of the true gradient,
+Of a batch in several micro-batches, the gradients' squared lengths at two sizes give the length of the true gradient,
 |G|^2 ("noise_signal"), and the trace of one token's covariance, S ("noise_trace"), without bias (appendix A.1). Their
 ratio S / |G|^2 is the simple noise scale, in tokens; each is to be averaged before they are divided.
 """

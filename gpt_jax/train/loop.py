@@ -1,4 +1,4 @@
-"""The story of a run: open it, restore its state, step until done, and write its summary.
+"""A run from start to end: open it, restore its state, step until done, and write its summary.
 
 The order within the loop is what makes a resumed run equal an uninterrupted one: after k updates the metrics of all k
 are written, then the state is evaluated, then saved, and only then is batch k asked for.
@@ -13,6 +13,7 @@ import jax
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
+from gpt_jax.train import describe
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
@@ -22,10 +23,10 @@ from gpt_jax.train.trainer import Trainer
 
 
 def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]:
-    """Trains what ``config`` says in ``workdir``, from where the run there stands, and returns its summary.
+    """Trains ``config`` in ``workdir``, resuming the run that is there, and returns its summary.
 
     Args:
-      until: a step at which to evaluate, save and leave, to be resumed; 0 = the last one.
+      until: a step at which to evaluate, save and stop, to be resumed; 0 = the last one.
 
     Raises:
       UserError: the configuration, the data or the directory do not fit; nothing has been written.
@@ -33,11 +34,12 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
       NonFiniteError: a loss or gradient was not finite and ``train.on_nonfinite`` is "stop".
       StorageError: the disk refuses.
     """
-    begun = time.time()
+    started = time.time()
     processes.start_processes()
     with StopRequest() as stop:
-        run = open_run(config, workdir)
-        with jax.set_mesh(run.mesh), Trainer.open(run, stop, begun) as (trainer, state):
+        run = open_run(config, workdir, describe.on_stderr)
+        describe.on_stderr("run directory", describe.directory(run.workdir))
+        with jax.set_mesh(run.mesh), Trainer.open(run, stop, started) as (trainer, state):
             last = min(until or run.config.train.steps, run.config.train.steps)
             state, step = _steps(trainer, state, last)
             return trainer.finish(state, step, last)
@@ -55,12 +57,12 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
         with profiler.step(run.workdir, settings.profile, k):
             batch = meshes.put_batch(batches.rows(k, *rows), run.mesh)
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
-            begun = time.perf_counter()
+            started = time.perf_counter()
             state, metrics = (run.program.watch_step if watched else run.program.step)(state, batch, recorder.hyper)
             if k == trainer.start:  # returns when compiled and dispatched, before it has run
-                recorder.progress.compiled(time.perf_counter() - begun)
+                recorder.progress.compiled(time.perf_counter() - started)
         step = k + 1
-        recorder.take(step, metrics, batch, state)
+        recorder.queue(step, metrics, batch, state)
 
         evaluating = due(step, settings.eval_every, last)
         saving = due(step, settings.save_every, last)

@@ -45,7 +45,7 @@ def cross_entropy(
 def with_experts(sums: dict[str, jax.Array], report: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and their
     statistics: "moe_loss" (over layers, summed), "moe_max_load" (of the busiest expert, times the number of experts: 1 =
-    all alike), "moe_min_load" and "moe_dropped" (the worst layer's). All weighed by the batch's tokens."""
+    balanced), "moe_min_load" and "moe_dropped" (the worst layer's). All weighted by the batch's tokens."""
     if not report:
         return sums
     fixed = jax.lax.stop_gradient(report)
@@ -73,8 +73,8 @@ def _sums(x_BTD, projection, targets_BT, weights_BT, z_loss):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _chunked(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
-    """``_sums``, ``length`` positions at a time. Its derivative is taken on the way, while a chunk's logits exist, so
-    that no logits are computed twice or kept."""
+    """``_sums``, ``length`` positions at a time. The forward pass computes its derivative, while a chunk's logits
+    exist, so that no logits are computed twice or kept."""
 
     def add(total, part):
         x, targets, weights = part

@@ -1,8 +1,11 @@
 """A run planned without training: its step is lowered and compiled, and never run."""
 
+from dataclasses import replace
+
 import jax
 
 from gpt_jax.config import Config
+from gpt_jax.mesh import chips, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train.run import with_vocab
@@ -10,14 +13,24 @@ from gpt_jax.train.step import hyper_scalars, make_program
 
 
 def print_plan(config: Config, devices: int | None, chip: str) -> None:
-    """Prints what a run would take; with ``devices``, on so many pretended CPU devices."""
+    """Prints the plan of a run.
+
+    Args:
+      devices: virtual CPU devices to compile for; None = those of this machine.
+      chip: a name or memory size for ``chips.find``.
+
+    Raises:
+      UserError: an unknown chip, or a configuration that does not fit the devices.
+    """
+    compared = chips.find(chip)
     if devices is not None:
         plans.virtual_devices(devices)
     mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
 
-    def lower(mesh):
+    def lower(mesh, attend):
+        planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)
         sharding = meshes.batch_sharding(mesh)
         shape = (config.train.batch, config.model.context)
         names = {"tokens": "int32", "targets": "int32", "weights": "float32"}
@@ -25,9 +38,10 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
             names |= {"segments": "int32", "positions": "int32"}
         batch = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, dtype in names.items()}
         with jax.set_mesh(mesh):
-            return program.step.lower(program.live, batch, hyper_scalars(config))
+            return planned.step.lower(program.live, batch, hyper_scalars(config))
 
-    print(plans.render(plans.plan(config, mesh, program.live, lower, chip), chip), end="")
+    made = plans.plan(config, mesh, program.live, lower, compared)
+    print(plan_text.render(made, compared), end="")
 
 
 def _planned_vocab(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""A run directory opened for work: its configuration settled, its data, mesh and programs at hand."""
+"""A run directory opened for work: its complete configuration, data, mesh and programs."""
 
 import dataclasses
 import os
@@ -16,13 +16,15 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.model import flops
+from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
+from gpt_jax.train.describe import Say
 from gpt_jax.train.step import Program, State, make_program
 
 
 @dataclass(frozen=True)
 class ReadRun:
-    """A run whose states can be read; what sampling needs."""
+    """A run whose checkpoints can be read: what sampling needs."""
 
     config: Config
     workdir: Path
@@ -33,7 +35,7 @@ class ReadRun:
         return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
 
     def restore(self, checkpoints: Checkpoints, step: int | None = None) -> tuple[int, State, dict[str, Any]] | None:
-        """The newest whole state (or that of ``step``) in the live layout, with its step and notes; None if none."""
+        """Step, live state and notes of the newest intact checkpoint, or of ``step``; None if there is none."""
         found = checkpoints.restore(self.program.abstract, step)
         return found and (found[0], self.program.unstack(found[1]), found[2])
 
@@ -84,8 +86,11 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
     return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
 
 
-def open_run(config: Config, workdir: str | Path) -> Run:
+def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -> Run:
     """Checks the configuration against devices and data, and makes the programs. Writes nothing, compiles nothing.
+
+    Args:
+      say: is called with a label and a line about each part when it is known.
 
     Raises:
       UserError: mesh, batch, data or vocabulary do not fit.
@@ -94,16 +99,21 @@ def open_run(config: Config, workdir: str | Path) -> Run:
     _keep_compiled()
     mesh = meshes.make(config.mesh)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
+    say("devices", describe.devices(mesh))
+    say("data", describe.data_to_read(config))
     data = open_data(config)
+    say("data", describe.data(data, config))
     config = with_vocab(config, data.vocab)
-    return Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    say("parameters", describe.parameters(config))
+    return run
 
 
 def with_vocab(config: Config, needed: int) -> Config:
     """The configuration with ``model.vocab`` filled in.
 
     Raises:
-      UserError: it is smaller than the ids that the data holds.
+      UserError: it is smaller than the vocabulary of the data.
     """
     if not config.model.vocab:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
@@ -122,7 +132,7 @@ def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
 
 
 def _keep_compiled() -> None:
-    """Keeps compiled programs on disk, unless the environment names a place (or none) for them."""
+    """Caches compiled programs on disk, unless the environment sets a directory (or none) for them."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(home / "gpt_jax" / "compiled"))

@@ -1,4 +1,4 @@
-"""A request to stop is a flag that the loop reads between steps, wherever in a step the signal came."""
+"""Requests to stop: a signal sets a flag, which the loop reads between steps."""
 
 import signal
 from types import FrameType

@@ -31,9 +31,9 @@ class Program:
 
     ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
     metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
-    ``pure_step`` is what ``step`` is compiled from, for who wants to map it. ``evaluate(params, batch, byte_lengths_V)``
-    returns sums over the batch. ``finite(tree)`` tells whether all of it is.
-    ``stack`` and ``unstack`` lead between the live state and the layout of checkpoints, whose shapes and shardings are
+    ``pure_step`` is what ``step`` is compiled from, to be mapped over several runs.
+    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``finite(tree)``: whether all of it is.
+    ``stack`` and ``unstack`` convert between the live state and the layout of checkpoints, whose shapes and shardings are
     ``abstract``.
     """
 
@@ -52,7 +52,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step is compiled from: settings, the model's code, how many devices share a batch, and how it lies."""
+    """What a step is compiled from: settings, the model's code, and the number of shards and sharding of a batch."""
 
     config: Config
     graphdef: nnx.GraphDef
@@ -73,21 +73,21 @@ def make_program(config: Config, mesh: Mesh) -> Program:
 
 
 def compiled_from(config: Config) -> Config:
-    """The configuration, with every knob that no program is compiled from at a value that nothing could work with."""
+    """The configuration, with every knob that no program is compiled from replaced by None, which no program can use."""
     arguments = [name for name in optim.hyper_of(config) if name != "steps"]
     compiled = ("accumulate", "z_loss", "loss_chunk", "on_nonfinite")
     other = [name for name in vars(config.train) if name not in compiled]
     return replace(
         config,
-        data=_nothing(config.data, [name for name in vars(config.data) if name != "pack"]),
-        optim=_nothing(config.optim, arguments),
-        train=_nothing(config.train, other),
-        eval=_nothing(config.eval, vars(config.eval)),
-        sample=_nothing(config.sample, vars(config.sample)),
+        data=_without(config.data, [name for name in vars(config.data) if name != "pack"]),
+        optim=_without(config.optim, arguments),
+        train=_without(config.train, other),
+        eval=_without(config.eval, vars(config.eval)),
+        sample=_without(config.sample, vars(config.sample)),
     )
 
 
-def _nothing(section: Any, names: Iterable[str]) -> Any:
+def _without(section: Any, names: Iterable[str]) -> Any:
     return replace(section, **dict.fromkeys(names))
 
 
@@ -217,7 +217,7 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
 
 
 def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
-    """Sums over the counted tokens of one batch: "loss" (nats), "tokens", "bytes" of text the targets stand for."""
+    """Sums over the counted tokens of one batch: "loss" (nats), "tokens", "bytes" of the targets' text."""
     sums = _sums(recipe, params, batch)
     lengths_BT = byte_lengths_V[batch["targets"]]
     return {"loss": sums["loss"], "tokens": sums["tokens"], "bytes": (lengths_BT * batch["weights"]).sum()}
@@ -233,7 +233,7 @@ def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) 
 
 
 def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
-    """``losses.cross_entropy`` of a batch; what layers report joins as "moe_…", weighed by the batch's tokens."""
+    """``losses.cross_entropy`` of a batch; what layers report is added as "moe_…", weighted by the batch's tokens."""
     config, model = recipe.config, nnx.merge(recipe.graphdef, params)
     parts = (batch.get(name) for name in ("positions", "segments", "keys"))
     # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
@@ -257,7 +257,7 @@ def _example_keys(seed: jax.Array, step: jax.Array, batch: int) -> jax.Array:
 
 
 def _split(parts: int, x: jax.Array) -> jax.Array:
-    """[B, …] -> [parts, B/parts, …], each part taking rows from everywhere, so that every device has work in each."""
+    """[B, …] -> [parts, B/parts, …], each part with rows from every shard, so that no device is idle in any."""
     return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
 

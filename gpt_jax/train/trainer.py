@@ -1,4 +1,4 @@
-"""The trainer: what a run holds open between its start and its summary, and what it does at evaluations and saves."""
+"""The trainer: a run with its recorder and checkpoints, and what it does at evaluations and saves."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, previous_config
-from gpt_jax.train.evaluate import evaluate
+from gpt_jax.train.evaluate import coverage, evaluate
 from gpt_jax.train.finite import first_bad
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
@@ -24,7 +24,7 @@ from gpt_jax.train.step import State, hyper_scalars, read_params
 
 @dataclass
 class Trainer:
-    """A run with its recorder and checkpoints. ``start``: updates that its state had seen when this start began."""
+    """A run with its recorder and checkpoints. ``start``: completed updates when this process began."""
 
     run: Run
     checkpoints: Checkpoints
@@ -34,15 +34,15 @@ class Trainer:
 
     @staticmethod
     @contextlib.contextmanager
-    def open(run: Run, stop: StopRequest, begun: float, together: int = 1) -> Iterator[tuple["Trainer", State]]:
-        """Locks the run directory, restores the run that it holds, and gives its state too.
+    def open(run: Run, stop: StopRequest, started: float, group_size: int = 1) -> Iterator[tuple["Trainer", State]]:
+        """Locks the run directory and restores the run in it; gives the trainer and the state.
 
         Args:
-          begun: time at which this start began.
-          together: runs that this one is trained with, itself among them.
+          started: time.time() at this start.
+          group_size: runs trained as one program, this one included.
 
         Raises:
-          UserError: another run holds the directory, or the one there began with other settings or data.
+          UserError: another process trains in the directory, or the run there began with other settings or data.
         """
         previous, first = previous_config(run.workdir), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
@@ -51,10 +51,10 @@ class Trainer:
             state, start, notes = _starting_state(run, checkpoints)
             if first:
                 write_atomically(run.workdir / CONFIG, run.config.to_json())
-                environment.write(run.workdir, run.mesh.shape, together)
+                environment.write(run.workdir, run.mesh.shape, group_size)
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
-            recorder = Recorder.open(run, hyper_scalars(run.config), start, notes, begun, together)
+            recorder = Recorder.open(run, hyper_scalars(run.config), start, notes, started, group_size)
             with contextlib.closing(recorder):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
@@ -79,7 +79,7 @@ class Trainer:
         recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
         shown = {"loss": "nats/token", "bits_per_byte": "bits/byte"}
         text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in shown.items() if name in values)
-        recorder.progress.note(f"step {step}: validation {text}")
+        recorder.progress.note(f"step {step}: validation {text} {coverage(fixed, 'train.eval_batches')}")
         return values["loss"]
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:
@@ -93,7 +93,7 @@ class Trainer:
                 raise NonFiniteError(
                     f"step {step}: the state is not finite; first bad tensor: {first_bad(state)}",
                     where=str(self.run.workdir),
-                    fix="lower optim.lr; the last checkpoint is whole",
+                    fix="lower optim.lr; the last checkpoint is intact",
                 )
             self.checkpoints.save(step, self.run.program.stack(state), self.recorder.notes(), valid_loss=valid_loss)
 
@@ -101,7 +101,7 @@ class Trainer:
         """Closes recorder and checkpoints after the last save and returns the summary.
 
         Raises:
-          Stopped: it was to go on until ``last``.
+          Stopped: it should have trained until ``last``.
         """
         self.recorder.close()
         self.checkpoints.wait()
@@ -111,7 +111,7 @@ class Trainer:
         if step < last:
             signal = self.stop.signal
             raise Stopped(
-                f"stopped by {signal.name if signal else 'a signal'} after {step} of {steps} steps; the state is saved",
+                f"stopped by {signal.name if signal else 'a signal'} after {step} of {steps} steps; a checkpoint is saved",
                 where=str(self.run.workdir),
                 fix="the same command resumes it",
             )
@@ -121,7 +121,7 @@ class Trainer:
 
 
 def _starting_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, dict]:
-    """The state to start from, the updates it has seen, and what was noted beside it."""
+    """The state to start from, its completed updates, and the notes of its checkpoint."""
     found = run.restore(checkpoints)
     if found is None:
         return run.program.init(run.config.train.seed), 0, {}

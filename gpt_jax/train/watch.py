@@ -1,4 +1,4 @@
-"""Root mean squares of tensors, one by one: of parameters, gradients and updates, where a run asks for them.
+"""Root mean squares of tensors, one by one: of parameters, gradients and updates, every ``train.watch_every`` steps.
 
 ``rms`` is traced into the step; ``named`` turns what came out of it into the records of metrics.jsonl, with one name
 per layer whether layers are scanned or not: watch/grads/blocks/3/attention/q/w.

@@ -96,11 +96,10 @@ def test_token_files(make_config, tmp_path):
     llmc(llama / "train.bin", ids[:900] + 100_000, 20240801, 7, np.uint32)
     llmc(llama / "val.bin", ids[900:] + 100_000, 20240801, 7, np.uint32)
     ids.astype(np.uint16).tofile(tmp_path / "whole.bin")
-    opened = [
-        open_data(make_config(source=f"tokens(path={str(path)!r}, vocab={vocab})"))
-        for path, vocab in ((nano, 500), (llm, 500), (tmp_path / "whole.bin", 500), (llama, 128_256))
-    ]
-    for data, extra in zip(opened, (0, 0, 0, 100_000), strict=True):
+    np.save(tmp_path / "whole.npy", ids.astype(np.uint32))
+    places = [(nano, 500), (llm, 500), (tmp_path / "whole.bin", 500), (tmp_path / "whole.npy", 500), (llama, 128_256)]
+    opened = [open_data(make_config(source=f"tokens(path={str(path)!r}, vocab={vocab})")) for path, vocab in places]
+    for data, extra in zip(opened, (0, 0, 0, 0, 100_000), strict=True):
         assert (data.train.tokens, data.valid.tokens, data.tokenizer) == (900, 100, None)
         assert np.array_equal(data.valid.fixed(1, 1)[0]["tokens"][0], ids[900:908] + extra)
     assert opened[0].vocab == 500
@@ -142,6 +141,13 @@ def test_bad_token_files(make_config, tmp_path):
     llmc(path, np.arange(50), version=3)
     refused(config(), "in version 3")
     refused(config(at=tmp_path), r"has 0 files \*train\*.bin")
+    array = tmp_path / "x.npy"
+    np.save(array, np.zeros((2, 3), np.uint16))
+    refused(config(at=array), "an array 2x3 of uint16")
+    np.save(array, np.zeros(3, np.int64))
+    refused(config(at=array), "an array 3 of int64")
+    array.write_bytes(array.read_bytes()[:-1])
+    refused(config(at=array), "x.npy is damaged")
 
 
 def test_a_late_id_is_found(make_config, tmp_path, monkeypatch):

@@ -5,9 +5,11 @@ import pytest
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import chips, rules
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh import rules
-from gpt_jax.mesh.plan import Memory, plan, platform_of, render, virtual_devices
+from gpt_jax.mesh.plan import BLOCKWISE, Memory, plan, virtual_devices
+from gpt_jax.mesh.plan_text import render
+from gpt_jax.train.plan import print_plan
 from tests.mesh import trees
 
 GPT2 = {"layers": 12, "width": 768, "heads": 12, "kv_heads": 12, "head_dim": 64, "mlp": 3072, "vocab": 50257}
@@ -33,7 +35,7 @@ def gpt2_state(scanned=False):
 def lowering(state, config):
     """A step of known memory: the state is donated and comes back, the batch is read."""
 
-    def lower(mesh):
+    def lower(mesh, attend):
         shardings = rules.shardings(state, mesh, config.mesh.rules, config.model.scan)
         placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
         batch = jax.ShapeDtypeStruct((BATCH, CONTEXT), jnp.int32, sharding=meshes.batch_sharding(mesh))
@@ -95,13 +97,61 @@ def test_rendering_folds_equal_layers_and_names_what_is_not_split(sharded):
 
 
 def test_rendering_for_a_chip_says_whether_it_fits_and_how_long(sharded):
-    text = render(sharded, "h100")
+    text = render(sharded, chips.find("h100"))
     assert "fits: " in text and "of 80 GB" in text
     seconds = sharded.flops_per_token["nanogpt"] * BATCH * CONTEXT / (8 * 989e12)
     assert f"{seconds:.4g} s a step" in text
+
+
+def test_what_does_not_fit_is_told_what_helps(sharded):
+    text = render(sharded, chips.find("0.1GB"))
+    assert "DOES NOT FIT: " in text and "of 0.1 GB" in text and "s a step" not in text
+    for flag in ("model.remat=full", "train.accumulate=2", "model.dtype=bfloat16", "--devices=16 --config.mesh.data=1"):
+        assert flag in text
+    values = gpt2_config(data=1, fsdp=8).to_dict()
+    values["model"].update(remat="full", dtype="bfloat16")
+    values["train"].update(accumulate=2)
+    frugal = Config.from_dict(values)
+    made = plan(frugal, meshes.make(frugal.mesh), gpt2_state(), lowering(gpt2_state(), frugal))
+    assert len(made.savings) == 1 and "fsdp=16" in made.savings[0]
+
+
+@pytest.mark.parametrize(
+    "text, memory, platform",
+    [
+        ("h100", 80e9, "gpu"),
+        ("H100", 80e9, "gpu"),
+        ("v5e", 16e9, "tpu"),
+        ("24GB", 24e9, "gpu"),
+        ("16 GiB", 2**34, "gpu"),
+    ],
+)
+def test_chips_are_found_by_name_or_memory(text, memory, platform):
+    chip = chips.find(text)
+    assert (chip.memory, chip.platform) == (memory, platform)
+
+
+def test_an_unknown_chip_is_refused_before_anything_is_made():
     with pytest.raises(UserError, match="no chip called 'h10'") as caught:
-        platform_of("h10")
-    assert "h100" in caught.value.fix
+        print_plan(gpt2_config(), None, "h10")
+    assert "did you mean 'h100'" in caught.value.fix and "24GB" in caught.value.allowed
+
+
+def test_scores_that_the_chip_does_not_keep_are_not_counted(capsys):
+    """On a GPU softmax attention keeps no [T, T] matrices; XLA on the CPU that compiles the plan would."""
+    values = base.get_config()
+    values.model.update(layers=1, width=32, heads=8, context=512, vocab=64)
+    values.train.update(batch=8, steps=10)
+    scores = 8 * 512**2 * 4  # of a sequence, one of which is on every device
+    found = {}
+    for chip in ("", "24GB"):
+        print_plan(Config.from_dict(values), None, chip)
+        text = capsys.readouterr().out
+        (line,) = [line for line in text.splitlines() if "temporaries" in line and "activations" in line]
+        size, unit = line.split()[1:3]
+        found[chip] = float(size) * {"KiB": 2**10, "MiB": 2**20}[unit]
+        assert f"attention by {BLOCKWISE if chip else 'auto'}" in text
+    assert found[""] > scores and found["24GB"] < 0.7 * scores
 
 
 def test_dimensions_that_do_not_divide_stand_in_the_table():
@@ -119,9 +169,9 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_is_compiled():
         plan(config, meshes.make(config.mesh), gpt2_state(), lower=None)
 
 
-def test_pretended_devices_need_a_fresh_process():
+def test_virtual_devices_need_a_fresh_process():
     jax.devices()
-    with pytest.raises(UserError, match="cannot be pretended"):
+    with pytest.raises(UserError, match="cannot be made"):
         virtual_devices(512)
     with pytest.raises(UserError, match="0 devices"):
         virtual_devices(0)
@@ -131,12 +181,12 @@ def chosen(chip: str, **changes) -> dict[str, str]:
     values = base.get_config()
     values.model.update(vocab=50257, **changes)
     config = Config.from_dict(values)
-    made = plan(config, meshes.make(config.mesh), gpt2_state(), lowering(gpt2_state(), config), chip)
-    assert all(f"  {call}: {backend}" in render(made, chip) for call, backend in made.attention)
+    made = plan(config, meshes.make(config.mesh), gpt2_state(), lowering(gpt2_state(), config), chips.find(chip))
+    assert all(f"  {call}: {backend}" in render(made, chips.find(chip)) for call, backend in made.attention)
     return dict(made.attention)
 
 
-def test_the_choice_of_attention_backends_is_told():
+def test_the_choice_of_attention_backends_is_shown():
     calls = ("sliding(window=8)", "full(softcap=5.0)", "gated_delta")
     assert chosen("h100", attention=calls, dtype="bfloat16") == {
         "sliding(window=8)": "cudnn",

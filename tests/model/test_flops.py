@@ -1,6 +1,7 @@
 """Counts of parameters and FLOPs against published ones, and against the parameters themselves."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -170,3 +171,12 @@ def test_devices_of_one_cpu_share_its_rate(monkeypatch):
 
 def test_the_measured_rate_is_a_rate():
     assert 1e8 < flops.measure_peak(size=128, seconds=0.01) < 1e14
+
+
+def test_the_rate_is_measured_with_all_devices_busy_whatever_the_mesh(monkeypatch):
+    """A step that keeps eight virtual devices busy would else be compared with what one of them does alone."""
+    ticks = itertools.count()
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: float(next(ticks)))  # a product takes a second
+    mesh = jax.make_mesh((2,), ("x",), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        assert flops.measure_peak(size=16, seconds=3) == jax.local_device_count() * 2 * 16**3

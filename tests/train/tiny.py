@@ -36,19 +36,19 @@ KNOBS = {
 }
 
 # Runs each command as launch.py would, with a real signal from within where one is asked for, so that it comes at a
-# known step; tells what became of all of them on the last line.
+# known step; prints the results of all of them on the last line.
 CHILD = """
     import contextlib, io, json, os, signal, sys
     import launch
     from gpt_jax.train.record.recorder import Recorder
 
-    take, found = Recorder.take, []
+    queue, found = Recorder.queue, []
     for argv, stop_at in json.loads(sys.argv[1]):
-        def take_and_stop(recorder, step, *rest):
-            take(recorder, step, *rest)
+        def queue_and_stop(recorder, step, *rest):
+            queue(recorder, step, *rest)
             if step == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
-        Recorder.take = take_and_stop
+        Recorder.queue = queue_and_stop
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             code = launch.main(argv)

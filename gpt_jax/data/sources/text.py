@@ -10,7 +10,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.registry import register
 
 
-@register("data.sources", "text")
+@register("data.sources", "text", reads=("*", "/"))
 def text(config: Config, *, path: str) -> Documents:
     """A file, a folder (all files below it, hidden ones apart) or a glob such as "notes/**/*.md"; a file is a document.
 

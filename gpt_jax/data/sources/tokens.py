@@ -1,4 +1,4 @@
-"""Token files of other programs: nanoGPT's raw uint16 and llm.c's, which have a header."""
+"""Token files of other programs: nanoGPT's raw uint16, llm.c's, which have a header, and NumPy's .npy."""
 
 import hashlib
 from pathlib import Path
@@ -16,14 +16,17 @@ LLMC: dict[int, tuple[int, np.dtype]] = {
     20240520: (1, np.dtype(np.uint16)),
     20240801: (7, np.dtype(np.uint32)),
 }  # magic: (version, type of a token)
+NPY = b"\x93NUMPY"  # how every .npy file begins
 CHUNK = 1 << 24  # tokens checked at once
 
 
-@register("data.sources", "tokens")
+@register("data.sources", "tokens", reads=("*.bin", "*.npy", "/*.bin"))
 def tokens(config: Config, *, path: str, vocab: int, separator: int = -1) -> TokenCorpus:
-    """A folder with one ``*train*.bin`` and one ``*val*.bin``, or one file whose end is held out; ids are < ``vocab``.
+    """A folder with one ``*train*.bin`` and one ``*val*.bin``, or one file (.bin or .npy) whose end is held out.
 
-    ``separator`` is the id between documents (50256 for GPT-2's tokens), which data.pack="segments" needs.
+    Args:
+      vocab: ids are below it.
+      separator: the id between documents (50256 for GPT-2's tokens), which data.pack="segments" needs.
 
     Raises:
       UserError: a file is missing, empty, cut, of another format, or holds an id that is not below ``vocab``.
@@ -80,18 +83,34 @@ def _open(path: Path) -> np.ndarray:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            head = np.frombuffer(file.read(12), "<i4", count=-1 if size >= 12 else 0)
+            begin = file.read(12)
+            head = np.frombuffer(begin, "<i4", count=-1 if size >= 12 else 0)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.source") from None
     if len(head) and int(head[0]) in LLMC:
         return _open_llmc(path, size, *map(int, head))
+    if begin.startswith(NPY):
+        return _open_npy(path)
     if size == 0 or size % 2:
         raise UserError(
             f"{path} has {size} bytes, which is no whole number of 2-byte tokens" if size else f"{path} is empty",
             where=str(path),
-            allowed="nanoGPT's raw uint16 tokens, or llm.c's format with its header",
+            allowed="nanoGPT's raw uint16 tokens, llm.c's format with its header, or a .npy array",
         )
     return memmap(path, np.dtype("<u2"))
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    try:
+        ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}", where=str(path)) from None
+    if ids.ndim != 1 or ids.dtype.kind != "u" or not len(ids):
+        shape = "x".join(map(str, ids.shape))
+        raise UserError(
+            f"{path} is an array {shape} of {ids.dtype}", where=str(path), allowed="one axis of uint16 or uint32"
+        )
+    return ids.view(np.ndarray)
 
 
 def _open_llmc(path: Path, size: int, magic: int, version: int, count: int) -> np.ndarray:

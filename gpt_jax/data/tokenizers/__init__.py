@@ -54,7 +54,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Texts:
-    """What a tokenizer may be trained on: the sources' documents, held-out ones apart."""
+    """What a tokenizer is made from: the documents of all sources."""
 
     sources: tuple[Documents, ...]
     valid_fraction: float
@@ -78,7 +78,7 @@ class Texts:
 
 
 def trained(texts: Texts, call: str, train: Callable[[], Tokenizer]) -> Tokenizer:
-    """The tokenizer that ``train`` makes, from the cache where the same call met the same texts before."""
+    """The tokenizer that ``train`` makes, from the cache where the same call was made with the same texts."""
     key = cache.digest(call, texts.valid_fraction, *(source.digest for source in texts.sources))
 
     def build(folder: Path) -> None:

@@ -74,7 +74,7 @@ def restore(spec: str, separator: str) -> Subwords:
     return Subwords(spec, separator, "the stored tokenizer")
 
 
-@register("data.tokenizers", "file")
+@register("data.tokenizers", "file", reads=("*.json",))
 def file(texts: Texts, *, path: str, separator: str = SEPARATOR) -> Subwords:
     """A ``tokenizer.json`` as Hugging Face models have it; ``separator`` names its token between documents.
 

@@ -9,7 +9,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.registry import register
 
 
-@register("data.tokenizers", "gpt2")
+@register("data.tokenizers", "gpt2", reads=("/encoder.json",))
 def gpt2(texts: Texts, *, path: str) -> Subwords:
     """The 50,257 tokens of Radford et al. 2019, from ``vocab.bpe`` and ``encoder.json`` in the folder ``path``.
 

@@ -13,7 +13,7 @@ BLOCKS = {True: "parallel(shared_norm=False)", False: "pre"}
 
 @register("interop.families", "gpt_neox")
 def gpt_neox() -> Family:
-    """Parallel branches with a norm each; queries, keys and values lie together head by head."""
+    """Parallel branches with a norm each; queries, keys and values are interleaved head by head."""
     fused, layer = "gpt_neox.layers.{i}.attention.query_key_value", "gpt_neox.layers.{i}"
     return Family(
         name="gpt_neox",

@@ -152,6 +152,7 @@ class Backend:
       can: features, of ``FEATURES``.
       platforms: of JAX, on which it runs; empty = all.
       dtypes: of q, k and v; empty = all.
+      keeps_scores: whether the [B, N, T, S] matrix of scores exists in memory.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Backend:
     can: frozenset[str] = EVERYTHING
     platforms: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    keeps_scores: bool = False
 
     def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
         """Why it cannot do what is needed, in words; empty where it can. Empty arguments are not checked."""

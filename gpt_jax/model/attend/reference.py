@@ -29,7 +29,7 @@ def collecting_weights() -> Iterator[list[jax.Array]]:
 @register("model.attend", "reference")
 def reference() -> Backend:
     """Everything, slowly; in float64 where the model is."""
-    return Backend("reference", _run)
+    return Backend("reference", _run, keeps_scores=True)
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):

@@ -10,7 +10,7 @@ from gpt_jax.registry import register
 @register("model.attend", "xla")
 def xla() -> Backend:
     """Everything, with a [B, N, T, S] matrix of scores in memory; the fastest on CPUs for short sequences."""
-    return Backend("xla", _run)
+    return Backend("xla", _run, keeps_scores=True)
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):

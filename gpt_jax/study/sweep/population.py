@@ -166,7 +166,7 @@ def _note(members: list[Member], program: "_Mapped", state_P: State, step: int, 
         values = {name: value_P[i] for name, value_P in found_P.items()}
         # A recorder looks at the state to name a tensor that is not finite, and only then.
         state = program.member(state_P, i) if values["skipped"] > trainer.recorder.skipped else {}
-        trainer.recorder.take(step, values, batches[i], state)
+        trainer.recorder.queue(step, values, batches[i], state)
         trainer.recorder.flush(state)
 
     _each(members, note)

@@ -1,1 +1,1 @@
-"""Where states are written and what makes them whole: checkpoints, manifest, retention, lock, rules of resuming."""
+"""Checkpoints: how they are written, verified and kept; the lock of a run directory; what may change on resuming."""

@@ -1,4 +1,4 @@
-"""States that survive: orbax writes the arrays; a checkpoint exists once its manifest is on disk and it has its name.
+"""Checkpoints, written by orbax; one exists once its manifest is on disk and its directory has its final name.
 
 Order of a save: arrays into a directory of our own (``tmp-*``), manifest, fsync of all, one rename to ``<k>``, fsync of
 the parent, and only then are older ones removed. A kill at any point leaves the checkpoints before it as they were.
@@ -29,10 +29,10 @@ _REFUSALS = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, e
 
 
 class Checkpoints:
-    """The checkpoints of a run directory, written beside training and trusted only when every byte verifies.
+    """The checkpoints of a run directory, written in the background and used only when every byte verifies.
 
     Args:
-      workdir: the run directory; states lie in ``workdir/checkpoints/<k>``.
+      workdir: the run directory; checkpoints are in ``workdir/checkpoints/<k>``.
       keep: how many of the newest are kept.
       keep_best: also keep the one with the lowest ``valid_loss``.
 
@@ -106,14 +106,14 @@ class Checkpoints:
             raise error
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[int, Any, dict[str, Any]] | None:
-        """The newest whole state (or that of ``step``) as (step, state, meta); None where nothing was ever saved.
+        """The newest intact checkpoint (or that of ``step``) as (step, state, meta); None where nothing was ever saved.
 
         ``abstract_state`` is a tree of ``ShapeDtypeStruct`` with the shardings wanted now, whatever those saved were.
-        A damaged newest state is renamed to ``corrupt-<k>-<n>`` with a warning and the one before it is used.
+        A damaged newest checkpoint is renamed to ``corrupt-<k>-<n>`` with a warning and the one before it is used.
 
         Raises:
           UserError: there is no such step, or the saved arrays are not those of ``abstract_state``.
-          StorageError: ``step`` is damaged, or every state is.
+          StorageError: ``step`` is damaged, or every checkpoint is.
         """
         self.wait()
         while True:
@@ -129,7 +129,7 @@ class Checkpoints:
             except Exception as error:
                 if step is None and jax.process_count() == 1 and not directory.exists():
                     continue  # a training run removed it while it was being read; there is a newer one
-                raise StorageError(f"orbax cannot read a whole checkpoint: {error}", where=str(directory)) from error
+                raise StorageError(f"orbax cannot read a verified checkpoint: {error}", where=str(directory)) from error
             return chosen.step, _own(arrays, abstract_state), chosen.meta
 
     def _join(self) -> StorageError | None:
@@ -178,7 +178,7 @@ class Checkpoints:
         return self.directory / f"tmp-{step}-{token:08x}"
 
     def _finish(self, staging: Path, listed: Manifest, size: int) -> None:
-        """The part of a save that runs beside training."""
+        """The part of a save that runs in the background."""
         try:
             self._orbax.wait_until_finished()  # all processes have written
             if jax.process_index() == 0:
@@ -192,7 +192,7 @@ class Checkpoints:
             self._error.__cause__ = error
 
     def _choose(self, step: int | None) -> Manifest | None:
-        """The manifest of the state to read; process 0 reads every byte, the others take its word."""
+        """The manifest of the checkpoint to read; process 0 reads every byte, the others use its answer."""
         chosen, failure = None, None
         if jax.process_index() == 0:
             try:
@@ -203,7 +203,7 @@ class Checkpoints:
         if failure:
             raise failure
         if code == _FAILED:
-            raise StorageError("process 0 found no state to restore", where=str(self.directory))
+            raise StorageError("process 0 found no checkpoint to restore", where=str(self.directory))
         return None if code == _NOTHING else chosen or manifest.read(self._committed.path(code))
 
     def _failure(self, step: int, size: int, error: Exception | None) -> StorageError:
@@ -236,7 +236,7 @@ def _own(arrays: dict[str, Any], abstract_state: Any) -> Any:
     """The restored arrays in the caller's tree, each in a buffer of its own, so that the next step can donate it.
 
     What orbax hands out may be memory it still shares, which XLA copies instead of reusing. Each is released as soon
-    as it is copied, so that no more than one array is held twice.
+    as it is copied, so that no more than one array exists twice.
     """
     flat = []
     for path, abstract in manifest.paths(abstract_state):

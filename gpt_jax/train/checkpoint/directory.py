@@ -1,4 +1,4 @@
-"""The directory of a run's committed states: which there are, which of them is whole, which are kept."""
+"""The directory of a run's checkpoints: which there are, which is the newest intact one, which are kept."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointDirectory:
-    """States by name: ``<k>`` whole, ``tmp-*`` being written, ``trash-*`` being removed, ``corrupt-*`` damaged.
+    """Checkpoints by name: ``<k>`` complete, ``tmp-*`` being written, ``trash-*`` being removed, ``corrupt-*`` damaged.
 
     Args:
       directory: where they lie; it need not exist.
@@ -46,7 +46,7 @@ class CheckpointDirectory:
         return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
     def path(self, step: int) -> Path:
-        """Where the state after ``step`` updates lies."""
+        """The directory of the checkpoint after ``step`` updates."""
         return self.directory / str(step)
 
     def commit(self, staging: Path, step: int) -> None:
@@ -77,7 +77,7 @@ class CheckpointDirectory:
         """The manifest of the newest step that verifies; damaged ones are renamed. None: nothing was ever saved.
 
         Raises:
-          StorageError: states were saved and none is whole.
+          StorageError: checkpoints were saved and none is intact.
         """
         while steps := self.steps():
             try:
@@ -113,7 +113,7 @@ class CheckpointDirectory:
         for step in steps:
             if step not in kept:
                 trash = self.directory / f"trash-{step}-{secrets.token_hex(4)}"
-                os.rename(self.path(step), trash)  # at once, so that nobody reads a half-removed state
+                os.rename(self.path(step), trash)  # at once, so that nobody reads a half-removed checkpoint
                 remove(trash)
 
     def _valid_loss(self, step: int) -> float:

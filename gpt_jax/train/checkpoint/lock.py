@@ -1,4 +1,4 @@
-"""One run per run directory: a lock the kernel releases when its owner dies, and a note of who that is."""
+"""One run per run directory: a lock that the kernel releases when its owner ends, and a note of the owner."""
 
 import errno
 import fcntl
@@ -114,12 +114,12 @@ def _alive(owner: dict) -> bool:
 
 
 def _boot() -> str:
-    """Which start of this machine it is; empty where it is not told."""
+    """Which boot of this machine it is; empty where it is not known."""
     return _text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def _born(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); empty where it is not told."""
+    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); empty where it is not known."""
     fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if fields else ""
 

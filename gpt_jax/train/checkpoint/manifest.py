@@ -1,4 +1,4 @@
-"""What proves a checkpoint whole: the size and SHA-256 of every file, and the name, shape and type of every array.
+"""What verifies a checkpoint: the size and SHA-256 of every file, and the name, shape and type of every array.
 
 ``manifest.json`` lists them; ``manifest.sha256`` seals it in the format that ``sha256sum -c`` reads.
 """
@@ -178,5 +178,5 @@ def _damaged(directory: Path, reason: str) -> StorageError:
     return StorageError(
         f"the checkpoint of step {directory.name} is damaged: {reason}",
         where=str(directory),
-        fix="name another step, or none: then the newest whole checkpoint is used",
+        fix="name another step, or none: then the newest intact checkpoint is used",
     )

@@ -1,4 +1,4 @@
-"""What may change between the parts of one run, and what would make it another run."""
+"""Which knobs may change when a run is resumed, and which may not."""
 
 import enum
 
@@ -14,7 +14,7 @@ class Change(enum.Enum):
     FREE = "the numbers stay the same, to the last bit"
     BITS = "the same mathematics in another order of operations: the last bits may differ"
     HORIZON = "free where the schedule does not look ahead to the last step, else refused"
-    REFUSED = "other mathematics: the whole would be a function of no one configuration"
+    REFUSED = "other mathematics: no single configuration would describe the run"
 
 
 _KEYS = {
@@ -75,8 +75,8 @@ def check_resume(old: Config, new: Config) -> list[str]:
 
 
 def check_fingerprint(old: str, new: str) -> None:
-    """Compares the data (content, tokenizer, order) a run began with and those it finds now; one that began without any,
-    as an imported model does, takes what it finds.
+    """Compares the data (content, tokenizer, order) a run began with and those it finds now; a run that began without any,
+    such as an imported model, accepts what it finds.
 
     Raises:
       UserError: they differ, though the configuration is the same.

@@ -1,4 +1,4 @@
-"""A run directory as it was left: the configuration it was made with."""
+"""What a run directory says about its run: configuration and tokenizer."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
 
 
 def read_tokenizer(workdir: str | Path) -> tokenizers.Tokenizer | None:
-    """The tokenizer a run was trained with; None where its tokens stand for no text.
+    """The tokenizer a run was trained with; None where its tokens are not text.
 
     Raises:
       UserError: the file is damaged.

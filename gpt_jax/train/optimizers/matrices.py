@@ -1,4 +1,4 @@
-"""Optimizers that treat a parameter as a matrix: which parameters are one, and how to see them so.
+"""Optimizers that treat a parameter as a matrix: which parameters are matrices, and in what shape.
 
 A weight such as q/w [D, N, H] is the matrix [D, N*H]; its axes are split where that makes it most nearly square, which
 is between inputs and outputs for every weight of a transformer. Layers of a scanned stack, and

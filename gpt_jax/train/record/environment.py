@@ -63,12 +63,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(workdir: str | Path, mesh: Mapping[str, int], together: int = 1) -> Path:
+def write(workdir: str | Path, mesh: Mapping[str, int], group_size: int = 1) -> Path:
     """Appends this start to environment.json, atomically, and returns its path.
 
     Args:
       mesh: devices along each axis.
-      together: runs that share one program, this one among them.
+      group_size: runs trained as one program, this one included.
 
     Raises:
       StorageError: the file is damaged, or the disk refuses.
@@ -77,7 +77,7 @@ def write(workdir: str | Path, mesh: Mapping[str, int], together: int = 1) -> Pa
     history = read_json(path, missing={"starts": []})
     if not isinstance(history, dict) or not isinstance(history.get("starts"), list):
         raise StorageError(f"{NAME} is not a list of starts", where=str(path), fix="remove it")
-    start = environment() | {"mesh": dict(mesh), "together": together}
+    start = environment() | {"mesh": dict(mesh), "together": group_size}
     return write_json(path, {"starts": [*history["starts"], start]})
 
 

@@ -68,7 +68,7 @@ def _draw(panel: Any, curves: dict[str, list[tuple[float, float]]], floor: float
 
 @functools.cache
 def _frame(labels: tuple[str, ...]) -> tuple[Any, Any]:
-    """A figure with a dressed panel for each label; kept, as making ticks is most of the work and a sweep has many runs."""
+    """A figure with a formatted panel for each label; reused, as ticks are most of the work and a sweep has many runs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def _frame(labels: tuple[str, ...]) -> tuple[Any, Any]:
 
 
 def _blank(labels: tuple[str, ...]) -> tuple[Any, Any]:
-    """The frame without what it showed last."""
+    """The figure without the curves drawn last."""
     figure, panels = _frame(labels)
     for artist in (*figure.texts, *(line for panel in panels for line in panel.lines)):
         artist.remove()
@@ -125,7 +125,7 @@ def _fit(panel: Any, logarithmic: bool) -> None:
 
 
 def _limits(curves: dict[str, list[tuple[float, float, float]]], floor: float | None) -> tuple[float, float]:
-    """Loss range with a margin; a spike above where the run began is cut off."""
+    """Loss range with a margin; a spike above the first loss is cut off."""
     values = [value for curve in curves.values() for _, _, value in curve]
     starts = [curve[0][2] for curve in curves.values() if curve]
     low = min(values if floor is None else [*values, floor])
@@ -135,7 +135,7 @@ def _limits(curves: dict[str, list[tuple[float, float, float]]], floor: float | 
 
 
 def _caption(curves: dict[str, list[tuple[float, float, float]]], summary: dict[str, Any]) -> str:
-    """What the run came to, in a line."""
+    """The run's result in a line."""
     last = max((curve[-1] for curve in curves.values() if curve), key=lambda point: point[0])
     parts = [f"{last[0]:,.0f} steps", f"{quantity(last[1])} tokens"]
     if summary.get("flops"):

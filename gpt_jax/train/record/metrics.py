@@ -1,4 +1,4 @@
-"""metrics.jsonl, the source of truth of a run's numbers, and summary.json, what they came to.
+"""metrics.jsonl, the record of a run's numbers, and summary.json, its last and best ones.
 
 One JSON object a line: step (completed updates), tokens (trained on so far), time (Unix seconds), then names such as
 train/loss. Floats are written with repr, so they read back to the last bit; what JSON cannot say is a string: "nan",
@@ -69,7 +69,7 @@ class MetricsLog:
 
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:
-    """The records of a run, oldest first; a torn last line, as a running or killed writer leaves it, is left out.
+    """The records of a run, oldest first; an incomplete last line, as a running or killed writer leaves it, is skipped.
 
     Raises:
       StorageError: a line other than the last is damaged; the message names it.
@@ -105,7 +105,7 @@ def read_summary(workdir: str | Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(line, record) of every whole line of a file, which may be missing."""
+    """(line, record) of every complete line of a file, which may be missing."""
     try:
         raw = path.read_bytes().splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: one line that is redrawn, or, where nobody watches, a line now and then.
+"""What the terminal shows of a run: one line that is redrawn, or, where the stream is no terminal, a line now and then.
 
     37%|███████▍            | 370/1000, loss 2.314, 41.2k tokens/s, MFU 58% of GEMM rate, ETA 1m12s, compile 4.1s
 
@@ -67,7 +67,7 @@ class Progress:
         )
 
     def update(self, step: int, loss: float) -> None:
-        """Says that ``step`` updates are complete, the last of them with ``loss`` (nats per token)."""
+        """Counts ``step`` updates as complete, the last of them with ``loss`` (nats per token)."""
         now = self._clock()
         before, self.step, self.loss = self.step, step, loss
         self._first = self._first or (now, step)

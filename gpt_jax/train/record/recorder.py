@@ -25,11 +25,11 @@ def due(step: int, every: int, last: int) -> bool:
 
 @dataclass
 class Recorder:
-    """The open books of a run. It reads the metrics of a step when the next one has been dispatched.
+    """What a run writes to. It reads the metrics of a step when the next one has been dispatched.
 
     ``window`` holds the metrics since the last train/… record and ``evaluated`` the last step with a valid/… record; a
-    checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have. ``together`` runs share
-    the time that passes: speeds are those of all of them, and the seconds of each are its part.
+    checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have. ``group_size``
+    runs are trained as one program: speeds are those of all of them, and each counts its share of the seconds.
     """
 
     run: Run
@@ -40,14 +40,14 @@ class Recorder:
     window: list[dict[str, float]]
     evaluated: int
     skipped: int
-    earlier: float  # seconds of earlier starts
-    begun: float
-    together: int
-    waiting: tuple[int, dict, Batch] | None = None
+    previous_seconds: float  # of earlier starts
+    started: float  # time.time() of this start
+    group_size: int
+    pending: tuple[int, dict, Batch] | None = None
 
     @staticmethod
-    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], begun: float, together: int) -> "Recorder":
-        """Opens the books of a run that starts, or resumes, after ``start`` updates with a checkpoint's ``notes``."""
+    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], started: float, group_size: int) -> "Recorder":
+        """The recorder of a run that starts, or resumes, after ``start`` updates with a checkpoint's ``notes``."""
         settings, first, resume_step = run.config.train, jax.process_index() == 0, start if start else -1
         asked = settings.tensorboard, settings.wandb, run.config.to_dict(), resume_step
         peak = flops.peak(jax.devices()) if first else None
@@ -57,13 +57,15 @@ class Recorder:
             hyper=hyper,
             log=MetricsLog(run.workdir, resume_step) if first else None,
             trackers=Trackers(run.workdir, *asked) if first else None,
-            progress=Progress(settings.steps, start, together * run.tokens_per_step, run.flops_per_token, peak, screen),
+            progress=Progress(
+                settings.steps, start, group_size * run.tokens_per_step, run.flops_per_token, peak, screen
+            ),
             window=notes.get("window", []),
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
-            earlier=notes.get("seconds", 0.0),
-            begun=begun,
-            together=together,
+            previous_seconds=notes.get("seconds", 0.0),
+            started=started,
+            group_size=group_size,
         )
         if start:
             recorder.progress.note(f"resumed after {start} of {settings.steps} steps")
@@ -78,23 +80,23 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """What the run has taken, all its starts together."""
-        return self.earlier + (time.time() - self.begun) / self.together
+        """Of training, over all starts of the run."""
+        return self.previous_seconds + (time.time() - self.started) / self.group_size
 
-    def take(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
-        """Notes that ``step`` is dispatched and will lead to ``state``; then writes the one before."""
+    def queue(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
+        """Writes the metrics of the step before and keeps those of ``step``, which leads to ``state``, for the next call."""
         self.flush(state)
-        self.waiting = step, metrics, batch
+        self.pending = step, metrics, batch
 
     def flush(self, state: State) -> None:
-        """Waits for the step that ``take`` noted last and writes its metrics.
+        """Waits for the step that ``queue`` kept and writes its metrics.
 
         Raises:
           NonFiniteError: its loss or gradient was not finite, and the configuration says stop.
         """
-        if self.waiting is None:
+        if self.pending is None:
             return
-        (step, metrics, batch), self.waiting = self.waiting, None
+        (step, metrics, batch), self.pending = self.pending, None
         metrics = jax.device_get(metrics)
         values = {name: float(value) for name, value in metrics.items() if not name.startswith("watch/")}
         if values["skipped"] > self.skipped:
@@ -158,6 +160,6 @@ class Recorder:
             raise NonFiniteError(
                 what,
                 where=str(self.run.workdir),
-                fix="lower optim.lr or optim.clip, or --config.train.on_nonfinite=skip; the last checkpoint is whole",
+                fix="lower optim.lr or optim.clip, or --config.train.on_nonfinite=skip; the last checkpoint is intact",
             )
-        self.progress.note(f"{what}; this update is left out")
+        self.progress.note(f"{what}; this update is skipped")

@@ -1,7 +1,8 @@
-"""What is left to see when a run ends: summary.json, the loss figure, sample texts, and a few lines on the terminal."""
+"""What is written and printed when a run ends: summary.json, the loss figure, sample texts, a few lines."""
 
 from typing import Any
 
+from gpt_jax.train.evaluate import coverage
 from gpt_jax.train.record import figures
 from gpt_jax.train.record.metrics import read, write_summary
 from gpt_jax.train.record.metrics import summarise as summarise_records
@@ -36,8 +37,9 @@ def show(run: Run, state: State, summary: dict[str, Any]) -> None:
     """Draws the figure, continues ``sample.prompts``, and prints where everything is."""
     picture = figures.loss_figure(run.workdir)
     text = _samples(run, state)
-    final = summary["final"]
-    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token")]
+    final, settings = summary["final"], run.config.train
+    covered = coverage(run.data.valid.fixed(settings.batch, settings.eval_batches), "train.eval_batches")
+    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token {covered}")]
     if "valid/bits_per_byte" in final:
         rows.append(("bits per byte", f"{final['valid/bits_per_byte']:.4f}"))
     if summary["tokens_per_second"]:

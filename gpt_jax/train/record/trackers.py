@@ -1,4 +1,4 @@
-"""Copies of the metrics for people who watch: TensorBoard files and Weights & Biases.
+"""Copies of the metrics for viewers: TensorBoard files and Weights & Biases.
 
 metrics.jsonl is the record; these are conveniences, so a sink that fails warns once and is left out from then on.
 All of their work, imports included, happens on one thread of its own: a call costs the training loop microseconds.
@@ -79,7 +79,7 @@ class Trackers:
                     call(sink)
                 except Exception as error:  # whatever a service may raise, the run goes on
                     del self._sinks[name]
-                    warnings.warn(f"{name} is left out from here on: {error!r}", stacklevel=1)
+                    warnings.warn(f"{name} is off from here on: {error!r}", stacklevel=1)
 
 
 class _TensorBoard:
@@ -109,7 +109,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One W&B run per workdir; its id is kept in wandb.json, so that a resumed run draws on in the same curves."""
+    """One W&B run per workdir; its id is kept in wandb.json, so that a resumed run continues the same curves."""
 
     def __init__(self, workdir: Path, project: str, config: Mapping[str, Any]):
         if importlib.util.find_spec("wandb") is None:

@@ -89,15 +89,15 @@ def test_their_seconds_add_up_to_the_time_that_passed(tmp_path):
 
 def test_stopped_together_they_go_on_to_the_same_bits(tmp_path, monkeypatch):
     population.train(jobs(tmp_path / "whole"), 0)
-    take = Recorder.take
+    queue = Recorder.queue
 
-    def take_and_stop(recorder, step, *rest):
-        take(recorder, step, *rest)
+    def queue_and_stop(recorder, step, *rest):
+        queue(recorder, step, *rest)
         if step == 6:
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "take", take_and_stop)
+        patch.setattr(Recorder, "queue", queue_and_stop)
         failures = population.train(jobs(tmp_path / "parts"), 0)
     assert all(isinstance(failure, Stopped) for failure in failures)
     steps = {population.stands_at(workdir) for _, workdir in jobs(tmp_path / "parts")}
@@ -156,13 +156,13 @@ def test_a_worker_trains_parts_and_who_stands_elsewhere(tmp_path, monkeypatch, o
 def test_a_worker_that_is_stopped_begins_no_more(tmp_path, monkeypatch, own_output):
     given = orders(tmp_path)
     monkeypatch.setattr(population, "best_size", lambda jobs: (2, "measured"))
-    take = Recorder.take
+    queue = Recorder.queue
 
-    def take_and_stop(recorder, step, *rest):
-        take(recorder, step, *rest)
+    def queue_and_stop(recorder, step, *rest):
+        queue(recorder, step, *rest)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Recorder, "take", take_and_stop)
+    monkeypatch.setattr(Recorder, "queue", queue_and_stop)
     assert [code for code, _ in worker.train(given)] == [RESUMABLE] * 4
     begun = [(tmp_path / order["id"] / "config.json").exists() for order in given]
     assert begun == [True, True, False, False]

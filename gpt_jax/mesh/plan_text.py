@@ -1,0 +1,108 @@
+"""A plan as text."""
+
+import math
+import re
+from dataclasses import replace
+
+from gpt_jax.mesh import rules
+from gpt_jax.mesh.chips import GB, Chip
+from gpt_jax.mesh.plan import Plan
+
+TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
+
+
+def render(plan: Plan, chip: Chip | None = None) -> str:
+    """A plan as text: a page of figures, then the sharding table with equal layers folded into one row.
+
+    Args:
+      chip: says as well whether it would hold the step, what to do if not, and how long a step would take at least.
+    """
+    axes = " x ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
+    lines = [
+        f"mesh              {axes} (devices: {math.prod(plan.mesh.values())})",
+        f"parameters        {plan.parameters.total:,}",
+        f"  non-embedding   {plan.parameters.non_embedding:,} without token and position tables and an untied readout",
+        f"tokens per step   {plan.tokens_per_step:,} ({plan.tokens_per_step * plan.steps:,} in {plan.steps:,} steps)",
+        "FLOPs per token   forward and backward, by convention (defined in gpt_jax/model/flops.py)",
+        *(f"  {name:<15} {count:.4g}" for name, count in plan.flops_per_token.items()),
+        "attention         mechanism: backend",
+        *(f"  {call}: {chosen}" for call, chosen in plan.attention),
+        *_render_memory(plan),
+        *(_render_chip(plan, chip) if chip else []),
+        "",
+        *_render_table(plan.table),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _render_memory(plan: Plan) -> list[str]:
+    lines = [f"memory per device of the step, compiled for {plan.backend} with attention by {plan.compiled_attention}"]
+    m = plan.memory
+    if m is None:
+        lines.append(f"  {plan.backend} does not report it")
+    else:
+        lines += [
+            f"  total           {_bytes(m.total)}",
+            f"  state and batch {_bytes(m.arguments)}",
+            f"  temporaries     {_bytes(m.temporaries)}  activations, gradients, scratch",
+            f"  outputs         {_bytes(m.outputs)}, {_bytes(m.aliased)} of it in the place of the old state",
+        ]
+    lines.append("state             in all, per device")
+    return lines + [f"  {part:<15} {_bytes(whole)}, {_bytes(piece)}" for part, (whole, piece) in plan.state.items()]
+
+
+def _render_chip(plan: Plan, chip: Chip) -> list[str]:
+    lines = [f"on {chip.name}"]
+    if plan.memory is not None:
+        share = plan.memory.total / chip.memory
+        size = f"{chip.memory / GB:.3g} GB"
+        if share <= 1:
+            lines.append(f"  memory          fits: {share:.0%} of {size}")
+        else:
+            lines.append(f"  memory          DOES NOT FIT: {share:.0%} of {size}; what helps:")
+            lines += [f"                  {saving}" for saving in plan.savings]
+        if plan.backend != chip.platform:
+            lines.append(
+                f"                  (compiled for {plan.backend}: temporaries differ somewhat on a {chip.platform}, where"
+                " the backends above compute attention)"
+            )
+    if chip.rate is not None:
+        work = plan.flops_per_token[TIME_CONVENTION] * plan.tokens_per_step
+        seconds = work / chip.rate / math.prod(plan.mesh.values())
+        lines.append(
+            f"  time            {seconds:.4g} s a step at 100% MFU ({TIME_CONVENTION}, {chip.rate / 1e12:g} TFLOP/s)"
+        )
+        lines.append(f"                  {seconds * plan.steps / 3600:.4g} hours for {plan.steps:,} steps")
+    return lines
+
+
+def _render_table(table: tuple[rules.Placement, ...]) -> list[str]:
+    """Parameters in full; then, of the rest, which follows their rules, only what could not be split as asked."""
+    params = [row for row in table if row.path.startswith("params/")]
+    shown = params + [row for row in table if row.note and not row.path.startswith("params/")]
+    header = ("sharding of", "shape", "axes", "per device", "note")
+    cells = [header, *(_cells(row, times) for row, times in _fold(shown))]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _fold(table: list[rules.Placement]) -> list[tuple[rules.Placement, int]]:
+    """Layers with equal rows as one, blocks/*, with their number and the sum of their bytes."""
+    folded: dict[rules.Placement, list[int]] = {}
+    for row in table:
+        same = replace(row, path=re.sub(r"(^|/)blocks/\d+/", r"\1blocks/*/", row.path), bytes_per_device=0)
+        folded.setdefault(same, []).append(row.bytes_per_device)
+    return [(replace(row, bytes_per_device=sum(sizes)), len(sizes)) for row, sizes in folded.items()]
+
+
+def _cells(row: rules.Placement, times: int) -> tuple[str, ...]:
+    shape = "x".join(map(str, row.shape)) + (f" ({times} times)" if times > 1 else "")
+    axes = ", ".join(axis or "-" for axis in row.spec) or "replicated"
+    return row.path, shape, axes, _bytes(row.bytes_per_device), row.note
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} B"

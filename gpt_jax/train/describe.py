@@ -1,0 +1,56 @@
+"""The start of a run in words: its devices, data, parameters and directory, a line each as soon as each is known."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from gpt_jax.config import Config
+from gpt_jax.data.open import Data
+from gpt_jax.model import flops
+
+Say = Callable[[str, str], None]  # (label, text)
+
+
+def nothing(label: str, text: str) -> None:
+    """The ``Say`` of runs that are opened in silence."""
+
+
+def on_stderr(label: str, text: str) -> None:
+    """A line on standard error, of process 0 alone."""
+    if jax.process_index() == 0:
+        print(f"{label:<15} {text}", file=sys.stderr, flush=True)
+
+
+def devices(mesh: Mesh) -> str:
+    first = mesh.devices.flat[0]
+    axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1) or "one device"
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{axes}: {mesh.size} x {first.device_kind}{processes}"
+
+
+def data_to_read(config: Config) -> str:
+    """What is about to be read; tokenising a long text takes minutes, once."""
+    return f"reading {config.data.source} (tokenised once, then kept in {config.data.cache})"
+
+
+def data(read: Data, config: Config) -> str:
+    tokenizer = config.data.tokenizer if read.tokenizer is not None else "no tokenizer"
+    return (
+        f"{read.train.tokens:,} tokens for training, {read.valid.tokens:,} for validation; vocabulary"
+        f" {read.vocab:,} ({tokenizer})"
+    )
+
+
+def parameters(config: Config) -> str:
+    counted = flops.parameters(config.model)
+    return (
+        f"{counted.total:,} = {counted.non_embedding:,} non-embedding + {counted.total - counted.non_embedding:,} embedding;"
+        f" float32, computed in {config.model.dtype}"
+    )
+
+
+def directory(workdir: Path) -> str:
+    return f"{workdir}; the first step follows when it is compiled"
