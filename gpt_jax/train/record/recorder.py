@@ -41,6 +41,7 @@ class Recorder:
     evaluated: int
     skipped: int
     earlier: float  # seconds of earlier starts
+    earlier_training: float  # the part of them that was spent on steps
     begun: float
     together: int
     waiting: tuple[int, dict, Batch] | None = None
@@ -62,6 +63,7 @@ class Recorder:
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
             earlier=notes.get("seconds", 0.0),
+            earlier_training=notes.get("training_seconds", 0.0),
             begun=begun,
             together=together,
         )
@@ -80,6 +82,11 @@ class Recorder:
     def seconds(self) -> float:
         """What the run has taken, all its starts together."""
         return self.earlier + (time.time() - self.begun) / self.together
+
+    @property
+    def training_seconds(self) -> float:
+        """The part of ``seconds`` that was spent on steps: without compilation, evaluation and saving."""
+        return self.earlier_training + self.progress.training_seconds / self.together
 
     def take(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
         """Notes that ``step`` is dispatched and will lead to ``state``; then writes the one before."""
@@ -123,6 +130,7 @@ class Recorder:
             "evaluated": self.evaluated,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
         }
 
     def _window_record(self) -> dict[str, float]:
