@@ -17,7 +17,7 @@ help:
 	@echo "make test         lint, types, order of imports, size budget and tests"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
-	@echo "make reproduce    run the experiments of the scoreboard again (ARGS=\"mup nanogpt_cpu\" names some)"
+	@echo "make reproduce    compare the experiments of the scoreboard with new runs (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
 	@echo "make clean        remove the virtual environments and the checkers' caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
@@ -48,7 +48,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.table
 
-# ARGS names experiments; those under ten minutes on two cores if none are named.
+# ARGS names experiments; those under ten minutes on two cores if none are named. ARGS="--keep NAME" replaces a kept result.
 reproduce: $(VENV)/.core
 	$(BIN)/python -m experiments $(ARGS)
 
