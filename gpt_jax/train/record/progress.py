@@ -123,7 +123,7 @@ class Progress:
 
     @property
     def training_seconds(self) -> float:
-        """Seconds that this start spent on its steps: without compilation, evaluation and saving; 0 before the second update.
+        """Seconds of this start spent on steps, without compilation, evaluation and saving; 0 before the second update.
 
         The first update compiles, so it counts as long as the mean of the others.
         """

@@ -87,7 +87,7 @@ def test_a_real_one(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "best of 4: trial" in said and "optim.lr = " in said
     results = SweepResults.read(tmp_path / "out")
-    assert list(results.arms) == ["plain", "trial 0", "trial 1", "trial 2", "trial 3"] and results.ended
+    assert list(results.arms) == ["plain", "trial 0", "trial 1", "trial 2", "trial 3"] and results.complete
     assert launch.main(words) == 0
-    assert "5 runs: 5 at their end, 0 to do" in capsys.readouterr().out
+    assert "5 runs: 5 finished, 0 to train" in capsys.readouterr().out
     assert SweepResults.read(tmp_path / "out").arms == results.arms

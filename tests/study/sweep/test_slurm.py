@@ -44,7 +44,7 @@ def test_a_watcher_may_leave_and_come_back(slurm, tmp_path):
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=60)
     number = read_json(array, missing={})["array"]
-    assert first.returncode == 75 and f"array {number} goes on" in said, said
+    assert first.returncode == 75 and f"array {number} keeps running" in said, said
     second = command(tmp_path, slurm, arms=arms)
     said, _ = second.communicate(timeout=500)
     assert read_json(array, missing={})["array"] == number

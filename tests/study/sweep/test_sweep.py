@@ -197,7 +197,7 @@ def test_a_finished_sweep_trains_nothing_more(killed, capsys):
     folder, _ = killed
     before = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}
     assert launch.main(experiment(folder, steps=40)) == 0
-    assert "4 at their end, 0 to do" in capsys.readouterr().out
+    assert "4 finished, 0 to train" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}
 
 
@@ -205,13 +205,16 @@ def test_a_failed_run_is_told_and_tried_again_when_asked(tmp_path, capsys):
     command = experiment(tmp_path, arms='{"plain": {}, "wild": {"optim.lr": 1e38}}')
     assert launch.main(command) == 70
     said = capsys.readouterr().err
-    assert "wild, seed 0" in said and "--retry" in said
+    ended = {line.partition(":")[0]: line for line in said.splitlines() if " after " in line and "(" in line}
+    assert "--retry" in said and "wild, seed 0: step 1: loss" in said
+    assert ": failed after 0 steps: step 1: loss" in ended["wild, seed 0"]
+    assert ": done after 20 steps, valid/loss " in ended["plain, seed 0"]
     failed = {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/failure.json")}
     assert len(failed) == 2
     assert launch.main(command) == 70
-    assert "4 at their end, 0 to do" in capsys.readouterr().out
+    assert "4 finished, 0 to train" in capsys.readouterr().out
     assert launch.main([*command, "--retry"]) == 70
-    assert "2 at their end, 2 to do" in capsys.readouterr().out
+    assert "2 finished, 2 to train" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_experiment(tmp_path, capsys):
