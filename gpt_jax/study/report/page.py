@@ -19,8 +19,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; max-width: 62rem; m
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .question { color: #39424a; }
 .wide { overflow-x: auto; }
+.cards + .cards { margin-top: 1.2rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
+th, td { padding: .28rem .5rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
 .words td, .words th { white-space: normal; text-align: left; }
 th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
 .verdicts th:nth-child(2), .verdicts td:nth-child(2) { text-align: left; }
@@ -192,7 +193,9 @@ def _conditions(results: SweepResults) -> list[str]:
     parts += [f"<pre>{html.escape(shlex.join(results.command))}</pre>"] if results.command else []
     kept = results.workdir / EXPERIMENT
     if kept.exists():
-        parts.append(_folded(results.experiment, kept.read_text(encoding="utf-8", errors="replace")))
+        parts.append(
+            _folded(f"experiment file {results.experiment}", kept.read_text(encoding="utf-8", errors="replace"))
+        )
     return [*parts, *(_folded("environment", text) for text in sorted(environments))]
 
 

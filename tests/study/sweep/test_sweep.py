@@ -16,6 +16,7 @@ from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.study.sweep import Sweep, arms
 from gpt_jax.study.sweep import sweep as sweeps
+from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train import loop
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -215,6 +216,9 @@ def test_a_failed_run_is_told_and_tried_again_when_asked(tmp_path, capsys):
     assert "4 finished, 0 to train" in capsys.readouterr().out
     assert launch.main([*command, "--retry"]) == 70
     assert "2 finished, 2 to train" in capsys.readouterr().out
+    results = SweepResults.read(tmp_path / "out")
+    assert results.command == ("python", "launch.py", *command, "--retry")
+    assert (results.workdir / "experiment.py").read_text() == (tmp_path / "tiny.py").read_text()
 
 
 def test_a_file_that_is_no_experiment(tmp_path, capsys):
