@@ -52,10 +52,9 @@ class SweepProgress:
         self.changed = True
         directory = self.results.directory(job.id)
         step, value = last(directory, self.results.metric)
-        how = {DONE: "done", RESUMABLE: "saved, resumable"}.get(code, "failed")
-        reason = self.results.failure(job.id) if how == "failed" else ""
-        text = f"{job.name}: {how} after {step} steps" + (f", {value}" if value else "")
-        self.note(text + (f": {reason}" if reason else "") + f"  ({directory})")
+        how = {DONE: "done", RESUMABLE: "saved, resumable"}.get(code)
+        values = f" after {step} steps" + (f", {value}" if value else "")
+        self.note(f"{job.name}: {how + values if how else f'failed: {self.results.failure(job.id)}'}  ({directory})")
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""

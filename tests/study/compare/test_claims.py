@@ -1,4 +1,4 @@
-"""Claims held against values, where a curve is lowest, and the results that are kept."""
+"""Claims checked against values, optima of curves, and kept results."""
 
 import math
 from pathlib import Path

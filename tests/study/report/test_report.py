@@ -1,4 +1,4 @@
-"""The report of a sweep's directory: what stands on the page and in the tables."""
+"""The report of a sweep's directory: the page and the tables."""
 
 import csv
 import dataclasses

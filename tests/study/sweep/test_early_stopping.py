@@ -45,12 +45,12 @@ def train(results, job, value: float) -> None:
 
 def run(sweep, results, planned, effect, random) -> list[list[str]]:
     """The arms and seeds of every stage, trained as they are asked for."""
-    told = []
+    stages = []
     for jobs in early_stopping.stages(sweep, results, planned):
-        told.append([f"{job.arms[0]} {job.seed} {job.until}".removesuffix(" 0") for job in jobs])
+        stages.append([f"{job.arms[0]} {job.seed} {job.until}".removesuffix(" 0") for job in jobs])
         for job in jobs:
             train(results, job, 3 + 0.1 * job.seed + effect[job.arms[0]] + 0.01 * random.standard_normal())
-    return told
+    return stages
 
 
 EFFECT = {"base": 0.0, "good": -1.0, "same": 0.0, "bad": 1.0}
@@ -58,8 +58,8 @@ EFFECT = {"base": 0.0, "good": -1.0, "same": 0.0, "bad": 1.0}
 
 def test_an_arm_whose_verdict_is_clear_gets_no_more_seeds(tmp_path):
     given = dict(seeds=tuple(range(6)), looks=(4, 6))
-    told = run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))
-    assert len(told[0]) == 16 and sorted(told[1]) == ["base 4", "base 5", "same 4", "same 5"]
+    stages = run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))
+    assert len(stages[0]) == 16 and sorted(stages[1]) == ["base 4", "base 5", "same 4", "same 5"]
     results = SweepResults.read(tmp_path)
     assert set(results.stopped_early()) == {"good", "bad"} and "better after 4 seeds" in results.stopped_early()["good"]
     assert (
@@ -97,10 +97,10 @@ def test_looks_err_as_rarely_as_stated(tmp_path):
 
 
 def test_the_worse_half_is_stopped_early(tmp_path):
-    told = run(*made(tmp_path, seeds=(0, 1), halve=(0.2, 0.5)), EFFECT, np.random.default_rng(0))
-    assert len(told[0]) == 8 and all(word.endswith(" 20") for word in told[0])
-    assert sorted(told[1]) == [f"{arm} {seed} 50" for arm in ("base", "good", "same") for seed in (0, 1)]
-    assert sorted(told[2]) == [f"{arm} {seed}" for arm in ("base", "good") for seed in (0, 1)]
+    stages = run(*made(tmp_path, seeds=(0, 1), halve=(0.2, 0.5)), EFFECT, np.random.default_rng(0))
+    assert len(stages[0]) == 8 and all(word.endswith(" 20") for word in stages[0])
+    assert sorted(stages[1]) == [f"{arm} {seed} 50" for arm in ("base", "good", "same") for seed in (0, 1)]
+    assert sorted(stages[2]) == [f"{arm} {seed}" for arm in ("base", "good") for seed in (0, 1)]
     assert set(SweepResults.read(tmp_path).stopped_early()) == {"bad", "same"}
 
 

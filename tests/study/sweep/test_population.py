@@ -212,8 +212,8 @@ def test_the_number_at_once_is_the_one_that_is_faster(tmp_path, monkeypatch):
     monkeypatch.setattr(population, "step_seconds", lambda run, size: times[size])
     assert population.best_size(jobs(tmp_path))[0] == 2
     times[2] = 2.5
-    size, told = population.best_size(jobs(tmp_path))
-    assert size == 1 and "4 runs: 1.1e+03 ms a step and run" in told
+    size, measured = population.best_size(jobs(tmp_path))
+    assert size == 1 and "4 runs: 1.1e+03 ms a step and run" in measured
 
 
 def test_what_does_not_fit_is_halved(tmp_path, monkeypatch):
@@ -227,8 +227,8 @@ def test_what_does_not_fit_is_halved(tmp_path, monkeypatch):
 
 
 def test_a_measurement_is_of_real_steps(tmp_path):
-    size, told = population.best_size(jobs(tmp_path))
-    assert size in (1, 2, 4) and told.startswith("1 run: ") and "4 runs: " in told
+    size, measured = population.best_size(jobs(tmp_path))
+    assert size in (1, 2, 4) and measured.startswith("1 run: ") and "4 runs: " in measured
 
 
 def test_a_sweep_of_populations(tmp_path, capfd):
@@ -246,5 +246,5 @@ def test_where_a_gpu_is_the_sweep_measures(tmp_path, monkeypatch):
     command = [word for word in experiment(tmp_path) if "--jobs" not in word]
     assert launch.main(command) == 0
     logs = [path.read_text() for path in (tmp_path / "out" / "runs").glob("*/log.txt")]
-    (told,) = [line for log in logs for line in log.splitlines() if "at once" in line]
-    assert told.startswith("1 run: ") and "; 4 runs: " in told
+    (measured,) = [line for log in logs for line in log.splitlines() if "at once" in line]
+    assert measured.startswith("1 run: ") and "; 4 runs: " in measured

@@ -26,9 +26,9 @@ def loss(overrides) -> float:
 def searched(seed: int = 0, failing=(), **given):
     search = Search(SPACE, **{"trials": 40, "at_once": 4, "seed": seed, **given})
     sweep, arms = Sweep(tiny(), {}, search=search, baseline=None), {}
-    told = lambda: {arm: math.nan if arm in failing else loss(overrides) for arm, overrides in arms.items()}
+    losses_so_far = lambda: {arm: math.nan if arm in failing else loss(overrides) for arm, overrides in arms.items()}
     counts = []
-    for grown in rounds(sweep, told):
+    for grown in rounds(sweep, losses_so_far):
         arms = grown.arms
         counts.append(len(arms))
     return arms, counts

@@ -52,7 +52,7 @@ def experiment(folder: Path, steps: int = 20, arms: str = '{"plain": {}, "fast":
     return ["sweep", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'out'}", "--jobs=2"]
 
 
-def test_what_an_experiment_raises_is_told_with_its_line(tmp_path):
+def test_an_error_of_an_experiment_names_its_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("import math\n\ndef sweep():\n    return math.sqrt(-1)\n")
     with pytest.raises(UserError, match=r"ValueError: math domain error\n.*mine.py:4"):
@@ -202,14 +202,15 @@ def test_a_finished_sweep_trains_nothing_more(killed, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}
 
 
-def test_a_failed_run_is_told_and_tried_again_when_asked(tmp_path, capsys):
+def test_a_failed_run_is_named_and_trained_again_when_asked(tmp_path, capsys):
     command = experiment(tmp_path, arms='{"plain": {}, "wild": {"optim.lr": 1e38}}')
     assert launch.main(command) == 70
     said = capsys.readouterr().err
-    ended = {line.partition(":")[0]: line for line in said.splitlines() if " after " in line and "(" in line}
-    assert "--retry" in said and "wild, seed 0: step 1: loss" in said
-    assert ": failed after 0 steps: step 1: loss" in ended["wild, seed 0"]
-    assert ": done after 20 steps, valid/loss " in ended["plain, seed 0"]
+    lines, error = said.split("error: ")
+    assert "wild, seed 0: step 2: loss nan" in error and "--retry" in error
+    assert (
+        "wild, seed 0: failed: step 2: loss nan" in lines and "plain, seed 0: done after 20 steps, valid/loss " in lines
+    )
     failed = {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/failure.json")}
     assert len(failed) == 2
     assert launch.main(command) == 70
