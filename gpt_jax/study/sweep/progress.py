@@ -16,6 +16,7 @@ from gpt_jax.train.record.metrics import NAME
 
 _TAIL = 65536  # bytes that hold the last records, evaluations among them
 TRAINING_LOSS = "train/loss"
+OUTCOMES = {DONE: "done", RESUMABLE: "saved, resumable"}
 
 
 class SweepProgress:
@@ -52,9 +53,10 @@ class SweepProgress:
         self.changed = True
         directory = self.results.directory(job.id)
         step, value = last(directory, self.results.metric)
-        how = {DONE: "done", RESUMABLE: "saved, resumable"}.get(code)
-        values = f" after {step} steps" + (f", {value}" if value else "")
-        self.note(f"{job.name}: {how + values if how else f'failed: {self.results.failure(job.id)}'}  ({directory})")
+        text = f"failed: {self.results.failure(job.id)}"
+        if code in OUTCOMES:
+            text = f"{OUTCOMES[code]} after {step} steps" + (f", {value}" if value else "")
+        self.note(f"{job.name}: {text}  ({directory})")
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
