@@ -19,7 +19,7 @@ help:
 	@echo "make gallery      draw every variant of the model; rewrites docs/variants.md"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
-	@echo "make reproduce    run the experiments of the scoreboard again (ARGS=\"mup nanogpt_cpu\" names some)"
+	@echo "make reproduce    compare the experiments of the scoreboard with new runs (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
 	@echo "make docs         build the documentation as a site, with a reference from the docstrings: site/index.html"
 	@echo "make clean        remove the virtual environments, what was built and the checkers' caches (runs/ stays)"
@@ -59,7 +59,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.table
 
-# ARGS names experiments; those under ten minutes on two cores if none are named.
+# ARGS names experiments; those under ten minutes on two cores if none are named. ARGS="--keep NAME" replaces a kept result.
 reproduce: $(VENV)/.core
 	$(BIN)/python -m experiments $(ARGS)
 

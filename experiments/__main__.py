@@ -1,9 +1,10 @@
-"""Runs experiments again, keeps what they found, and writes the scoreboard.
+"""Runs experiments again and compares them with the kept results; writes those and the scoreboard if asked to.
 
 python -m experiments                       # those that take under ten minutes on two cores
 python -m experiments mup nanogpt_cpu       # these
-python -m experiments --table               # the scoreboard and README.md's table alone, of the results that are kept
-python -m experiments mup -- --config.data.source="text(path='other.txt')"
+python -m experiments --keep mup            # also replaces the kept result, its figures, and the tables of both README.md
+python -m experiments --table               # runs nothing; writes the tables of both README.md from the kept results
+python -m experiments mup -- --config.train.steps=20      # with overrides: compared, never kept
 """
 
 import argparse
@@ -22,10 +23,11 @@ README, BEGIN, END = HERE.parent / "README.md", "<!-- scoreboard -->", "<!-- /sc
 CHEAP = 20 * 60  # core-seconds
 HEAD = """# Scoreboard
 
-Claims of papers, measured again by the files of this folder. A claim is held where the whole 95% interval (Student's, over
-seeds) lies in the range that counts as held, failed where all of it lies outside, and else inconclusive; the ranges follow
-from the claims, not from what was measured. What failed stays. `make reproduce` runs the cheap ones again and says where a
-verdict is another one. `data/tinyshakespeare.txt` has to be put there by hand for those that name it.
+Claims of papers, measured again by the files of this folder. A claim passes if the whole 95% interval (Student's t, over
+seeds) lies in its pass range, fails if all of it lies outside, and is inconclusive otherwise. The ranges follow from the
+claims, not from the measurements. Failed claims stay. `make reproduce` runs the cheap experiments again and compares them
+with the results kept here; `make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name
+`data/tinyshakespeare.txt` need that file, to be downloaded by hand.
 
 """
 
@@ -33,7 +35,8 @@ verdict is another one. `data/tinyshakespeare.txt` has to be put there by hand f
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--table", action="store_true", help="write the scoreboard and run nothing")
+    parser.add_argument("--keep", action="store_true", help="replace the kept results and write the tables")
+    parser.add_argument("--table", action="store_true", help="write the tables from the kept results and run nothing")
     parser.add_argument("--workdir", type=Path, default=Path("sweeps"), help="where sweeps are kept")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -41,8 +44,12 @@ def main() -> int:
     args = parser.parse_args(own)
     if unknown := [name for name in args.names if name not in NAMES]:
         parser.error(f"there is no experiment {unknown[0]!r}; there are {', '.join(NAMES)}")
-    codes = [] if args.table else [reproduce(name, args.workdir, settings) for name in args.names or cheap()]
-    write_table()
+    if args.keep and settings:
+        parser.error(f"a result with overrides is never kept: {' '.join(settings)}")
+    names = [] if args.table else args.names or cheap()
+    codes = [reproduce(name, args.workdir, settings, args.keep) for name in names]
+    if args.table or args.keep:
+        write_table()
     return max(codes, default=DONE)
 
 
@@ -52,18 +59,23 @@ def cheap() -> list[str]:
     return [name for name, result in kept.items() if result and result.seconds <= CHEAP]
 
 
-def reproduce(name: str, workdir: Path, settings: list[str]) -> int:
-    """Runs what is missing of one sweep, and keeps its result if it comes to its end."""
+def reproduce(name: str, workdir: Path, settings: list[str], keep: bool) -> int:
+    """Trains the missing runs of one sweep and compares it, once complete, with the kept result; replaces that if asked."""
     print(f"== {name}", flush=True)
     directory = workdir / name
     code = launch.main(["sweep", f"--config={HERE / name}.py", f"--workdir={directory}", *settings])
     if code != DONE:
         return code
     path = RESULTS / f"{name}.json"
-    before = scoreboard.read(path)
-    now = scoreboard.keep(SweepResults.read(directory), RESULTS)
-    changed = scoreboard.changes(before, now) if before else []
-    print("\n".join(changed) or f"{len(now.findings)} verdicts, " + ("as before" if before else "new"), flush=True)
+    results = SweepResults.read(directory)
+    print("\n".join(scoreboard.compare(scoreboard.read(path), scoreboard.result(results))))
+    if keep:
+        scoreboard.keep(results, RESULTS)
+        print(f"wrote {path}", flush=True)
+    elif settings:
+        print(f"overrides {' '.join(settings)}: compared with the kept result, not kept", flush=True)
+    else:
+        print("nothing was written; --keep replaces the kept result", flush=True)
     return DONE
 
 

@@ -91,7 +91,7 @@ class Flags:
         return "\n".join(rows)
 
     def parse(self, argv: Sequence[str]) -> SimpleNamespace:
-        """The values of all flags; ``help`` alone where help was asked for.
+        """The values of all flags, and the words they were read from as ``argv``; ``help`` alone where help was asked for.
 
         Raises:
           UserError: a flag is unknown, missing, given without a value or with one of another type.
@@ -116,6 +116,7 @@ class Flags:
             if given is not None and given != self._known[name].default:
                 setattr(values, name, str(local_path(given, f"--{name}")))
         values.config_name = getattr(values, "config", None)
+        values.argv = list(argv)
         if self._tables is not None:
             for name, table in self._overridden(self._tables(values), overrides).items():
                 setattr(values, name, table)

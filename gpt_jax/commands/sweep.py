@@ -24,11 +24,9 @@ class SweepCommand(Command):
         flags.choice("backend", "local", ["local", "slurm"], "where runs are trained")
         flags.string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"')
         flags.integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", least=0)
-        stacked = (
-            "runs that differ in seeds and scalars alone, trained as one program; 0 = what is fastest on a GPU, else 1"
-        )
+        stacked = "runs that differ only in seeds and scalars, trained as one program; 0 = the fastest on a GPU, else 1"
         flags.integer("together", 0, stacked, least=0)
-        flags.boolean("retry", False, "try failed runs again")
+        flags.boolean("retry", False, "train failed runs again")
         flags.tables(self._base)
 
     def _base(self, values: Any) -> dict[str, Any]:
@@ -41,5 +39,14 @@ class SweepCommand(Command):
         from gpt_jax.study import run
 
         sweep = dataclasses.replace(flags.sweep, base=flags.config)
-        placement = run.Placement(flags.jobs, flags.backend == "slurm", flags.slurm, flags.together)
-        run.run(sweep, Path(flags.config_name), Path(flags.workdir), placement, flags.retry)
+        execution = run.Execution(
+            Path(flags.config_name),
+            Path(flags.workdir),
+            command=("python", "launch.py", "sweep", *flags.argv),
+            jobs=flags.jobs,
+            slurm=flags.backend == "slurm",
+            options=flags.slurm,
+            together=flags.together,
+            retry=flags.retry,
+        )
+        run.run(sweep, execution)

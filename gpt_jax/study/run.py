@@ -1,4 +1,4 @@
-"""The story of a sweep: plan it, run what is missing, compare what is there. The same command goes on where it stopped."""
+"""A sweep from start to end: plan it, train what is missing, compare the arms. The same command resumes it."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped, UserError
-from gpt_jax.study.compare import claims, statistics
+from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search
 from gpt_jax.study.sweep import sweep as sweeps
@@ -21,39 +21,45 @@ from gpt_jax.train.signals import StopRequest
 from gpt_jax.user_code import naming_errors_of
 
 TICK, PAGE_EVERY = 0.5, 60.0  # seconds
-ROWS = 16  # of the board, where SLURM runs any number of tasks
+SLURM_BARS = 16  # progress bars at most, where SLURM runs any number of tasks
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where runs are trained.
+class Execution:
+    """How a sweep was started, and where its runs are trained.
 
     Args:
-      count: runs at once; 0 = one a GPU or core of this machine, or as many as SLURM gives.
-      slurm: whether they are tasks of a SLURM array, with ``options`` for sbatch.
-      together: runs alike but for seeds and scalars that one program trains here at once; 0 = on a GPU as many as is
-        fastest, measured; 1 = none.
+      source: the experiment file.
+      workdir: the directory of the sweep.
+      command: the command line, for the report.
+      jobs: runs at once; 0 = one for each GPU or core of this machine, or as many as SLURM allows.
+      slurm: whether runs are tasks of a SLURM array, with ``options`` for sbatch.
+      together: runs that differ only in seeds and scalars to train as one program; 0 = on a GPU the fastest number,
+        measured, elsewhere 1.
+      retry: whether failed runs are trained again.
     """
 
-    count: int = 0
+    source: Path
+    workdir: Path
+    command: tuple[str, ...] = ()
+    jobs: int = 0
     slurm: bool = False
     options: str = ""
     together: int = 0
+    retry: bool = False
 
 
-def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool = False) -> None:
-    """Trains every run that is not done, and prints how the arms compare.
-
-    Args:
-      source: the experiment that made the sweep.
+def run(sweep: Sweep, execution: Execution) -> SweepResults:
+    """Trains every run that is not done, prints how the arms compare, and returns the results.
 
     Raises:
-      UserError: the experiment is not in order, and nothing was trained; or its analyse() or draw() is not.
-      Stopped: a signal asked for it, here or at a worker; every run at hand is saved.
+      UserError: the experiment is wrong, and nothing was trained; or its analyse() or draw() is.
+      Stopped: a signal asked for it, here or at a worker; every run in progress is saved.
       Failure: some runs failed; the others are done.
     """
-    # Here and not in the experiment: what the command line sets counts in what an arm costs.
-    sweep = _matched(sweep, source, workdir, place, retry) if sweep.match else sweep
+    workdir = execution.workdir
+    # Here and not in the experiment file, because overrides on the command line change what an arm costs.
+    sweep = _matched(sweep, execution) if sweep.match else sweep
     early_stopping.check(sweep)
     rounds = search.rounds(sweep, lambda: SweepResults.read(workdir).means())
     planned = sweeps.jobs(first := next(rounds))
@@ -61,115 +67,102 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool
     with WorkdirLock(workdir), StopRequest() as stop:
         for sweep in itertools.chain([first], rounds):
             planned = planned if sweep is first else sweeps.jobs(sweep)
-            results = SweepResults.plan(workdir, sweep, planned, source)
-            if retry and sweep is first:
+            results = SweepResults.plan(workdir, sweep, planned, execution.source, execution.command)
+            if execution.retry and sweep is first:
                 results.clear_failures()
-            _train_stages(sweep, results, planned, place, stop)
-            if any(results.status(job.id) in ("new", "stopped") for job in planned):
+            _train_stages(sweep, results, planned, execution, stop)
+            if _unfinished(results, planned):
                 break
-        for told in (
-            *(f"{arm}: no more runs, {why}" for arm, why in results.dropped().items()),
-            search.describe(results),
-        ):
-            print(told, end="\n" if told else "", flush=True)
-    print(f"\n{describe(results)}", flush=True)
+        for arm, reason in results.stopped_early().items():
+            print(f"{arm}: stopped early, {reason}")
+        if best := search.describe(results):
+            print(best)
+    print(f"\n{results.verdicts()}", flush=True)
     try:
-        _check_claims(results, sweep, source)
+        _check_claims(results, sweep, execution.source)
     finally:
         print(f"\nreport: {page.write(results)}", flush=True)
-    if left := [job for job in planned if results.status(job.id) in ("new", "stopped")]:
+    if unfinished := _unfinished(results, planned):
         raise Stopped(
-            f"the sweep was stopped with {len(left)} of {len(planned)} runs to do; what was trained is saved",
+            f"the sweep was stopped; {len(unfinished)} of {len(planned)} runs are not finished, and their state is saved",
             where=str(workdir),
-            fix="the same command goes on",
+            fix="the same command resumes it",
         )
     if failed := results.failures():
         raise Failure(
             f"{len(failed)} of {len(planned)} runs failed: "
             + "; ".join(f"{name}: {error}" for name, error in failed.items()),
             where=str(workdir),
-            fix="--retry tries them again",
+            fix="--retry trains them again",
         )
+    return results
 
 
-def _matched(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool) -> Sweep:
-    # Counting loads the model, which a sweep that matches nothing leaves to its workers.
+def _unfinished(results: SweepResults, planned: Sequence[Job]) -> list[Job]:
+    return [job for job in planned if results.status(job.id) in ("new", "resumable")]
+
+
+def _matched(sweep: Sweep, execution: Execution) -> Sweep:
+    # Imported here: counting loads the model, which a sweep without matching leaves to its workers.
     from gpt_jax.study.sweep import matching, step_time
 
     if sweep.match != matching.TIMED:
         return matching.match(sweep)
     if sweep.knob not in (matching.STEPS, Sweep.knob):
         raise UserError(f"time is matched by {matching.STEPS}", where=f"Sweep.knob = {sweep.knob!r}")
-    print("timing a step of every arm", flush=True)
-    run(step_time.timed(sweep), source, workdir / step_time.FOLDER, place, retry)
-    return matching.match(sweep, step_time.step_seconds(SweepResults.read(workdir / step_time.FOLDER)))
+    print("measuring the step time of every arm", flush=True)
+    folder = execution.workdir / step_time.FOLDER
+    run(step_time.timed(sweep), dataclasses.replace(execution, workdir=folder))
+    return matching.match(sweep, step_time.step_seconds(SweepResults.read(folder)))
 
 
 def _train_stages(
-    sweep: Sweep, results: SweepResults, planned: Sequence[Job], place: Placement, stop: StopRequest
+    sweep: Sweep, results: SweepResults, planned: Sequence[Job], execution: Execution, stop: StopRequest
 ) -> None:
     for missing in early_stopping.stages(sweep, results, planned):
-        ended = sum(results.status(job.id) in ("done", "failed", "dropped") for job in planned)
-        print(f"{len(planned)} runs: {ended} at their end, {len(missing)} to do", flush=True)
+        finished = len(planned) - len(_unfinished(results, planned))
+        print(f"{len(planned)} runs: {finished} finished, {len(missing)} to train", flush=True)
         if missing:
-            # Of fewer runs than there are going to be.
+            # Claims checked on fewer runs are out of date.
             (results.workdir / claims.NAME).unlink(missing_ok=True)
-            _train(results, planned, missing, place, stop)
+            _train(results, planned, missing, execution, stop)
         if any(early_stopping.unfinished(results, job) for job in missing):
             return
 
 
 def _check_claims(results: SweepResults, sweep: Sweep, source: Path) -> None:
-    """Tells what the experiment finds of its runs, once all are done."""
-    if sweep.analyse is None or not results.ended:
+    """Runs the experiment's analyse() and draw(), once all runs are done, and prints the claims."""
+    if sweep.analyse is None or not results.complete:
         return
-    kept = "every run is done and kept; mend it, and the same command concludes"
-    with naming_errors_of(source, "analyse(results)", kept):
+    fix = "every run is done and kept: correct the file and give the same command again"
+    with naming_errors_of(source, "analyse(results)", fix):
         found = sweep.analyse(results)
-    with naming_errors_of(source, "draw(results)", kept):
+    with naming_errors_of(source, "draw(results)", fix):
         figures = sweep.draw(results) if sweep.draw else {}
     print(f"\n{claims.describe(claims.write(results.workdir, found, figures))}", flush=True)
 
 
-def describe(results: SweepResults) -> str:
-    """The verdicts as text."""
-    rows = results.comparisons()
-    if results.baseline is None:
-        return "the arms are not compared with each other"
-    if not rows:
-        return "no arm can be compared with the baseline yet"
-    width = max(len(row.arm) for row in rows)
-    lines = [f"{results.metric} against {rows[0].baseline} (lower is better), paired by seed"]
-    for row in rows:
-        interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
-        finds = f"  {len(row.seeds)} seeds find {row.detectable:.2g}" if row.interval else ""
-        unclear = row.verdict == statistics.INCONCLUSIVE and row.seeds_needed
-        settle = f"; {row.seeds_needed} would settle this" if unclear else ""
-        lines.append(
-            f"  {row.arm:<{width}}  {row.mean:+.4f} {interval:<20} p {row.p_adjusted:.3f}  {row.verdict}{finds}{settle}"
-        )
-    return "\n".join(lines)
-
-
 def _train(
-    results: SweepResults, planned: Sequence[Job], missing: Sequence[Job], place: Placement, stop: StopRequest
+    results: SweepResults, planned: Sequence[Job], missing: Sequence[Job], execution: Execution, stop: StopRequest
 ) -> None:
-    places = [] if place.slurm else slots(place.count)[: len(missing)]
-    rows = min(ROWS, len(missing)) if place.slurm else len(places)
-    with SweepProgress(results, planned, rows) as board:
+    """Trains the missing runs until they end or a signal asks to stop."""
+    local = [] if execution.slurm else slots(execution.jobs)[: len(missing)]
+    bars = min(SLURM_BARS, len(missing)) if execution.slurm else len(local)
+    with SweepProgress(results, planned, bars) as progress:
         pool: Pool | Array
-        if place.slurm:
-            pool = Array(results, missing, place.count, place.options, rows, board.begin, board.ended)
+        callbacks = progress.on_start, progress.on_end
+        if execution.slurm:
+            pool = Array(results, missing, execution.jobs, execution.options, bars, *callbacks)
         else:
-            pool = Pool(results, missing, places, place.together, board.begin, board.ended)
+            pool = Pool(results, missing, local, execution.together, *callbacks)
         pool.start()
         written = time.monotonic()
         while not pool.join(TICK):
-            board.draw()
-            if board.news and time.monotonic() - written > PAGE_EVERY:
-                board.news, written = False, time.monotonic()
+            progress.draw()
+            if progress.changed and time.monotonic() - written > PAGE_EVERY:
+                progress.changed, written = False, time.monotonic()
                 page.write(results)
             if stop.requested:
                 if not pool.stopping:
-                    board.note(pool.goodbye)
+                    progress.note(pool.stop_message)
                 pool.stop()

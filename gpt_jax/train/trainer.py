@@ -107,7 +107,7 @@ class Trainer:
         self.checkpoints.wait()
         steps = self.run.config.train.steps
         done = step == steps
-        values = summary.summarise(self.run, step, self.recorder.seconds, "done" if done else "stopped")
+        values = summary.summarise(self.run, step, self.recorder, "done" if done else "stopped")
         if step < last:
             signal = self.stop.signal
             raise Stopped(

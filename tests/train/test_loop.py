@@ -54,7 +54,7 @@ def test_a_signal_saves_the_state_and_says_so(runs, stop):
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_a_resumed_run_is_the_run_it_would_have_been(runs, stop):
-    folder, _, resumed = runs
+    folder, between, resumed = runs
     code, said = resumed[stop]
     assert code == 0, said
     assert f"resumed after {stop} of {STEPS} steps" in said
@@ -64,8 +64,9 @@ def test_a_resumed_run_is_the_run_it_would_have_been(runs, stop):
         assert np.array_equal(value, wanted[path]), path
     found, reference = summary(folder / str(stop)), summary(folder / "0")
     assert found["status"] == "done"
-    for key in ("steps", "tokens", "flops"):
+    for key in ("steps", "tokens", "flops", "params"):
         assert found[key] == reference[key]
+    assert between[stop][2]["training_seconds"] < found["training_seconds"] < found["seconds"]
     assert len(json.loads((folder / str(stop) / "environment.json").read_text())["starts"]) == 2
 
 

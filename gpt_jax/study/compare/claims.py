@@ -1,4 +1,4 @@
-"""What an experiment found of published claims: figures with intervals, each held against what its claim allows."""
+"""Published claims checked against measurements: values with intervals, and the range in which a claim passes."""
 
 import dataclasses
 import math
@@ -18,14 +18,14 @@ PASS, FAIL = "pass", "fail"
 
 @dataclasses.dataclass(frozen=True)
 class ClaimResult:
-    """One claim and what was measured of it.
+    """One claim and the measurement that checks it.
 
     Args:
-      claim: what is said to hold, in words that name the quantity.
-      published: the figure and its source.
+      claim: the claim, in words that name the quantity.
+      published: the published value and its source.
       mean, low, high: of the values, one a seed, with Student's 95% interval; nan where there are too few.
-      least, most: the range of values that the claim allows.
-      seeds: how many values, or runs of a fit, there were; ``missing`` of them are not finite.
+      least, most: the range in which the claim passes.
+      seeds: number of values, or of runs of a fit; ``missing`` of them are not finite.
       verdict: pass where the whole interval lies in the range, fail where all of it lies outside, else inconclusive.
     """
 
@@ -44,9 +44,9 @@ class ClaimResult:
     def ours(self) -> str:
         if not self.seeds:
             return "no value"
-        told = f"{self.mean:.4g}"
-        told += f" [{self.low:.4g}, {self.high:.4g}]" if math.isfinite(self.low) else ""
-        return told + (f", {self.missing} of {self.seeds} seeds without a value" if self.missing else "")
+        text = f"{self.mean:.4g}"
+        text += f" [{self.low:.4g}, {self.high:.4g}]" if math.isfinite(self.low) else ""
+        return text + (f", {self.missing} of {self.seeds} seeds without a value" if self.missing else "")
 
     @property
     def allowed(self) -> str:
@@ -58,7 +58,7 @@ class ClaimResult:
 def check_claim(
     claim: str, published: str, values: Iterable[float], *, least: float = -math.inf, most: float = math.inf
 ) -> ClaimResult:
-    """Values of one quantity, one a seed, against the range that a claim allows."""
+    """Checks values of one quantity, one a seed, against the range in which a claim passes."""
     found = [float(value) for value in values]
     finite = [value for value in found if math.isfinite(value)]
     interval = t_interval(finite, 1 - ALPHA)
@@ -78,7 +78,7 @@ def check_estimate(
     least: float = -math.inf,
     most: float = math.inf,
 ) -> ClaimResult:
-    """A value whose interval is known, such as a fit's coefficient, of ``count`` runs."""
+    """Checks a value with a known interval, such as a coefficient fitted to ``count`` runs."""
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
     verdict = INCONCLUSIVE
     if least <= low and high <= most:
@@ -90,14 +90,14 @@ def check_estimate(
 
 @dataclasses.dataclass(frozen=True)
 class ClaimResults:
-    """What findings.json holds: findings, and the captions of the pictures in figures/ by file name."""
+    """What findings.json holds: the checked claims, and file name in figures/ -> caption."""
 
     findings: tuple[ClaimResult, ...] = ()
     pictures: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tuple[Any, str]]) -> ClaimResults:
-    """Keeps what an experiment found of a sweep that is done: ``figures`` by file name, each with its caption."""
+    """Writes the checked claims of a complete sweep, and its ``figures``: file name -> (figure, caption)."""
     directory = workdir / "figures"
     directory.mkdir(parents=True, exist_ok=True)
     for name, (figure, _) in figures.items():
@@ -108,13 +108,14 @@ def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tu
 
 
 def read(workdir: Path) -> ClaimResults:
-    """What ``conclude`` kept; empty where a sweep has no analysis or is not done."""
+    """What ``write`` kept; empty where a sweep has no analysis or is not complete."""
     kept = read_json(workdir / NAME, missing={"findings": [], "pictures": {}})
     return ClaimResults(tuple(ClaimResult(**values) for values in kept["findings"]), kept["pictures"])
 
 
 def describe(results: ClaimResults) -> str:
+    """A line a claim."""
     return "\n".join(
-        f"{found.verdict:<12}  {found.claim}: {found.ours} (claim: {found.published}; counts as held: {found.allowed})"
+        f"{found.verdict:<12}  {found.claim}: {found.ours} (published: {found.published}; pass range: {found.allowed})"
         for found in results.findings
     )

@@ -1,4 +1,4 @@
-"""Where along one knob the loss is lowest, such as a learning rate on a log scale, and how that is drawn."""
+"""The optimum of the loss along one knob, such as the logarithm of the learning rate, and its figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,15 @@ import numpy as np
 
 from gpt_jax.plotting import COLOURS, panels
 
-AROUND = 2  # points to either side of the lowest that the parabola goes through
-Curve = Mapping[float, Sequence[float]]  # where -> losses, one a seed
+NEIGHBOURS = 2  # points on either side of the lowest that the parabola is fitted to
+Curve = Mapping[float, Sequence[float]]  # value of the knob -> losses, one a seed
 
 
 def parabola_minimum(at: Sequence[float], losses: Sequence[float]) -> float:
-    """Where a parabola fitted to the points about the lowest has its lowest point.
+    """The minimum of a parabola fitted to the points around the lowest one.
 
-    nan where the lowest loss stands at an end of what was tried, or the points about it do not bend upwards: then it is
-    not known where the optimum is. Losses that are not finite are left out.
+    nan where the lowest loss is at an end of the tried range, or the parabola opens downwards: then the optimum is not
+    known. Losses that are not finite are left out.
     """
     x, y = (np.asarray(values, float) for values in (at, losses))
     order = [i for i in np.argsort(x) if math.isfinite(y[i])]
@@ -24,7 +24,7 @@ def parabola_minimum(at: Sequence[float], losses: Sequence[float]) -> float:
     best = int(np.argmin(y)) if len(y) else 0
     if not 0 < best < len(y) - 1:
         return math.nan
-    near = slice(max(best - AROUND, 0), best + AROUND + 1)
+    near = slice(max(best - NEIGHBOURS, 0), best + NEIGHBOURS + 1)
     bend, slope, _ = np.polyfit(x[near] - x[best], y[near], 2)
     shift = -slope / (2 * bend) if bend > 0 else math.nan
     return float(x[best] + shift) if x[near][0] <= x[best] + shift <= x[near][-1] else math.nan
@@ -36,7 +36,7 @@ def by_seed(curve: Curve) -> list[float]:
 
 
 def draw(groups: Mapping[str, Mapping[str, Curve]], xlabel: str, ylabel: str) -> Any:
-    """A panel a group: mean losses with the extremes of the seeds, and a mark where each curve is lowest."""
+    """A panel a group: mean losses with the range of the seeds, and a tick at the optimum of each seed."""
     figure, axes = panels(4.2 * len(groups), 3.8, 1, len(groups))
     for axis, (title, curves) in zip(np.ravel(axes), groups.items(), strict=True):
         for i, (label, curve) in enumerate(curves.items()):

@@ -1,4 +1,4 @@
-"""What a number of seeds can find, and how to look early without finding what is not there."""
+"""Power of paired comparisons, and alpha spending for group-sequential looks."""
 
 import bisect
 import functools
@@ -9,12 +9,12 @@ import numpy as np
 import scipy
 
 POWER = 0.8
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 QUANTILES = 4000
 
 
 def power(n: int, effect: float, alpha: float) -> float:
-    """How often a two-sided paired t-test of n differences finds a true mean of ``effect`` standard deviations.
+    """Power of a two-sided paired t-test of n differences whose true mean is ``effect`` standard deviations.
 
     The noncentral t distribution, as the mean of normal ones over the possible sample deviations: SciPy's own loses its
     digits at few degrees of freedom.
@@ -26,7 +26,7 @@ def power(n: int, effect: float, alpha: float) -> float:
 
 
 def detectable(n: int, deviation: float, alpha: float, wanted: float = POWER) -> float:
-    """The smallest true difference found with probability ``wanted``, in the units of ``deviation``; infinite for n = 1."""
+    """The smallest true difference found with power ``wanted``, in the units of ``deviation``; infinite for n = 1."""
     return deviation * _effect(n, alpha, wanted) if n > 1 else math.inf
 
 
@@ -46,22 +46,22 @@ def _deviations(n: int) -> np.ndarray:
 
 
 def seeds_needed(difference: float, deviation: float, alpha: float, wanted: float = POWER) -> int | None:
-    """How many seeds find ``difference`` with probability ``wanted``; None for more than 1000, or an unknown deviation."""
+    """Seeds for power ``wanted`` at a true ``difference``; None for more than 1000, or an unknown deviation."""
     if not difference or not math.isfinite(deviation):
         return None
     if not deviation:
         return 2
-    # The smallest effect that n seeds find falls with n, and is remembered.
-    numbers = range(2, MOST_SEEDS + 1)
+    # The detectable effect falls with n, and is cached.
+    numbers = range(2, MAX_SEEDS + 1)
     found = bisect.bisect_left(numbers, -abs(difference / deviation), key=lambda n: -_effect(n, alpha, wanted))
     return numbers[found] if found < len(numbers) else None
 
 
 def spending(looks: Sequence[int], alpha: float) -> list[float]:
-    """The significance to ask for at each look, after so many seeds, so that all looks together err as rarely as alpha.
+    """The significance level of each group-sequential look, after so many seeds, so that all together keep ``alpha``.
 
-    Shares of alpha are spent as by O'Brien and Fleming (Lan & DeMets 1983): next to nothing early, most at the end. Each
-    look's test is at the share newly spent, which by the union bound holds whatever the looks have in common.
+    The O'Brien-Fleming spending function (Lan & DeMets 1983): little alpha early, most at the end. Each look is tested at
+    the newly spent share, which is valid for any dependence between looks by the union bound.
     """
     fraction = np.asarray(looks, float) / looks[-1]
     spent = 2 * scipy.stats.norm.sf(scipy.stats.norm.isf(alpha / 2) / np.sqrt(fraction))

@@ -1,7 +1,7 @@
-"""Is one arm better than another? Differences of runs paired by seed, with intervals and a verdict in words.
+"""Paired comparison of arms: differences of runs with the same seed, their intervals, and a verdict.
 
-Two runs of one seed see the same batches and, where shapes allow, start from the same parameters, so that much of the noise
-is common to both and leaves their difference. All inference is on those differences; SciPy does the mathematics.
+Two runs of one seed see the same batches and, where shapes allow, start from the same parameters. Much of the noise is
+common to both and cancels in the difference. All inference is on these differences; SciPy computes the tests.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from gpt_jax.study.compare import power
 
 ALPHA = 0.05
 RESAMPLES = 9999
-FEWEST_FOR_BOOTSTRAP = 12  # normal differences: a 95% interval covers 85% of the time at 5 of them, 93% from 12 on
+MIN_FOR_BOOTSTRAP = 12  # normal differences: a 95% interval covers 85% of the time at 5 of them, 93% from 12 on
 BETTER, WORSE, EQUIVALENT, INCONCLUSIVE = "better", "worse", "equivalent", "inconclusive"
 
 Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
@@ -24,7 +24,7 @@ Values = Mapping[str, Mapping[int, float]]  # arm -> seed -> value
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Where a value lies, at a level such as 0.95."""
+    """A confidence interval, at a level such as 0.95."""
 
     low: float
     high: float
@@ -36,19 +36,19 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """An arm against the baseline, by the differences arm - baseline of the seeds that both have.
+    """An arm compared with the baseline: the differences arm - baseline over the seeds that both have.
 
     Args:
       seeds, differences: the pairs; ``excluded`` seeds lack a finite value in one of the two.
       mean, deviation: of the differences; the deviation is the sample's, nan for one pair.
       interval: Student's t, at level 1 - alpha; None for one pair.
       bootstrap: bias-corrected and accelerated (Efron 1987), from 12 pairs on.
-      p, p_adjusted: of the paired t-test, two-sided; and by Holm (1979) over all arms of the table.
+      p, p_adjusted: of the two-sided paired t-test; and adjusted by Holm (1979) for all arms of the table.
       p_sign: of the sign test, which assumes no distribution.
       effect: mean / deviation, Cohen's d of paired differences.
-      detectable: the smallest true difference that this many seeds would find with a probability of 80%.
-      seeds_needed: how many seeds would find a true difference as large as the mean, as often; None beyond 1000.
-      verdict: better, worse, equivalent or inconclusive; ``words`` is the sentence.
+      detectable: the smallest true difference found with 80% power at this number of seeds.
+      seeds_needed: seeds for 80% power, if the true difference is the mean; None beyond 1000.
+      verdict: better, worse, equivalent or inconclusive; ``words`` says it in a sentence.
     """
 
     arm: str
@@ -78,13 +78,13 @@ def compare(
     margin: float = 0.0,
     lower_is_better: bool = True,
 ) -> list[Comparison]:
-    """Every other arm against ``baseline``.
+    """Compares every other arm with ``baseline``.
 
     Args:
-      alpha: how often a table of arms that are all like the baseline may call any of them better or worse; or that of each
-        arm, where they have been looked at so many times. Intervals are 95% ones then.
-      margin: differences smaller than this do not matter: an arm is equivalent where the (1 - 2 alpha) interval lies within
-        it (two one-sided tests, Schuirmann 1987). 0 = every difference matters.
+      alpha: the family-wise error rate of the table; or that of each arm, in a group-sequential design, where intervals
+        stay 95% ones.
+      margin: the equivalence margin: an arm is equivalent where its (1 - 2 alpha) interval lies within it (two one-sided
+        tests, Schuirmann 1987). 0 = every difference matters.
 
     Raises:
       UserError: the baseline is not among the arms, or an arm shares no seed with it.
@@ -128,7 +128,7 @@ def compare(
 
 
 def judge(differences: Sequence[float], p: float, alpha: float, margin: float, lower_is_better: bool) -> str:
-    """The verdict: a difference that does not matter, then one that is not by chance, else none."""
+    """The verdict: equivalent if the interval is within the margin, else better or worse if significant, or inconclusive."""
     inner = t_interval(differences, 1 - 2 * alpha)
     if inner is None:
         return INCONCLUSIVE
@@ -140,7 +140,7 @@ def judge(differences: Sequence[float], p: float, alpha: float, margin: float, l
 
 
 def t_interval(differences: Sequence[float], level: float) -> Interval | None:
-    """Student's interval of the mean; None for a single value, which says nothing about its noise."""
+    """Student's t interval of the mean; None for a single value."""
     n = len(differences)
     if n < 2:
         return None
@@ -150,7 +150,7 @@ def t_interval(differences: Sequence[float], level: float) -> Interval | None:
 
 
 def bootstrap_interval(differences: Sequence[float], level: float) -> Interval | None:
-    if len(differences) < FEWEST_FOR_BOOTSTRAP or np.ptp(differences) == 0:
+    if len(differences) < MIN_FOR_BOOTSTRAP or np.ptp(differences) == 0:
         return None
     found = scipy.stats.bootstrap(
         (np.asarray(differences),), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", rng=0
@@ -159,7 +159,7 @@ def bootstrap_interval(differences: Sequence[float], level: float) -> Interval |
 
 
 def p_paired(differences: Sequence[float]) -> float:
-    """Of the t-test that the mean is 0; 1 for a single value or where all are 0."""
+    """p of the t-test that the mean is 0; 1 for a single value or where all are 0."""
     if len(differences) < 2 or not any(differences):
         return 1.0
     if np.ptp(differences) == 0:
@@ -168,13 +168,13 @@ def p_paired(differences: Sequence[float]) -> float:
 
 
 def p_sign(differences: Sequence[float]) -> float:
-    """Of the test that a difference is as often above 0 as below."""
+    """p of the sign test: are differences above 0 as often as below?"""
     signs = [difference > 0 for difference in differences if difference]
     return float(scipy.stats.binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted so that any false rejection among them is as rare as one alone (Holm 1979)."""
+    """p-values adjusted for multiple comparisons (Holm 1979)."""
     order = np.argsort(p, kind="stable")
     raised = np.asarray(p)[order] * (len(p) - np.arange(len(p)))
     adjusted = np.empty(len(p))
@@ -183,7 +183,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _paired(arm: str, ours: Mapping[int, float], baseline: str, theirs: Mapping[int, float]):
-    """Seeds with a value in both, their differences, and the seeds that lack one."""
+    """Seeds with a finite value in both, their differences, and the other seeds."""
     both = sorted(seed for seed in ours if seed in theirs and math.isfinite(ours[seed]) and math.isfinite(theirs[seed]))
     if not both:
         raise UserError(
@@ -197,11 +197,11 @@ def _paired(arm: str, ours: Mapping[int, float], baseline: str, theirs: Mapping[
 
 def _words(verdict: str, arm: str, baseline: str, mean: float, interval: Interval | None, margin: float, n: int) -> str:
     if interval is None:
-        return f"{arm} against {baseline}: {mean:+.4g} for one seed, which says nothing about the noise"
-    told = f"{mean:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}] over {n} seeds"
+        return f"{arm} against {baseline}: {mean:+.4g} for one seed, which does not show the noise"
+    size = f"{mean:+.4g} [{interval.low:+.4g}, {interval.high:+.4g}] over {n} seeds"
     if verdict == EQUIVALENT:
         within = f" within {margin:g}" if margin else ": the runs are identical"
-        return f"{arm} is equivalent to {baseline}{within}: {told}" if margin else f"{arm} equals {baseline}{within}"
+        return f"{arm} is equivalent to {baseline}{within}: {size}" if margin else f"{arm} equals {baseline}{within}"
     if verdict == INCONCLUSIVE:
-        return f"{arm} against {baseline} is inconclusive: {told}"
-    return f"{arm} is {verdict} than {baseline}: {told}"
+        return f"{arm} against {baseline} is inconclusive: {size}"
+    return f"{arm} is {verdict} than {baseline}: {size}"

@@ -1,1 +1,1 @@
-"""A sweep as a page that opens from the disk, and as tables for a paper: ``page.write(results)`` makes all of it."""
+"""The report of a sweep: a page that opens from the disk, figures, and tables. ``page.write(results)`` writes all of it."""

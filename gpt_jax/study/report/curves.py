@@ -1,4 +1,4 @@
-"""The losses of a sweep along training: per arm the mean over seeds, and how far the seeds lie apart."""
+"""Training curves of a sweep: by arm, the mean over seeds and the range of the seeds."""
 
 import dataclasses
 import math
@@ -8,12 +8,12 @@ import numpy as np
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import read, read_summary
 
-FEWEST = 3  # evaluations a run needs for its curve to be drawn from them
+MIN_EVALUATIONS = 3  # of every run, for curves of the metric; else they are of the training loss
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Values at common steps: ``low`` and ``high`` are the extremes of the seeds. The other axes are means of the runs."""
+    """Values at common steps: ``low`` and ``high`` are the lowest and highest seed. The other axes are means over runs."""
 
     steps: np.ndarray
     tokens: np.ndarray
@@ -26,12 +26,12 @@ class Curve:
 
 
 def curves(results: SweepResults) -> tuple[str, dict[str, Curve]]:
-    """The name of what is drawn, and arm -> curve: of the metric, or the training loss where runs were hardly evaluated."""
+    """The name of the drawn value, and arm -> curve: the metric, or the training loss where runs have few evaluations."""
     records = {
         id: read(results.directory(id)) for id in results.runs if (results.directory(id) / "metrics.jsonl").exists()
     }
     counts = [sum(results.metric in record for record in rows) for rows in records.values()]
-    name = results.metric if counts and min(counts) >= FEWEST else "train/loss"
+    name = results.metric if counts and min(counts) >= MIN_EVALUATIONS else "train/loss"
     found = {}
     for arm in results.arms:
         ids = [id for id, entry in results.runs.items() if arm in entry.arms and records.get(id)]
@@ -67,7 +67,7 @@ def _curve(results: SweepResults, records: dict[str, list[dict]], name: str) -> 
 
 
 def _rates(results: SweepResults, id: str, rows: list[dict]) -> tuple[float, float]:
-    """FLOPs and seconds a token. The seconds are those of training: a run that compiled for others should not pay for it."""
+    """FLOPs and training seconds a token; compilation is left out, as one run compiles for others."""
     summary = read_summary(results.directory(id))
     speeds = [row["speed/tokens_per_second"] for row in rows if row.get("speed/tokens_per_second")]
     flops = summary["flops"] / summary["tokens"] if summary.get("tokens") else math.nan

@@ -1,4 +1,4 @@
-"""The pictures of a report."""
+"""The figures of a report."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,23 +9,23 @@ from gpt_jax.plotting import BLUE, COLOURS, GREEN, GREY, VERMILION, panels
 from gpt_jax.study.compare.statistics import BETTER, EQUIVALENT, WORSE, Comparison
 from gpt_jax.study.report.curves import Curve
 
-# For more arms than colours.
+# Tell arms apart where there are more than colours.
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-MOST_NAMED = 16
+MAX_LABELS = 16
 VERDICTS = {BETTER: BLUE, WORSE: VERMILION, EQUIVALENT: GREEN}
 AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
 
 
 def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
-    """Differences from the baseline with their intervals, the best on top."""
+    """Forest plot: differences from the baseline with their intervals, the best on top."""
     rows = sorted(rows, key=lambda row: -row.mean)
     figure, axis = panels(8, 1.1 + 0.34 * len(rows))
-    for place, row in enumerate(rows):
+    for y, row in enumerate(rows):
         colour = VERDICTS.get(row.verdict, GREY)
-        axis.plot(row.differences, [place] * len(row.differences), "|", color=colour, markersize=9, alpha=0.55)
+        axis.plot(row.differences, [y] * len(row.differences), "|", color=colour, markersize=9, alpha=0.55)
         if row.interval:
-            axis.plot([row.interval.low, row.interval.high], [place] * 2, color=colour, linewidth=2)
-        axis.plot(row.mean, place, "o", color=colour, markersize=6)
+            axis.plot([row.interval.low, row.interval.high], [y] * 2, color=colour, linewidth=2)
+        axis.plot(row.mean, y, "o", color=colour, markersize=6)
     axis.axvline(0, color=GREY, linewidth=0.8)
     if margin:
         axis.axvspan(-margin, margin, color=GREEN, alpha=0.08, linewidth=0)
@@ -36,9 +36,9 @@ def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
 
 
 def losses(found: dict[str, Curve], name: str) -> Any:
-    """Mean and extremes of the seeds against steps, tokens, FLOPs and seconds; of many arms, the best ones have names."""
+    """Mean and range of the seeds against steps, tokens, FLOPs and seconds; of many arms, only the best are labelled."""
     figure, grid = panels(11, 6.4, 2, 2)
-    best = sorted(found, key=lambda arm: found[arm].mean[-1])[:MOST_NAMED]
+    best = sorted(found, key=lambda arm: found[arm].mean[-1])[:MAX_LABELS]
     named = [arm for arm in found if arm in best]
     for axis, column in zip(grid.flat, AXES, strict=True):
         for arm, curve in found.items():

@@ -1,38 +1,51 @@
-"""report.html: one file with its pictures inside, to be opened from the disk, printed, or sent."""
+"""report.html: one file with its figures inside, to be opened from the disk, printed, or sent."""
 
 import html
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.plotting import inline, save
 from gpt_jax.storage import read_json, write_atomically
-from gpt_jax.study.compare import claims
+from gpt_jax.study.compare import claims, verdicts
 from gpt_jax.study.report import curves, figures, hyperparameters, tables
-from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.study.sweep import run_rows
+from gpt_jax.study.sweep.results import EXPERIMENT, SweepResults
 
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .question { color: #39424a; }
-.wide, .words { overflow-x: auto; }
+.wide { overflow-x: auto; }
+.cards + .cards { margin-top: 1.2rem; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
+th, td { padding: .28rem .5rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
 .words td, .words th { white-space: normal; text-align: left; }
 th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
+.verdicts th:nth-child(2), .verdicts td:nth-child(2) { text-align: left; }
 th { border-bottom: 2px solid #9aa3a9; }
 .better, .pass { color: #0072b2; font-weight: 600; }
 .worse, .fail { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
 figure { margin: 1rem 0; } figure svg { min-width: 44rem; height: auto; } figcaption { color: #5b6770; font-size: .9rem; }
 pre { background: #f4f6f7; padding: .8rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
 .running { background: #fff4e5; padding: .5rem .8rem; border-left: 4px solid #e69f00; }
+/* A phone shows a row of verdicts or settings as a card: one cell a line, behind the name of its column. */
+@media (max-width: 40rem) {
+  .cards thead { display: none; }
+  .cards table, .cards tbody, .cards tr, .cards td { display: block; }
+  .cards tr { border-bottom: 2px solid #9aa3a9; padding: .4rem 0; }
+  .cards td { border: none; padding: .1rem 0; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+  .cards td:first-child { font-weight: 600; }
+  .cards td:not(:first-child)::before { content: attr(data-column) ": "; color: #5b6770; font-weight: 400; }
+}
 @media print { body { max-width: none; margin: 0; } h2, figure { break-inside: avoid; } details { display: block; } }
 """
 
 
 def report(workdir: Path) -> Path:
-    """Makes the report of a sweep, finished or not, and returns the path of its page.
+    """Writes the report of a sweep, finished or not, and returns the path of its page.
 
     Raises:
       UserError: the directory holds no sweep.
@@ -41,32 +54,38 @@ def report(workdir: Path) -> Path:
 
 
 def write(results: SweepResults) -> Path:
-    """report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the pictures as PNG and SVG."""
+    """Writes report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the figures as PNG and SVG."""
     rows = results.comparisons()
-    verdicts, runs = tables.verdicts(rows), tables.runs(results)
+    compared = verdicts.table(rows)
     folder = results.workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("verdicts.csv", tables.to_csv(verdicts)),
-        ("verdicts.tex", tables.to_latex(verdicts)),
-        ("runs.csv", tables.to_csv(runs)),
+        ("verdicts.csv", run_rows.to_csv(verdicts.values(rows, results.metric))),
+        ("verdicts.tex", tables.to_latex(compared)),
+        ("runs.csv", run_rows.to_csv(run_rows.rows(results))),
     ):
         write_atomically(results.workdir / name, text)
     parts = [_head(results), *_findings(results)]
     if rows:
         picture = save(figures.forest(rows, results.metric, results.margin), folder / "differences")
-        parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(results))]
+        parts += [
+            "<h2>Against the baseline</h2>",
+            _table(compared, "wide verdicts cards"),
+            _figure(picture, _legend(results)),
+        ]
     if many := hyperparameters.table(results):
         picture = save(hyperparameters.parallel(many, results.metric), folder / "knobs")
-        told = (
-            "A line an arm, the darker the better, through the values of its knobs; those that matter most stand first."
-        )
-        parts += ["<h2>Knobs</h2>", _figure(picture, told)]
+        caption = "Each line is an arm; darker is better. Knobs are ordered by the share of variance they explain."
+        parts += ["<h2>Knobs</h2>", _figure(picture, caption)]
     name, found = curves.curves(results)
     if found:
         picture = save(figures.losses(found, name), folder / "losses")
-        parts += ["<h2>Along training</h2>", _figure(picture, "Lines are means over seeds, bands their extremes.")]
-    parts += ["<h2>Runs</h2>", _table(runs), *_samples(results), *_conditions(results)]
+        parts += [
+            "<h2>Training curves</h2>",
+            _figure(picture, "Lines: means over seeds; bands: lowest and highest seed."),
+        ]
+    parts += [*_settings(results), "<h2>Runs</h2>", _table(tables.runs(results)), *_samples(results)]
+    parts += _conditions(results)
     path = results.workdir / "report.html"
     write_atomically(path, _page(results, parts))
     return path
@@ -85,83 +104,105 @@ def _head(results: SweepResults) -> str:
     first, _, rest = results.question.partition("\n")
     states = [results.status(id) for id in results.runs]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in results.notes)
-    told = f"<h1>{html.escape(first or results.experiment)}</h1>"
-    told += "".join(f'<p class="question">{html.escape(part)}</p>' for part in rest.split("\n\n") if part.strip())
-    told += f"<ul>{notes}</ul>" if notes else ""
-    gone = "".join(
-        f"<li>{html.escape(arm)}: no more runs, {html.escape(why)}</li>" for arm, why in results.dropped().items()
-    )
-    told += f"<ul>{gone}</ul>" if gone else ""
-    if missing := len(states) - states.count("done") - states.count("dropped"):
+    text = f"<h1>{html.escape(first or results.experiment)}</h1>"
+    text += "".join(f'<p class="question">{html.escape(part)}</p>' for part in rest.split("\n\n") if part.strip())
+    text += f"<ul>{notes}</ul>" if notes else ""
+    reasons = results.stopped_early().items()
+    stopped = "".join(f"<li>{html.escape(arm)}: stopped early, {html.escape(reason)}</li>" for arm, reason in reasons)
+    text += f"<ul>{stopped}</ul>" if stopped else ""
+    if missing := len(states) - states.count("done") - states.count("stopped early"):
         failed = "".join(f"<br>{html.escape(name)}: {html.escape(why)}" for name, why in results.failures().items())
-        told += f'<p class="running">{missing} of {len(states)} runs are not done; this is of the others.{failed}</p>'
-    return told
+        text += f'<p class="running">{missing} of {len(states)} runs are not done and not counted here.{failed}</p>'
+    return text
 
 
 def _findings(results: SweepResults) -> list[str]:
-    """What the experiment's own analysis says, with its pictures."""
+    """The claims that the experiment's analyse() checked, and the figures of its draw()."""
     found = claims.read(results.workdir)
-    rows = [["claim", "published", "counts as held", "ours [95%]", "verdict"]]
-    rows += [[f.claim, f.published, f.allowed, f.ours, f.verdict] for f in found.findings]
-    parts = ["<h2>Findings</h2>", _table(rows, marked=True, kind="words")] if found.findings else []
+    rows = [["claim", "verdict", "ours [95%]", "pass range", "published"]]
+    rows += [[f.claim, f.verdict, f.ours, f.allowed, f.published] for f in found.findings]
+    parts = ["<h2>Claims</h2>", _table(rows, "verdicts words cards")] if found.findings else []
     for name, caption in found.pictures.items():
         parts.append(_figure(inline(results.workdir / "figures" / f"{name}.svg"), caption))
     return parts
 
 
 def _legend(results: SweepResults) -> str:
-    margin = (
-        f" The green band is the margin of {results.margin:g}, within which differences do not matter."
-        if results.margin
-        else ""
-    )
+    margin = f" The green band is the equivalence margin, ±{results.margin:g}." if results.margin else ""
     return (
-        "Pairs share a seed: batches, and initial values where shapes allow. “Detectable” is the true difference that so "
-        "many seeds would find four times in five. Blue: better, orange: worse, green: equivalent, grey: inconclusive."
-        + margin
+        "Runs are paired by seed: the same batches, and the same initial values where shapes allow. “Detectable”: the true "
+        "difference found with 80% power at that number of seeds. Blue: better, orange: worse, green: equivalent, grey: "
+        "inconclusive." + margin
     )
 
 
-def _table(rows: tables.Rows, marked: bool = False, kind: str = "wide") -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    body = []
-    for row in rows[1:]:
-        verdict = f' class="{row[-1].split(";")[0]}"' if marked else ""
-        cells = [f"<td>{html.escape(cell)}</td>" for cell in row[:-1]]
-        body.append("<tr>" + "".join(cells) + f"<td{verdict}>{html.escape(row[-1])}</td></tr>")
-    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+def _table(rows: verdicts.Rows, kind: str = "wide") -> str:
+    """``kind``: CSS classes; "verdicts" colours the second column by the verdict that it begins with."""
+    head, *body = rows
+    lines = []
+    for row in body:
+        marks = [""] * len(row)
+        if "verdicts" in kind:
+            marks[1] = f' class="{row[1].partition(";")[0]}"'
+        cells = zip(head, row, marks, strict=True)
+        lines.append(
+            "<tr>"
+            + "".join(
+                f'<td data-column="{html.escape(name)}"{mark}>{html.escape(cell)}</td>' for name, cell, mark in cells
+            )
+            + "</tr>"
+        )
+    names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    return f'<div class="{kind}"><table><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def _figure(svg: str, caption: str) -> str:
     return f'<figure><div class="wide">{svg}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
+def _settings(results: SweepResults) -> list[str]:
+    """What all arms share, as differences from configs/base.py, and what each arm overrides."""
+    shared = [["knob", "shared by all arms", "default (base.py)"]]
+    shared += [[knob, json.dumps(value), json.dumps(default)] for knob, (default, value) in results.shared.items()]
+    arms = [["arm", "overrides"]]
+    for arm, overrides in results.arms.items():
+        arms.append([arm, ", ".join(f"{knob} = {json.dumps(value)}" for knob, value in overrides.items()) or "none"])
+    parts = ["<h2>Settings</h2>"]
+    parts += [_table(shared, "words cards")] if len(shared) > 1 else []
+    return [*parts, _table(arms, "words cards")]
+
+
 def _samples(results: SweepResults) -> list[str]:
-    """What the first seed of each arm wrote at its end."""
+    """Texts sampled at the end of training, of the first seed of each arm."""
     parts = []
     for arm in results.arms:
         ids = [id for id, entry in results.runs.items() if arm in entry.arms]
         files = [path for id in ids[:1] for path in sorted((results.directory(id) / "samples").glob("*.txt"))]
         if files:
             text = files[-1].read_text(encoding="utf-8", errors="replace")[:1500]
-            parts.append(f"<details><summary>{html.escape(arm)}</summary><pre>{html.escape(text)}</pre></details>")
+            parts.append(_folded(arm, text))
     return ["<h2>Samples</h2>", *parts] if parts else []
 
 
 def _conditions(results: SweepResults) -> list[str]:
+    """The command, the experiment file, and where the runs were trained."""
     files = [read_json(results.directory(id) / "environment.json", missing={}) for id in results.runs]
     starts = [start for file in files for start in file.get("starts", [])[-1:]]
-    kinds = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
-    arms = json.dumps(results.arms, indent=1)
-    command = f"python launch.py sweep --config=experiments/{results.experiment} --workdir={results.workdir}"
-    return [
-        "<h2>Conditions</h2>",
-        f"<pre>{html.escape(command)}</pre>",
-        f"<details><summary>arms, over the shared settings</summary><pre>{html.escape(arms)}</pre></details>",
-        *(f"<details><summary>environment</summary><pre>{html.escape(kind)}</pre></details>" for kind in sorted(kinds)),
-    ]
+    environments = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
+    parts = ["<h2>Conditions</h2>"]
+    parts += [f"<pre>{html.escape(shlex.join(results.command))}</pre>"] if results.command else []
+    kept = results.workdir / EXPERIMENT
+    if kept.exists():
+        parts.append(
+            _folded(f"experiment file {results.experiment}", kept.read_text(encoding="utf-8", errors="replace"))
+        )
+    return [*parts, *(_folded("environment", text) for text in sorted(environments))]
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
 
 
 def _lasting(start: dict) -> dict:
-    """What does not differ from run to run of one machine."""
+    """The part of an environment that is equal for all runs on one machine."""
     return {name: value for name, value in start.items() if name not in ("time", "argv", "pid")}

@@ -1,4 +1,4 @@
-"""Results that are kept: one JSON file an experiment, and the table of all of them."""
+"""Kept results of experiments: one JSON file each, and the table of all of them."""
 
 import dataclasses
 import math
@@ -21,15 +21,15 @@ PINNED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What is kept of a sweep that is done.
+    """The kept result of a complete sweep.
 
     Args:
       name: of the experiment's file, without its suffix.
       question: its docstring.
       values: arm -> seed -> the sweep's metric, or null where it is not finite.
-      verdicts: arm -> the sentence of its comparison with the baseline.
-      seconds: of training, summed over runs.
-      pictures: file name -> caption, of the files beside the table.
+      verdicts: arm -> its comparison with the baseline, in a sentence.
+      seconds: summed over runs, in total.
+      pictures: file name -> caption, of the figures beside the table.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Result:
 
 
 def result(results: SweepResults) -> Result:
-    """Of a sweep all of whose runs are done."""
+    """The result of a complete sweep."""
     from importlib.metadata import version
 
-    concluded = claims.read(results.workdir)
+    checked = claims.read(results.workdir)
     summaries = [read_summary(results.directory(id)) for id in results.runs]
     values = {
         arm: {str(seed): value if math.isfinite(value) else None for seed, value in row.items()}
@@ -70,9 +70,9 @@ def result(results: SweepResults) -> Result:
         results.baseline,
         values,
         {row.arm: row.words for row in results.comparisons()},
-        concluded.findings,
+        checked.findings,
         len(results.runs),
-        sum(summary["seconds"] for summary in summaries),
+        sum(summary["seconds"] for summary in summaries if summary),
         {
             "python": platform.python_version(),
             "machine": platform.machine(),
@@ -80,13 +80,13 @@ def result(results: SweepResults) -> Result:
         },
         {
             f"{Path(results.experiment).stem}-{name}": caption
-            for name, caption in _pictures(results, concluded.pictures).items()
+            for name, caption in _pictures(results, checked.pictures).items()
         },
     )
 
 
 def _pictures(results: SweepResults, own: Mapping[str, str]) -> dict[str, str]:
-    """The experiment's own, and the report's picture of its arms against the baseline."""
+    """The experiment's own figures, and the report's figure of differences from the baseline: file name -> caption."""
     if results.baseline is None or len(results.arms) == 1:
         return dict(own)
     caption = f"{results.metric} of each arm against {results.baseline}: means, 95% intervals, and every seed."
@@ -94,7 +94,7 @@ def _pictures(results: SweepResults, own: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep(results: SweepResults, directory: Path) -> Result:
-    """Writes NAME.json and the pictures into ``directory``, in place of an earlier result."""
+    """Writes NAME.json and the figures into ``directory``; replaces an earlier result."""
     found = result(results)
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob(f"{found.name}-*.png"):
@@ -115,18 +115,20 @@ def read(path: Path) -> Result | None:
     return Result(**{**values, "findings": tuple(ClaimResult(**row) for row in values["findings"])})
 
 
-def changes(before: Result, now: Result) -> list[str]:
-    """Findings whose verdict is another one than that kept, in words."""
-    earlier = {found.claim: found.verdict for found in before.findings}
-    return [
-        f"{found.claim}: {found.verdict}, and was {earlier.get(found.claim, 'not asked')}"
-        for found in now.findings
-        if earlier.get(found.claim) != found.verdict
-    ]
+def compare(kept: Result | None, now: Result) -> list[str]:
+    """A line a claim: its verdict and value, and those that are kept; a verdict that differs is marked."""
+    before = {found.claim: found for found in kept.findings} if kept else {}
+    lines = []
+    for found in now.findings:
+        earlier = before.get(found.claim)
+        mark = "new" if earlier is None else "same" if earlier.verdict == found.verdict else "CHANGED"
+        text = f"{earlier.verdict}, {earlier.ours}" if earlier else "none"
+        lines.append(f"{mark:<8} {found.claim}: {found.verdict}, {found.ours}; kept: {text}")
+    return lines
 
 
 def summary(results: Sequence[Result]) -> str:
-    """A row an experiment, as Markdown: its question, and how many of its claims were held."""
+    """A Markdown table: for each experiment its question, and how many of its claims have each verdict."""
     lines = [f"| experiment | {' | '.join(KINDS)} | core-minutes |", "| --- | ---: | ---: | ---: | ---: |"]
     for one in results:
         verdicts = [found.verdict for found in one.findings]
@@ -137,16 +139,16 @@ def summary(results: Sequence[Result]) -> str:
 
 def table(results: Sequence[Result], folder: str) -> str:
     """The scoreboard as Markdown: a section an experiment, a row a claim."""
-    passed = [found.verdict for one in results for found in one.findings]
-    counts = ", ".join(f"{passed.count(verdict)} {verdict}" for verdict in KINDS)
-    parts = [f"{len(results)} experiments, {len(passed)} claims: {counts}.\n"]
+    all_verdicts = [found.verdict for one in results for found in one.findings]
+    counts = ", ".join(f"{all_verdicts.count(verdict)} {verdict}" for verdict in KINDS)
+    parts = [f"{len(results)} experiments, {len(all_verdicts)} claims: {counts}.\n"]
     for one in results:
         paragraphs = one.question.split("\n\n", 1)
         parts.append(f"## {one.title}")
         parts.append(paragraphs[1].strip() if len(paragraphs) > 1 else "")
         if one.findings:
             rows = [f"| {f.claim} | {f.published} | {f.allowed} | {f.ours} | {f.verdict} |" for f in one.findings]
-            head = "| claim | published | counts as held | ours [95%] | verdict |\n|---|---|---|---|---|"
+            head = "| claim | published | pass range | ours [95%] | verdict |\n|---|---|---|---|---|"
             parts.append("\n".join([head, *rows]))
         if one.verdicts:
             parts.append("\n".join(f"- {words}" for words in one.verdicts.values()))

@@ -1,69 +1,31 @@
-"""The findings of a sweep as rows: for the page, as CSV, and as LaTeX."""
+"""The tables of a report: its runs, rounded for the page, and any table as LaTeX."""
 
-import csv
-import io
-import math
-from collections.abc import Sequence
-
-from gpt_jax.study.compare.statistics import Comparison
+from gpt_jax.study.compare.verdicts import MISSING, Rows, number
+from gpt_jax.study.sweep import run_rows
 from gpt_jax.study.sweep.results import SweepResults
-from gpt_jax.train.record.metrics import read_summary
-
-Rows = list[list[str]]
-
-
-def verdicts(rows: Sequence[Comparison]) -> Rows:
-    """A head and a row an arm."""
-    head = ["arm", "seeds", "difference", "95% interval", "p (Holm)", "sign test", "effect", "detectable", "verdict"]
-    table = [head]
-    for row in rows:
-        interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "–"
-        settle = f"; {row.seeds_needed} seeds would settle it" if _open(row) else ""
-        numbers = [_number(row.p_adjusted, ".3f"), _number(row.p_sign, ".3f"), _number(row.effect, "+.2f")]
-        told = row.verdict + settle
-        table.append(
-            [row.arm, str(len(row.seeds)), f"{row.mean:+.4f}", interval, *numbers, _number(row.detectable, ".2g"), told]
-        )
-    return table
 
 
 def runs(results: SweepResults) -> Rows:
-    """A row a run: every seed's value, what it cost, and where it is."""
-    table = [["arm", "seed", results.metric, "steps", "tokens", "FLOPs", "seconds", "status", "run"]]
-    for id, entry in results.runs.items():
-        summary = read_summary(results.directory(id))
-        final = summary.get("final", {})
-        cells = [_number(final.get(results.metric, math.nan), ".5f"), str(summary.get("steps", 0))]
-        cells += [
-            _number(summary.get(name, math.nan), form)
-            for name, form in (("tokens", ".4g"), ("flops", ".3g"), ("seconds", ".1f"))
-        ]
-        table.append([" = ".join(entry.arms), str(entry.seed), *cells, results.status(id), id])
+    """A head and a row a run, rounded."""
+    metric = "loss" if results.metric == run_rows.LOSS else results.metric
+    forms = {metric: ".5f", "params": ",.0f", "steps": ",.0f", "tokens": ".4g", "flops": ".3g"}
+    forms |= {"training_seconds": ".1f", "seconds": ".1f"}
+    heads = [results.metric, "params", "steps", "tokens", "FLOPs", "training seconds", "total seconds"]
+    table = [["arm", "seed", "status", *heads, "run"]]
+    for row in run_rows.rows(results):
+        numbers = [number(row[key], form) for key, form in forms.items()]
+        table.append([row["arm"], str(row["seed"]), row["status"], *numbers, row["run"]])
     return table
-
-
-def to_csv(rows: Rows) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def to_latex(rows: Rows) -> str:
     """A tabular for the package booktabs."""
     head, *body = ([_escaped(cell) for cell in row] for row in rows)
-    lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
+    lines = [r"\begin{tabular}{ll" + "r" * (len(head) - 2) + "}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     return "\n".join([*lines, *(" & ".join(row) + r" \\" for row in body), r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _open(row: Comparison) -> bool:
-    return row.verdict == "inconclusive" and row.seeds_needed is not None and row.seeds_needed > len(row.seeds)
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "–"
 
 
 def _escaped(cell: str) -> str:
     for mark in "&%_#$":
         cell = cell.replace(mark, "\\" + mark)
-    return cell.replace("–", "--")
+    return cell.replace(MISSING, "--")

@@ -1,6 +1,8 @@
-"""A scaling law of finished runs: coefficients with intervals, how to spend compute, and how far it can be believed."""
+"""A scaling law of finished runs: coefficients with intervals, compute-optimal splits, and checks of the fit."""
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 
@@ -9,12 +11,14 @@ from gpt_jax.errors import UserError
 from gpt_jax.study.compare.statistics import Interval
 from gpt_jax.study.scaling import compute_optimal, isoflop
 from gpt_jax.study.scaling import fit as fitting
+from gpt_jax.study.scaling.laws import Law
 from gpt_jax.study.scaling.table import RunTable
 
 LEVEL = 0.95
 RESAMPLES = 1000
-HELD_OUT = 0.25  # of the points, those with the most FLOPs
-DECADES = range(-2, 3)  # of FLOPs in the table of splits, from the most that was trained
+HELD_OUT = 0.25  # of the runs, those with the most FLOPs
+DECADES = range(-2, 3)  # of FLOPs in the table of splits, relative to the largest run
+FLOAT_MAX = np.finfo(float).max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class ComputeSplit:
-    """How to spend ``flops`` by the law. ``beyond``: by which factor that is more than any run had; 1 where it is not."""
+    """The compute-optimal split of ``flops`` by the law. ``beyond``: factor beyond the largest run, 1 within."""
 
     flops: float
     params: Estimate
@@ -39,7 +43,7 @@ class ComputeSplit:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """The law fitted to the cheaper runs, held against the dearer ones: relative errors of their losses."""
+    """Relative errors of the law fitted to the runs with fewer FLOPs, on the held-out runs with the most."""
 
     fitted: int
     predicted: int
@@ -49,11 +53,12 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class ScalingAnalysis:
-    """All that ``analyse`` found.
+    """What ``analyse`` returns.
 
     Args:
       exponent: a of params ~ FLOPs^a, at the greatest number of FLOPs trained; None where the law has no such split.
       without_law: the exponents of Hoffmann's approaches 1 and 2, or why there is none.
+      degenerate: the coefficients that the runs do not determine, in words; empty for a fit that can be used.
     """
 
     points: RunTable
@@ -64,12 +69,18 @@ class ScalingAnalysis:
     splits: tuple[ComputeSplit, ...]
     held_out: HeldOut | None
     without_law: dict[str, isoflop.PowerLaw | str]
+    degenerate: tuple[str, ...]
 
 
+# A degenerate fit overflows; the analysis names it.
+overflows_ignored = functools.partial(np.errstate, over="ignore", invalid="ignore", divide="ignore")
+
+
+@overflows_ignored()
 def analyse(
     runs: RunTable, law: str = "chinchilla", *, seed: int = 0, resamples: int = RESAMPLES, progress: bool = False
 ) -> ScalingAnalysis:
-    """Fits ``law``, a name or call of kind "study.scaling.laws", and everything that follows from it.
+    """Fits ``law``, a name or call of kind "study.scaling.laws", and derives compute-optimal splits from it.
 
     Raises:
       UserError: as ``fit.fit``.
@@ -97,12 +108,25 @@ def analyse(
         exponent,
         splits,
         _held_out(form, runs, seed),
-        {name: _or_why_not(approach, runs) for name, approach in without.items()},
+        {name: _or_reason(approach, runs) for name, approach in without.items()},
+        tuple(_at_bounds(form, found.coefficients, float(runs["loss"].min()))),
     )
 
 
+def _at_bounds(law: Law, coefficients: dict[str, float], lowest_loss: float) -> list[str]:
+    """The coefficients outside their credible range."""
+    texts = []
+    for name, (low, high) in law.limits(lowest_loss).items():
+        value = coefficients[name]
+        if not low <= value <= high:
+            texts.append(f"{name} = {value:.4g} is beyond its bound of {high if value > high else low:.3g}")
+    return texts
+
+
 def _estimate(value: float, drawn: np.ndarray) -> Estimate:
-    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    if np.isnan(drawn).all():
+        return Estimate(float(value), Interval(math.nan, math.nan, LEVEL))
+    low, high = np.nanpercentile(np.clip(drawn, -FLOAT_MAX, FLOAT_MAX), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Estimate(float(value), Interval(float(low), float(high), LEVEL))
 
 
@@ -115,19 +139,19 @@ def _split(law, theta: np.ndarray, flops: float, top: float) -> ComputeSplit | N
 
 
 def _held_out(law, runs: RunTable, seed: int) -> HeldOut | None:
-    """None where too few runs would remain to fit."""
+    """None where too few runs remain to fit."""
     order = np.argsort(runs["flops"], kind="stable")
     kept = len(runs) - max(1, round(HELD_OUT * len(runs)))
-    cheap, dear = runs.take(order[:kept]), runs.take(order[kept:])
+    fitted, held_out = runs.take(order[:kept]), runs.take(order[kept:])
     try:
-        predicted = fitting.fit(law, cheap, seed=seed).predict(dear)
+        predicted = fitting.fit(law, fitted, seed=seed).predict(held_out)
     except UserError:
         return None
-    errors = predicted / dear["loss"] - 1
-    return HeldOut(len(cheap), len(dear), float(errors.mean()), float(np.abs(errors).mean()))
+    errors = predicted / held_out["loss"] - 1
+    return HeldOut(len(fitted), len(held_out), float(errors.mean()), float(np.abs(errors).mean()))
 
 
-def _or_why_not(approach, runs: RunTable) -> isoflop.PowerLaw | str:
+def _or_reason(approach, runs: RunTable) -> isoflop.PowerLaw | str:
     try:
         return approach(runs)
     except UserError as refusal:

@@ -1,4 +1,4 @@
-"""How to spend compute by a law: the model size and number of tokens of the lowest loss at 6 params tokens FLOPs."""
+"""Compute-optimal splits by a law: the params and tokens of the lowest loss at FLOPs = 6 params tokens."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The picture of a scaling law: what was trained and what the law says of it, residuals, and where compute goes."""
+"""The figure of a scaling law: losses of the runs and of the law, residuals, and compute-optimal sizes."""
 
 from typing import Any
 
@@ -42,9 +42,12 @@ def _optimum(found: ScalingAnalysis, losses, sizes) -> None:
     tracks = [compute_optimal.optimum(found.fit.law, both, flops) for flops in at]
     for axis, column in ((losses, 2), (sizes, 0)):
         track = np.stack([values[column] for values in tracks])
-        low, high = np.nanpercentile(track[:, 1:], [2.5, 97.5], axis=1)
-        axis.fill_between(at, low, high, color=VERMILION, alpha=0.25, linewidth=0, label="95% of bootstrap samples")
-        axis.plot(at, track[:, 0], color=VERMILION, label="best split by the law")
+        known = np.isfinite(track[:, 1:]).any(1)
+        low, high = np.nanpercentile(track[known, 1:], [2.5, 97.5], axis=1)
+        axis.fill_between(
+            at[known], low, high, color=VERMILION, alpha=0.25, linewidth=0, label="95% of bootstrap samples"
+        )
+        axis.plot(at, track[:, 0], color=VERMILION, label="compute-optimal by the law")
         axis.axvline(top, color=GREY, linewidth=0.8, linestyle=(0, (5, 3)))
     sizes.scatter(found.points["flops"], found.points["params"], color=BLUE, s=8, alpha=0.6, label="trained")
     for name, result in found.without_law.items():

@@ -1,4 +1,4 @@
-"""Fits a law to points: Huber's loss of the logarithm, many starts, and every bootstrap sample beside the others."""
+"""Fits a law to runs: Huber loss of the log loss, from many starts; all starts and bootstrap samples are fitted at once."""
 
 import dataclasses
 
@@ -12,11 +12,9 @@ from gpt_jax.study.scaling.table import RunTable
 
 DELTA = 1e-3  # Hoffmann et al. 2022
 STARTS, ITERATIONS, CHUNK = 200, 400, 250
-SAME = 1e-3  # optima whose objectives differ by less than this part are one
-FLAT = (
-    1e-5  # an eigenvalue of the scaled curvature below this part of the greatest: the points do not tell that direction
-)
-STUCK = 1e10  # damping at which no step helps
+SAME = 1e-3  # optima with a smaller relative difference of their objectives are one
+FLAT = 1e-5  # a direction is flat if its eigenvalue of the scaled curvature is below this part of the greatest
+MAX_DAMPING = 1e10  # no step helps beyond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Fit:
 
     Args:
       optima: from the best to the worst; the first is the fit.
-      flat: combinations of theta that the points hardly tell, as unit vectors [P].
+      flat: directions of theta that the points hardly determine, as unit vectors [P].
     """
 
     law: Law
@@ -57,7 +55,7 @@ class Fit:
 
 
 def fit(law: Law, points: RunTable, *, seed: int = 0, delta: float = DELTA, starts: int = STARTS) -> Fit:
-    """The best of many descents.
+    """Fits from many starts and keeps the best.
 
     Raises:
       UserError: too few points or values of a column, or a column that the law needs is missing.
@@ -89,7 +87,9 @@ def check(law: Law, points: RunTable) -> None:
         raise UserError(f"the law {law.formula} needs the column {', '.join(missing)}", allowed=", ".join(law.columns))
     for name in law.columns:
         if len(np.unique(points[name])) < 3:
-            raise UserError(f"{name} has fewer than three values, which do not tell its exponent", allowed="3 or more")
+            raise UserError(
+                f"{name} has fewer than three distinct values: its exponent is not determined", allowed="3 or more"
+            )
 
 
 def descend(
@@ -97,16 +97,16 @@ def descend(
 ):
     """Minima reached from each row of theta [S, P] under its row of weights [S, M]: theta, and objectives [S].
 
-    Levenberg and Marquardt's method; Huber's loss enters by reweighting, as the parabola that touches it from above.
-    Coefficients at the places ``fixed`` stay.
+    Levenberg-Marquardt with iteratively reweighted least squares for the Huber loss. Coefficients with the indices
+    ``fixed`` stay.
     """
     theta, damping, log_loss = theta.copy(), np.full(len(theta), 1e-3), np.log(points["loss"])
     free = np.delete(np.arange(theta.shape[1]), fixed)
     value, jacobian = law.evaluate(theta, points.columns)
     objective = (weights * huber(value - log_loss, delta)).sum(-1)
-    calm = np.zeros(len(theta), int)
+    converged = np.zeros(len(theta), int)  # steps in a row without a gain
     for _ in range(ITERATIONS):
-        active = np.flatnonzero((calm < 3) & (damping < STUCK) & (objective > 0))
+        active = np.flatnonzero((converged < 3) & (damping < MAX_DAMPING) & (objective > 0))
         if not len(active):
             break
         step = _step(value[active] - log_loss, jacobian[active][..., free], weights[active], damping[active], delta)
@@ -117,7 +117,7 @@ def descend(
             new_objective = (weights[active] * huber(new_value - log_loss, delta)).sum(-1)
         better = (new_objective < objective[active]) & np.isfinite(new_jacobian).all((1, 2))
         gained = np.where(better, 1 - new_objective / objective[active], 1)
-        calm[active] = np.where(gained < 1e-10, calm[active] + 1, np.where(better, 0, calm[active]))
+        converged[active] = np.where(gained < 1e-10, converged[active] + 1, np.where(better, 0, converged[active]))
         damping[active] = np.where(better, np.maximum(damping[active] / 5, 1e-12), damping[active] * 4)
         took = active[better]
         theta[took], value[took], objective[took] = tried[better], new_value[better], new_objective[better]
@@ -126,8 +126,8 @@ def descend(
 
 
 def _step(residual, jacobian, weights, damping, delta):
-    pull = weights / np.maximum(np.abs(residual) / delta, 1)
-    weighted = jacobian * pull[..., None]
+    robust = weights / np.maximum(np.abs(residual) / delta, 1)
+    weighted = jacobian * robust[..., None]
     gradient = np.einsum("smp,sm->sp", weighted, residual)
     curvature = np.einsum("smp,smq->spq", weighted, jacobian, optimize=True)
     diagonal = np.einsum("spp->sp", curvature)
@@ -141,7 +141,7 @@ def _step(residual, jacobian, weights, damping, delta):
 
 
 def huber(residual: np.ndarray, delta: float) -> np.ndarray:
-    """r^2 / 2 up to delta, then as steep as there (Huber 1964)."""
+    """r^2 / 2 up to delta, linear beyond (Huber 1964)."""
     size = np.abs(residual)
     return np.where(size <= delta, residual**2 / 2, delta * (size - delta / 2))
 
@@ -158,8 +158,8 @@ def bootstrap(found: Fit, points: RunTable, count: int, *, seed: int = 0, progre
     return np.concatenate(thetas)
 
 
-def profile(found: Fit, points: RunTable, place: int, values: np.ndarray) -> np.ndarray:
-    """By value of the coefficient at ``place`` of theta, the likelihood ratio statistic of the best fit that has it.
+def profile(found: Fit, points: RunTable, index: int, values: np.ndarray) -> np.ndarray:
+    """By value of the coefficient at ``index`` of theta, the likelihood ratio statistic of the best fit that has it.
 
     2 m (S(value) - S) A / B, with A and B the means of Huber's second derivative and squared first: chi-squared with one
     degree of freedom where the value is the true one (Ronchetti 1982). A is taken as that of a normal distribution.
@@ -168,15 +168,15 @@ def profile(found: Fit, points: RunTable, place: int, values: np.ndarray) -> np.
     m, spread = len(points), max(float(np.median(np.abs(residual))) / scipy.stats.norm.ppf(0.75), 1e-12)
     bend = 2 * scipy.stats.norm.cdf(found.delta / spread) - 1
     slope = np.square(np.clip(residual, -found.delta, found.delta)).mean()
-    # From the fit outwards, each starting where its neighbour ended.
-    order = np.argsort(np.abs(values - found.theta[place]))
+    # From the fit outwards, each from the solution of its neighbour.
+    order = np.argsort(np.abs(values - found.theta[index]))
     theta = {True: found.theta, False: found.theta}
     objectives = np.empty(len(values))
     for i in order:
-        above = bool(values[i] > found.theta[place])
+        above = bool(values[i] > found.theta[index])
         start = theta[above].copy()
-        start[place] = values[i]
-        ends, objective = descend(found.law, points, start[None], np.full((1, m), 1 / m), found.delta, (place,))
+        start[index] = values[i]
+        ends, objective = descend(found.law, points, start[None], np.full((1, m), 1 / m), found.delta, (index,))
         theta[above], objectives[i] = ends[0], objective[0]
     return 2 * m * np.maximum(objectives - found.optima[0].objective, 0) * bend / slope
 

@@ -1,4 +1,4 @@
-"""Ladders of models at equal compute: the arms of a sweep, and its runs as points of a scaling law."""
+"""IsoFLOP ladders: sizes at equal compute as the arms of a sweep, and its runs as points of a scaling law."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import resolve
 from gpt_jax.train.record.metrics import read_summary
 
-COUNTS = ("total", "non_embedding", "matmul")  # fields of flops.Parameters by which a ladder counts
+COUNTS = ("total", "non_embedding", "matmul")  # fields of flops.Parameters
 
 
 def isoflop(base: Any, sizes: Mapping[str, Overrides], budgets: Sequence[float], count: str = "total") -> Arms:
-    """Every size with the number of steps that comes to 6 params tokens = each budget.
+    """Every size with the number of steps at which 6 params tokens = each budget.
 
     Args:
-      base: the configuration that they share; ``model.vocab`` is set, so that parameters can be counted.
+      base: the shared settings; ``model.vocab`` has to be set, so that parameters can be counted.
       sizes: name -> knobs. With ``model.init = "mup(...)"`` in the base, one learning rate serves all.
-      count: the parameters that are meant, a field of ``flops.Parameters``.
+      count: which parameters count, a field of ``flops.Parameters``.
 
     Raises:
-      UserError: no such count, or a size that would be trained for less than ten steps.
+      UserError: no such count, or a size would be trained for fewer than ten steps.
     """
     _check(count)
     found: Arms = {}
@@ -38,7 +38,7 @@ def isoflop(base: Any, sizes: Mapping[str, Overrides], budgets: Sequence[float],
             steps = round(budget / (FLOPS_PER_PARAM_AND_TOKEN * params(config, count) * _tokens_a_step(config)))
             if steps < 10:
                 raise UserError(
-                    f"{name} comes to {steps} steps at {budget:.3g} FLOPs",
+                    f"{name} has {steps} steps at {budget:.3g} FLOPs",
                     where="ladder",
                     allowed="10 steps or more",
                     fix="leave the size out of this budget, or make train.batch smaller",
@@ -49,8 +49,8 @@ def isoflop(base: Any, sizes: Mapping[str, Overrides], budgets: Sequence[float],
 
 
 def points(results: SweepResults, count: str = "total") -> RunTable:
-    """The runs that are done as points: params by ``count``, tokens, loss, and 6 params tokens. Those that are not done, or
-    whose loss is not finite, are named as excluded."""
+    """The finished runs as points: params by ``count``, tokens, loss, and 6 params tokens as FLOPs. Runs that are not done,
+    or whose loss is not finite, are listed as excluded."""
     _check(count)
     names, rows, excluded = [], [], []
     for id, entry in results.runs.items():

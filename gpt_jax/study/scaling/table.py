@@ -2,12 +2,15 @@
 
 import csv
 import dataclasses
+import io
 import math
 from pathlib import Path
 
 import numpy as np
 
 from gpt_jax.errors import UserError
+from gpt_jax.study.sweep import run_rows
+from gpt_jax.study.sweep.results import SweepResults
 
 NEEDED = ("params", "tokens", "loss")
 POSITIVE = (*NEEDED, "flops")
@@ -17,7 +20,7 @@ POSITIVE = (*NEEDED, "flops")
 class RunTable:
     """Columns of equal length [M]; ``flops`` is 6 params tokens where the table has none.
 
-    ``excluded`` says of each row that was left out which it is and why.
+    ``excluded`` names each excluded row and the reason.
     """
 
     names: tuple[str, ...]
@@ -31,15 +34,15 @@ class RunTable:
         return self.columns[column]
 
     def take(self, which: np.ndarray) -> "RunTable":
-        """Those at the given places, or where a mask is true."""
+        """The points with the given indices, or where a mask is true."""
         columns = {name: values[which] for name, values in self.columns.items()}
         return RunTable(tuple(np.asarray(self.names)[which].tolist()), columns, self.excluded)
 
 
 def read(path: Path) -> RunTable:
-    """A CSV with the columns params, tokens, loss, and perhaps flops, name and others that a law asks for.
+    """A CSV with the columns params, tokens, loss, and optionally flops, name, status and others that a law needs.
 
-    Runs that did not finish, or whose loss is not finite, are left out and named.
+    Runs that did not finish, or whose loss is not finite, are excluded and named.
 
     Raises:
       UserError: no such file, a missing column, or a value that is not a positive number, with its line.
@@ -48,7 +51,22 @@ def read(path: Path) -> RunTable:
         raise UserError(
             f"{path} is not a file", where="--runs", allowed="a CSV with columns params,tokens,loss[,flops]"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    return _parse(path.read_text(encoding="utf-8-sig"), path)
+
+
+def of_sweep(workdir: Path) -> RunTable:
+    """The runs of a sweep, as ``read`` gives them of its runs.csv.
+
+    Raises:
+      UserError: the directory holds no sweep.
+    """
+    rows = run_rows.rows(SweepResults.read(workdir))
+    return _parse(run_rows.to_csv(rows), workdir / "runs.csv")
+
+
+def _parse(text: str, path: Path) -> RunTable:
+    """``path`` is for messages."""
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         names = [name.strip() for name in reader.fieldnames or []]
         missing = [name for name in NEEDED if name not in names]
@@ -60,18 +78,18 @@ def read(path: Path) -> RunTable:
             )
         reader.fieldnames = names
         rows = [(reader.line_num, row) for row in reader]
-    kept, excluded = [], []
+    points, excluded = [], []
     for line, row in rows:
         name = (row.get("name") or "").strip() or f"line {line}"
         if why := _unfinished(row):
             excluded.append(f"{name}: {why}")
         else:
-            kept.append((name, {key: _number(path, line, key, row[key]) for key in names if _is_column(key, row)}))
-    numeric = [key for key in names if kept and all(key in values for _, values in kept)]
-    columns = {key: np.array([values[key] for _, values in kept]) for key in numeric}
-    if kept:
+            points.append((name, {key: _number(path, line, key, row[key]) for key in names if _is_column(key, row)}))
+    numeric = [key for key in names if points and all(key in values for _, values in points)]
+    columns = {key: np.array([values[key] for _, values in points]) for key in numeric}
+    if points:
         columns.setdefault("flops", 6 * columns["params"] * columns["tokens"])
-    return RunTable(tuple(name for name, _ in kept), columns, tuple(excluded))
+    return RunTable(tuple(name for name, _ in points), columns, tuple(excluded))
 
 
 def _unfinished(row: dict[str, str]) -> str:
@@ -83,7 +101,7 @@ def _unfinished(row: dict[str, str]) -> str:
 
 
 def _is_column(key: str, row: dict[str, str]) -> bool:
-    """Whether a row has a number there, or must have one."""
+    """Whether a row has a number in this column, or must have one."""
     if key in POSITIVE:
         return True
     try:

@@ -1,4 +1,4 @@
-"""How runs that are to be compared are planned and trained: arms, seeds, workers, SLURM, early stopping, and the results."""
+"""Planning and training runs that are to be compared: arms, seeds, workers, SLURM, early stopping, and the results."""
 
 from gpt_jax.study.sweep.arms import chain as chain
 from gpt_jax.study.sweep.arms import cross as cross

@@ -1,4 +1,4 @@
-"""Arms of a sweep, name -> {dotted knob: value}, from small combinators.
+"""Arms of a sweep, name -> {dotted knob: value}, made by small combinators.
 
 chain({"baseline": {}}, grid({"model.attention": ["full(qk_norm='rms')", "differential"]}))
 """
@@ -23,7 +23,7 @@ def grid(axes: Axes) -> Arms:
 
 
 def zipped(axes: Axes) -> Arms:
-    """The first values of all axes together, then the second ones, …
+    """One arm for the first values of all axes, one for the second values, …
 
     Raises:
       UserError: the axes differ in length.
@@ -47,7 +47,7 @@ def sample(axes: Mapping[str, Callable[[np.random.Generator], Any]], count: int,
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """Values whose logarithms are spread evenly, to four digits."""
+    """A log-uniform distribution, rounded to four digits."""
 
     low: float
     high: float
@@ -71,23 +71,23 @@ def chain(*sets: Arms) -> Arms:
     """The arms of all sets.
 
     Raises:
-      UserError: two of one name.
+      UserError: two arms have one name.
     """
     arms: Arms = {}
     for name, overrides in itertools.chain.from_iterable(part.items() for part in sets):
         if name in arms:
-            raise UserError(f"two arms are called {name!r}", fix="name them apart")
+            raise UserError(f"two arms are called {name!r}", fix="give them different names")
         arms[name] = overrides
     return arms
 
 
 def cross(first: Arms, second: Arms) -> Arms:
-    """Every arm of one with every arm of the other; where both set a knob, the second does."""
+    """Every arm of ``first`` combined with every arm of ``second``; where both set a knob, ``second`` wins."""
     return {f"{a}, {b}": {**overrides, **more} for a, overrides in first.items() for b, more in second.items()}
 
 
 def _named(axes: Mapping[str, Any], rows) -> Arms:
-    """Arms named by their values, and by the last part of the knobs where these are not plain from the value."""
+    """Arms named by their values; a value that is not a string is written knob=value."""
     return chain(*({", ".join(map(_label, axes, row)): dict(zip(axes, row, strict=True))} for row in rows))
 
 

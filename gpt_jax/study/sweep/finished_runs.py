@@ -1,4 +1,4 @@
-"""Finished runs of a sweep, looked at again: their models, and their scores on other data than they were trained with."""
+"""Finished runs of a sweep: their models, and their scores under other settings than they were trained with."""
 
 import functools
 from pathlib import Path
@@ -19,13 +19,13 @@ from gpt_jax.train.step import read_params
 
 
 def config_of(directory: Path, **changes: Any) -> Config:
-    """The configuration of a run, with other values of some knobs, written section__knob."""
+    """The configuration of a run with some knobs changed, written section__knob=value."""
     knobs = {knob.replace("__", ".", 1): value for knob, value in changes.items()}
     return resolve(read_config(directory), directory.name, knobs)
 
 
 def opened(directory: Path, **changes: Any) -> tuple[Run, dict]:
-    """A run with its data, and the parameters that it ended with, in one layer a block."""
+    """A run with its data, and its final parameters, unstacked: one layer a block."""
     run = open_run(config_of(directory, model__scan=False, **changes), directory)
     _, state, _ = run.load()
     return run, read_params(state)
@@ -35,14 +35,14 @@ def loss(directory: Path, **changes: Any) -> float:
     """Nats a token over the validation batches of training, under changed knobs such as model__context.
 
     Raises:
-      UserError: the run's model cannot be run so.
+      UserError: the run's model does not support these settings.
     """
     run, params = opened(directory, **changes)
     return scores(run, params, run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches))["loss"]
 
 
 def accuracy(directory: Path) -> float:
-    """How often the likeliest token is the right one, of those that count in the validation loss."""
+    """Top-1 accuracy over the tokens that count in the validation loss."""
     run, params = opened(directory)
     batches = run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches)
     hits = total = 0.0

@@ -23,7 +23,7 @@ LOCATION = Path(__file__).resolve().parents[3]  # of the package: a checkout, or
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """Where a worker runs: cores that it is pinned to, and perhaps one GPU."""
+    """The resources of a worker: the cores it is pinned to, and at most one GPU."""
 
     cores: tuple[int, ...]
     gpu: str = ""
@@ -34,8 +34,8 @@ class Slot:
 
 
 def slots(count: int = 0) -> list[Slot]:
-    """``count`` slots, or by default one a GPU, or else one a core: small models gain more from runs side by side than
-    from cores that share a step."""
+    """``count`` slots; by default one for each GPU, or for each core where there is none: small models gain more from
+    parallel runs than from several cores a step."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     gpus = _gpus()
     count = min(count or len(gpus) or len(cores), len(cores))
@@ -44,91 +44,92 @@ def slots(count: int = 0) -> list[Slot]:
 
 
 class Pool:
-    """Workers that take jobs from one queue.
+    """Workers, one a slot, that take jobs from one queue.
 
     Args:
-      together: jobs that a worker may train as one program; 0 = on a GPU as many as is fastest there, elsewhere one.
-      show: called with the slot's number and the jobs that it begins, none when it has none left.
-      ended: called with a job and its exit code, in the thread of its slot.
+      together: jobs that a worker trains as one program; 0 = on a GPU the fastest number, measured, elsewhere one.
+      on_start: called with the number of a slot and the jobs it starts; with none when no job is left for it.
+      on_end: called with a job and its exit code, in the thread of its slot.
     """
 
     def __init__(
         self,
         results: SweepResults,
         jobs: Sequence[Job],
-        places: Sequence[Slot],
+        slots: Sequence[Slot],
         together: int,
-        show: Callable[[int, Sequence[Job]], None],
-        ended: Callable[[Job, int], None],
+        on_start: Callable[[int, Sequence[Job]], None],
+        on_end: Callable[[Job, int], None],
     ):
-        self.results, self.places, self.together, self.show, self.ended = results, places, together, show, ended
+        self.results, self.slots, self.together = results, slots, together
+        self.on_start, self.on_end = on_start, on_end
         self.waiting = list(jobs)
-        self._choosing = threading.Lock()
-        self._common: dict[str, tuple] = {}  # of each job, what those that are trained with it have to share
+        self._queue_lock = threading.Lock()
+        self._common: dict[str, tuple] = {}  # of each job, what jobs trained as one program have in common
         self.stopping = False
         self._processes: dict[int, subprocess.Popen] = {}
-        self._threads = [threading.Thread(target=self._serve, args=(i,)) for i in range(len(places))]
+        self._threads = [threading.Thread(target=self._run_slot, args=(i,)) for i in range(len(slots))]
 
     @property
-    def goodbye(self) -> str:
-        return "stopping: every run at hand is being saved"
+    def stop_message(self) -> str:
+        return "stopping: saving every run in progress"
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def join(self, seconds: float) -> bool:
-        """Waits so long; whether all work is over."""
+        """Waits for some seconds and returns whether all jobs have ended."""
         for thread in self._threads:
             thread.join(seconds / len(self._threads))
         return not any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Asks the workers to save what they have and leave; again, for one that had not begun when it was asked."""
+        """Asks the workers to save their runs and exit. Call it again for a worker that was still starting."""
         self.stopping = True
         for process in list(self._processes.values()):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
-    def _serve(self, number: int) -> None:
-        """A slot's worker is started again where it died, with the next job."""
+    def _run_slot(self, number: int) -> None:
+        """Trains jobs in a slot's worker; a worker that died is started again for the next job."""
         process = None
-        while not self.stopping and (jobs := self._next(self.places[number])):
+        while not self.stopping and (jobs := self._next(self.slots[number])):
             if process is None or process.poll() is not None:
-                process = self._processes[number] = _start(self.places[number])
-            self.show(number, jobs)
-            for job, (code, error) in zip(jobs, self._order(process, jobs), strict=True):
+                process = self._processes[number] = _start(self.slots[number])
+            self.on_start(number, jobs)
+            for job, (code, error) in zip(jobs, self._train(process, jobs), strict=True):
                 note_failure(self.results.directory(job.id), code, error)
-                self.ended(job, code)
-        self.show(number, [])
+                self.on_end(job, code)
+        self.on_start(number, [])
         if process is not None:
-            process.communicate()  # its input ends, and so does it
+            process.communicate()  # the worker exits when its input ends
 
-    def _next(self, place: Slot) -> list[Job]:
-        """What a slot trains next: a job and, where runs may be trained together, a fair part of those like it."""
-        with self._choosing:
+    def _next(self, slot: Slot) -> list[Job]:
+        """The jobs a slot trains next: one, or its share of those that can be trained as one program with it."""
+        with self._queue_lock:
             chosen = self.waiting[:1]
-            if self.waiting and (self.together > 1 or not self.together and place.gpu):
-                chosen = self._alike(chosen[0])
+            if self.waiting and (self.together > 1 or not self.together and slot.gpu):
+                chosen = self._compatible(chosen[0])
             for job in chosen:
                 self.waiting.remove(job)
         return chosen
 
-    def _alike(self, job: Job) -> list[Job]:
+    def _compatible(self, job: Job) -> list[Job]:
         from gpt_jax.study.sweep import population
 
         if not self._common:
             for other in self.waiting:
-                stands = population.stands_at(self.results.directory(other.id))
-                self._common[other.id] = population.shared(other.config), other.until, stands
+                step = population.newest_step(self.results.directory(other.id))
+                self._common[other.id] = population.common_settings(other.config), other.until, step
         mine = self._common[job.id]
         if not mine[0]:
             return [job]
-        share = -(-list(self._common.values()).count(mine) // len(self.places))
-        alike = [other for other in self.waiting if self._common[other.id] == mine]
-        return alike[: self.together or min(population.MOST, share)]
+        share = -(-list(self._common.values()).count(mine) // len(self.slots))
+        compatible = [other for other in self.waiting if self._common[other.id] == mine]
+        return compatible[: self.together or min(population.MAX_RUNS, share)]
 
-    def _order(self, process: subprocess.Popen, jobs: Sequence[Job]) -> Sequence[tuple[int, str]]:
+    def _train(self, process: subprocess.Popen, jobs: Sequence[Job]) -> Sequence[tuple[int, str]]:
         orders = []
         for job in jobs:
             directory = self.results.directory(job.id)
@@ -142,13 +143,13 @@ class Pool:
             answer = ""
         if not answer:
             code = process.wait()
-            ended = (RESUMABLE, "") if self.stopping else (70, f"its process ended with {code}; see log.txt")
-            return [ended] * len(jobs)
+            outcome = (RESUMABLE, "") if self.stopping else (70, f"the worker exited with {code}; see log.txt")
+            return [outcome] * len(jobs)
         return [(found["code"], found["error"]) for found in json.loads(answer)]
 
 
 def note_failure(directory: Path, code: int, error: str) -> None:
-    """What the sweep is to know of a run that came to no good end."""
+    """Writes failure.json for a run that ended with an error."""
     if code not in (DONE, RESUMABLE):
         write_json(directory / FAILURE, {"code": code, "error": error})
 
@@ -180,7 +181,7 @@ def _start(slot: Slot) -> subprocess.Popen:
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs, by NVIDIA's own tool: asking JAX would take them."""
+    """Names of the GPUs, by nvidia-smi: asking JAX would reserve their memory."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
     if not shutil.which("nvidia-smi"):

@@ -1,4 +1,4 @@
-"""Arms made equal in what they cost: a knob of each arm is solved for, so that size or compute explains no difference."""
+"""Arms matched in parameters, FLOPs or time: a knob of each arm is solved for, so that cost explains no difference."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ from gpt_jax.model import flops
 from gpt_jax.study.sweep.sweep import Sweep, resolve
 from gpt_jax.train.run import with_vocab
 
-CONVENTION = "causal"  # what attention computes counts as far as its mask keeps it
+CONVENTION = "causal"  # attention FLOPs count as far as the mask keeps them
 TOLERANCE = 0.01
-MOST = 2**24
+MAX_KNOB = 2**24
 
 
 def params_of(config: Config) -> float:
@@ -26,22 +26,22 @@ def flops_of(config: Config) -> float:
 
 
 COSTS: dict[str, Callable[[Config], float]] = {"params": params_of, "flops": flops_of}
-TIMED, STEPS = "seconds", "train.steps"  # the cost that is measured, and the knob that it is solved for
+TIMED, STEPS = "seconds", "train.steps"  # the measured cost, and the knob that is solved for
 NAMES = (*COSTS, TIMED)
 
 
 def match(sweep: Sweep, step_seconds: Mapping[str, float] | None = None) -> Sweep:
-    """The sweep with ``sweep.knob`` set in every other arm so that it costs what the baseline does, to ``TOLERANCE``.
+    """The sweep with ``sweep.knob`` set in every other arm so that it costs what the baseline does, within ``TOLERANCE``.
 
-    The cost, ``sweep.match``, is "params", all parameters; "flops", of the whole training, forward and backward, of causal
-    attention its half; or "seconds", of all steps. The knob is an integer that the cost rises with: model.mlp_width,
-    model.layers, train.steps; of "seconds" the last.
+    The cost, ``sweep.match``, is "params": all parameters; "flops": of the whole training, causal attention counted as
+    half; or "seconds": of all steps. The knob is an integer that the cost rises with, such as model.mlp_width,
+    model.layers or train.steps; for "seconds" it is train.steps.
 
     Args:
-      step_seconds: of every arm, for "seconds" (``clock.step_seconds``).
+      step_seconds: by arm, for "seconds" (``step_time.step_seconds``).
 
     Raises:
-      UserError: no such cost, a knob that is no integer or does not change the cost, or an arm that comes no nearer.
+      UserError: no such cost, a knob that is not an integer or does not change the cost, or an arm that cannot be matched.
     """
     if sweep.match == TIMED:
         return _by_time(sweep, step_seconds or {})
@@ -71,9 +71,9 @@ def match(sweep: Sweep, step_seconds: Mapping[str, float] | None = None) -> Swee
         got = cost(made(arm, changes))
         if abs(got / wanted - 1) > TOLERANCE:
             raise UserError(
-                f"arm {arm!r} comes no nearer to the baseline's {by} than {got / wanted - 1:+.1%}",
+                f"arm {arm!r} cannot be matched to the baseline's {by}: the nearest is {got / wanted - 1:+.1%}",
                 where=f"{knob} = {value}",
-                allowed=f"{TOLERANCE:.1%}",
+                allowed=f"within {TOLERANCE:.1%}",
                 fix="match by a finer knob, such as model.mlp_width or train.steps",
             )
         arms[arm] = {**overrides, **changes}
@@ -111,7 +111,7 @@ def _solve(cost: Callable[[int], float], wanted: float, start: int) -> int:
     low, high = 1, start
     while cost(high) < wanted:
         low, high = high, 2 * high
-        if high > MOST:
+        if high > MAX_KNOB:
             raise UserError("the cost does not rise with the knob", where=f"{high:,}")
     while high - low > 1:
         middle = (low + high) // 2

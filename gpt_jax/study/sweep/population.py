@@ -1,7 +1,7 @@
-"""Runs that differ in nothing but seeds and scalars, trained as one program: the step of one run, mapped over all.
+"""Runs that differ only in seeds and scalars, trained as one program: the step of one run, vmapped over all.
 
 A small model leaves most of an accelerator idle, and its step waits for the host. Each run keeps its own directory,
-records and checkpoints, as if it had been alone; its last bits may differ from those of a run that was.
+records and checkpoints, as if trained alone; its last bits may differ from those of a run trained alone.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ from gpt_jax.train.signals import StopRequest
 from gpt_jax.train.step import Batch, Program, State, hyper_scalars
 from gpt_jax.train.trainer import Trainer
 
-MOST = 16  # runs of a population
-TRIAL = 10  # steps that are timed
-FULL = "RESOURCE_EXHAUSTED"
+MAX_RUNS = 16  # of a population
+TIMED_STEPS = 10
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 Jobs = Sequence[tuple[Config, Path]]
 
 
-class Elsewhere(Failure):
-    """A run does not stand where the others do."""
+class StepMismatch(Failure):
+    """A run's checkpoint is at another step than the others'."""
 
 
-def shared(config: Config) -> str:
-    """What runs of one population have in common, as text; empty for a run that has to be alone."""
+def common_settings(config: Config) -> str:
+    """The settings that all runs of a population share, as JSON; empty for a run that has to be trained alone."""
     if config.train.watch_every or config.train.profile:
         return ""
     own: dict[str, Any] = {name: 0.0 for name in optim.hyper_of(config) if name != "steps"}
@@ -50,14 +50,14 @@ def shared(config: Config) -> str:
     return common.to_json()
 
 
-def stands_at(workdir: Path) -> int:
+def newest_step(workdir: Path) -> int:
     """The step of a run's newest checkpoint, 0 where there is none."""
     return max(CheckpointDirectory(workdir / DIRECTORY, keep=0, keep_best=False).steps(), default=0)
 
 
 @dataclasses.dataclass
 class Member:
-    """A run of the population, the batches that it reads, and what ended it before the others."""
+    """A run of the population, its batches, and the error that ended it before the others."""
 
     trainer: Trainer
     batches: Any
@@ -65,11 +65,11 @@ class Member:
 
 
 def train(jobs: Jobs, until: int) -> list[Exception | None]:
-    """``loop.train`` of every run, side by side on one device: what each raised, or None.
+    """``loop.train`` of every run, as one program on one device: what each raised, or None.
 
-    All start from the step that the first one stands at; who stands elsewhere is not trained, but ``Elsewhere``.
+    All start from the checkpoint step of the first one; a run at another step is not trained: ``StepMismatch``.
     """
-    begun = time.time()
+    started = time.time()
     failures: list[Exception | None] = [None] * len(jobs)
     with StopRequest() as stop, contextlib.ExitStack() as opened:
         members: dict[int, Member] = {}
@@ -79,9 +79,9 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
                 run = open_run(config, workdir)
                 if not members:
                     opened.enter_context(jax.set_mesh(run.mesh))
-                trainer, state = opened.enter_context(Trainer.open(run, stop, begun, len(jobs)))
+                trainer, state = opened.enter_context(Trainer.open(run, stop, started, len(jobs)))
                 if members and trainer.start != next(iter(members.values())).trainer.start:
-                    raise Elsewhere(f"the run stands at step {trainer.start}")
+                    raise StepMismatch(f"the run is at step {trainer.start}")
             except Exception as failure:
                 failures[i] = failure
                 continue
@@ -104,7 +104,7 @@ def _train(members: list[Member], states: list[State], until: int) -> None:
 
 
 def _each(members: list[Member], act: Callable[[int, Trainer], Any]) -> None:
-    """Does something for every run that goes on. What goes wrong is the run's own matter, and ends it alone."""
+    """Calls ``act`` for every run that has not failed. An error ends its own run alone."""
     for i, member in enumerate(members):
         if member.failure is None:
             try:
@@ -113,38 +113,38 @@ def _each(members: list[Member], act: Callable[[int, Trainer], Any]) -> None:
                 member.failure = failure
 
 
-def _steps(members: list[Member], program: "_Mapped", state_P: State, last: int) -> tuple[State, int]:
+def _steps(members: list[Member], program: "_Vmapped", state_P: State, last: int) -> tuple[State, int]:
     """The loop of ``train/loop.py``, for all members at once."""
     first = members[0].trainer
     settings, stop = first.run.config.train, first.stop
     hyper_P = _stacked([member.trainer.recorder.hyper for member in members])
-    waiting: tuple = ()
+    unrecorded: tuple = ()
     for k in range(first.start, last):
         batches = [member.batches[k] for member in members]
-        begun = time.perf_counter()
+        started = time.perf_counter()
         state_P, metrics_P = program.step(state_P, _stacked(batches), hyper_P)
         if k == first.start:
             for member in members:
-                member.trainer.recorder.progress.compiled(time.perf_counter() - begun)
-        if waiting:
-            _note(members, program, state_P, *waiting)
-        step, waiting = k + 1, (k + 1, metrics_P, batches)
+                member.trainer.recorder.progress.compiled(time.perf_counter() - started)
+        if unrecorded:
+            _record(members, program, state_P, *unrecorded)
+        step, unrecorded = k + 1, (k + 1, metrics_P, batches)
 
         evaluating, saving = due(step, settings.eval_every, last), due(step, settings.save_every, last)
         if not (evaluating or saving or stop.requested):
             continue
-        _note(members, program, state_P, *waiting)
-        waiting = ()
-        stopping = _milestone(members, program, state_P, step, evaluating, saving)
+        _record(members, program, state_P, *unrecorded)
+        unrecorded = ()
+        stopping = _evaluate_and_save(members, program, state_P, step, evaluating, saving)
         if stopping or all(member.failure for member in members):
             return state_P, step
     return state_P, max(first.start, last)
 
 
-def _milestone(
-    members: list[Member], program: "_Mapped", state_P: State, step: int, evaluating: bool, saving: bool
+def _evaluate_and_save(
+    members: list[Member], program: "_Vmapped", state_P: State, step: int, evaluating: bool, saving: bool
 ) -> bool:
-    """Evaluates all, then saves all, so that they stand at one step; whether they are to stop there."""
+    """Evaluates all, then saves all, so that all checkpoints are at one step; returns whether to stop there."""
     losses: dict[int, float | None] = {}
 
     def evaluate(i: int, trainer: Trainer) -> None:
@@ -158,23 +158,25 @@ def _milestone(
     return stopping
 
 
-def _note(members: list[Member], program: "_Mapped", state_P: State, step: int, metrics_P: dict, batches: list) -> None:
+def _record(
+    members: list[Member], program: "_Vmapped", state_P: State, step: int, metrics_P: dict, batches: list
+) -> None:
     """Writes the metrics of a step into every recorder."""
     found_P = jax.device_get(metrics_P)
 
-    def note(i: int, trainer: Trainer) -> None:
+    def record(i: int, trainer: Trainer) -> None:
         values = {name: value_P[i] for name, value_P in found_P.items()}
         # A recorder looks at the state to name a tensor that is not finite, and only then.
         state = program.member(state_P, i) if values["skipped"] > trainer.recorder.skipped else {}
         trainer.recorder.queue(step, values, batches[i], state)
         trainer.recorder.flush(state)
 
-    _each(members, note)
+    _each(members, record)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mapped:
-    """A run's program for many: ``step`` takes and gives trees with a leading axis of members."""
+class _Vmapped:
+    """A program for many runs: ``step`` takes and returns trees with a leading axis of members."""
 
     step: Any
     stack: Any
@@ -182,11 +184,11 @@ class _Mapped:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(program: Program) -> _Mapped:
+def _compiled(program: Program) -> _Vmapped:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, program.live)
     cut = jax.jit(lambda state_P, i: jax.tree.map(lambda a: a[i], state_P), out_shardings=shardings)
     stack = jax.jit(lambda states: jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states))
-    return _Mapped(jax.jit(jax.vmap(program.pure_step), donate_argnums=0), stack, cut)
+    return _Vmapped(jax.jit(jax.vmap(program.pure_step), donate_argnums=0), stack, cut)
 
 
 def _stacked(trees: Sequence[Batch | dict]) -> dict:
@@ -194,30 +196,30 @@ def _stacked(trees: Sequence[Batch | dict]) -> dict:
 
 
 def best_size(jobs: Jobs) -> tuple[int, str]:
-    """How many of these runs to train at once, by the time that steps of one, of all, of half of them … take; and what was
-    measured, in words."""
+    """The fastest number of these runs to train at once, by timing steps of one, of all, of half of them …; and the
+    measured times as text."""
     (config, workdir), size = jobs[0], len(jobs)
     run = open_run(config, workdir)
     with jax.set_mesh(run.mesh):
         alone = step_seconds(run, 1)
-        told = [f"1 run: {1e3 * alone:.3g} ms a step"]
+        measured = [f"1 run: {1e3 * alone:.3g} ms a step"]
         while size > 1:
             try:
                 each = step_seconds(run, size) / size
             except jax.errors.JaxRuntimeError as error:
-                if FULL not in str(error):
+                if OUT_OF_MEMORY not in str(error):
                     raise
-                told.append(f"{size} runs: more than the memory holds")
+                measured.append(f"{size} runs: out of memory")
             else:
-                told.append(f"{size} runs: {1e3 * each:.3g} ms a step and run")
+                measured.append(f"{size} runs: {1e3 * each:.3g} ms a step and run")
                 if each < alone:
                     break
             size = (size + 1) // 2 if size > 2 else 1
-    return size, "; ".join(told)
+    return size, "; ".join(measured)
 
 
 def step_seconds(run: Run, size: int) -> float:
-    """Of a step of ``size`` runs, with the making of their batches, once compiled."""
+    """Seconds of a step of ``size`` runs with making their batches; compilation excluded."""
     batches = run.data.train.batches(run.config.train.batch, run.config.data.seed)
     hyper, program = hyper_scalars(run.config), _compiled(run.program)
     state = run.program.init(run.config.train.seed)
@@ -225,9 +227,9 @@ def step_seconds(run: Run, size: int) -> float:
     if size > 1:
         state, step, hyper = program.stack([state] * size), program.step, _stacked([hyper] * size)
     times = [0.0]
-    for k in range(TRIAL + 1):
+    for k in range(TIMED_STEPS + 1):
         made = [batches[k] for _ in range(size)]
         state, metrics = step(state, _stacked(made) if size > 1 else made[0], hyper)
         jax.device_get(metrics)
         times.append(time.perf_counter())
-    return (times[-1] - times[1]) / TRIAL
+    return (times[-1] - times[1]) / TIMED_STEPS

@@ -1,8 +1,12 @@
-"""A sweep's directory: sweep.json says what was planned and which run is which; runs/<id>/ are ordinary run directories."""
+"""A sweep's directory: sweep.json says what was planned and which run is which; runs/<id>/ are ordinary run directories.
+
+Beside them, experiment.py is the text of the experiment file as it was when the sweep was last started.
+"""
 
 import bisect
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +15,20 @@ import numpy as np
 
 from gpt_jax.errors import UserError
 from gpt_jax.storage import read_json, write_atomically, write_json
-from gpt_jax.study.compare import power, statistics
+from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
-from gpt_jax.study.sweep.sweep import Job, Sweep
+from gpt_jax.study.sweep.sweep import Job, Sweep, shared_settings
 from gpt_jax.train.record.metrics import read_summary
 
 NAME = "sweep.json"
 FAILURE = "failure.json"
-DROPPED = "dropped.json"
+STOPPED_EARLY = "dropped.json"
+EXPERIMENT = "experiment.py"
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
-    """A run: the arms that it stands for, its seed and its steps."""
+    """A run: the arms that it belongs to, its seed and its steps."""
 
     arms: tuple[str, ...]
     seed: int
@@ -36,7 +41,14 @@ class PlannedRun:
 
 @dataclasses.dataclass(frozen=True)
 class SweepResults:
-    """What sweep.json holds; ``runs`` by id."""
+    """What sweep.json holds.
+
+    Args:
+      experiment: name of the experiment file.
+      runs: by id.
+      shared: dotted knob -> (default of configs/base.py, value in all arms), of the knobs that differ.
+      command: the command line that last started the sweep.
+    """
 
     workdir: Path
     experiment: str
@@ -49,10 +61,19 @@ class SweepResults:
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     runs: dict[str, PlannedRun]
+    shared: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
+    command: tuple[str, ...] = ()
 
     @staticmethod
-    def plan(workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path) -> "SweepResults":
-        """Plans a sweep in its directory. Runs of an earlier plan stay; those it shares with this one are not done again."""
+    def plan(
+        workdir: Path, sweep: Sweep, planned: Sequence[Job], source: Path, command: Sequence[str] = ()
+    ) -> "SweepResults":
+        """Plans a sweep in its directory. Runs of an earlier plan stay; runs in both plans are not trained again.
+
+        Args:
+          source: the experiment file; its text is kept.
+          command: the command line.
+        """
         runs = {job.id: PlannedRun(job.arms, job.seed, job.config.train.steps) for job in planned}
         results = SweepResults(
             workdir,
@@ -66,10 +87,14 @@ class SweepResults:
             tuple(sweep.seeds),
             tuple(sweep.looks),
             runs,
+            shared_settings(sweep.base),
+            tuple(command),
         )
         values = {name: value for name, value in dataclasses.asdict(results).items() if name != "workdir"}
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / NAME, json.dumps(values, indent=1) + "\n")
+        if source.is_file():
+            shutil.copyfile(source, workdir / EXPERIMENT)
         return results
 
     @staticmethod
@@ -81,42 +106,47 @@ class SweepResults:
         """
         values: dict[str, Any] = read_json(workdir / NAME, missing={})
         if not values:
-            raise UserError(f"{workdir} holds no sweep", where=str(workdir / NAME), fix="launch.py sweep makes one")
+            raise UserError(f"{workdir} holds no sweep", where=str(workdir / NAME), fix="launch.py sweep writes one")
         runs = {id: PlannedRun(tuple(run["arms"]), run["seed"], run["steps"]) for id, run in values["runs"].items()}
-        lists = {name: tuple(values.get(name, ())) for name in ("seeds", "notes", "looks")}
+        lists = {name: tuple(values.get(name, ())) for name in ("seeds", "notes", "looks", "command")}
         return SweepResults(workdir, **{**values, **lists, "runs": runs})
 
     def directory(self, id: str) -> Path:
         return self.workdir / "runs" / id
 
     def status(self, id: str) -> str:
-        """done, failed, dropped (no arm that it stands for goes on), stopped (it resumes), or new."""
+        """done, failed, stopped early (all its arms were), resumable (started, not at its end), or new."""
         directory = self.directory(id)
         if (directory / FAILURE).exists():
             return "failed"
         if read_summary(directory).get("status") == "done":
             return "done"
-        if set(self.runs[id].arms) <= set(self.dropped()):
-            return "dropped"
-        return "stopped" if (directory / "config.json").exists() else "new"
+        if set(self.runs[id].arms) <= set(self.stopped_early()):
+            return "stopped early"
+        return "resumable" if (directory / "config.json").exists() else "new"
 
-    def dropped(self) -> dict[str, str]:
-        """The arms that get no more seeds or steps, and why."""
-        return read_json(self.workdir / DROPPED, missing={})
+    def stopped_early(self) -> dict[str, str]:
+        """Arms that were stopped early -> the reason."""
+        return read_json(self.workdir / STOPPED_EARLY, missing={})
 
-    def drop(self, arms: Mapping[str, str]) -> None:
-        """Notes arms that get no more, each with the reason."""
-        write_json(self.workdir / DROPPED, {**self.dropped(), **arms})
+    def stop_early(self, reasons: Mapping[str, str]) -> None:
+        """Stops arms early: they get no more seeds or steps. ``reasons`` by arm."""
+        write_json(self.workdir / STOPPED_EARLY, {**self.stopped_early(), **reasons})
 
     @property
-    def ended(self) -> bool:
-        """Whether no run is left to do, and none failed."""
-        return all(self.status(id) in ("done", "dropped") for id in self.runs)
+    def complete(self) -> bool:
+        """Whether no run is left to train, and none failed."""
+        return all(self.status(id) in ("done", "stopped early") for id in self.runs)
+
+    def failure(self, id: str) -> str:
+        """The first line of a run's error; empty where it did not fail."""
+        error = read_json(self.directory(id) / FAILURE, missing={"error": ""})["error"]
+        return error.strip().partition("\n")[0]
 
     def failures(self) -> dict[str, str]:
         """Name of the run -> the first line of its error."""
-        notes = {entry.name: read_json(self.directory(id) / FAILURE, missing={}) for id, entry in self.runs.items()}
-        return {name: note["error"].splitlines()[0] for name, note in notes.items() if note}
+        errors = {entry.name: self.failure(id) for id, entry in self.runs.items()}
+        return {name: error for name, error in errors.items() if error}
 
     def done(self, arm: str) -> dict[int, Path]:
         """seed -> directory, of the runs of an arm that are done."""
@@ -148,12 +178,12 @@ class SweepResults:
         return {arm: float(np.mean(list(row.values()))) for arm, row in table.items() if len(row) == len(self.seeds)}
 
     def clear_failures(self) -> None:
-        """Has failed runs tried again."""
+        """Lets failed runs be trained again."""
         for id in self.runs:
             (self.directory(id) / FAILURE).unlink(missing_ok=True)
 
     def comparisons(self) -> list[statistics.Comparison]:
-        """Every arm that has a seed in common with the baseline, against it."""
+        """Every arm that shares a seed with the baseline, compared with it."""
         if self.baseline is None:
             return []
         table = self.values()
@@ -163,8 +193,15 @@ class SweepResults:
             return []
         return statistics.compare(ready, self.baseline, alpha=self._alpha(ready), margin=self.margin)
 
+    def verdicts(self) -> str:
+        """The comparisons with the baseline as text."""
+        if self.baseline is None:
+            return "the arms are not compared with a baseline"
+        rows = self.comparisons()
+        return verdicts.lines(rows, self.metric) if rows else "no arm can be compared with the baseline yet"
+
     def _alpha(self, ready: Mapping[str, Mapping[int, float]]) -> float | dict[str, float]:
-        """How often a verdict may err: where there are several looks, the share of the look that an arm has come to."""
+        """The significance level of the verdicts: in a group-sequential design, of the look that each arm has reached."""
         if not self.looks:
             return statistics.ALPHA
         shares = power.spending(self.looks, statistics.ALPHA)
@@ -173,5 +210,5 @@ class SweepResults:
 
 
 def steps_of(directory: Path) -> int:
-    """How many steps a run has made, by its summary."""
+    """Completed steps of a run, by its summary."""
     return read_summary(directory).get("steps", 0)

@@ -1,6 +1,6 @@
-"""Arms that are chosen by what the arms before them came to: Bayesian search by Optuna.
+"""Bayesian search by Optuna: arms proposed from the results of earlier arms.
 
-A search is started again as it went before: its proposals follow from its seed and from finished runs.
+A restarted search proposes the same arms: they follow from its seed and from finished runs.
 """
 
 import math
@@ -20,12 +20,12 @@ RANDOM = 10  # trials drawn at random before a model proposes any
 
 @dataclass(frozen=True)
 class Search:
-    """What ``Sweep(search=…)`` is given.
+    """The search space and budget, for ``Sweep(search=…)``.
 
     Args:
-      space: dotted knob -> ``log_uniform(low, high)``, or the values that it may have.
-      trials: arms in all, beside those that the sweep names.
-      at_once: arms proposed together, before any of them is known; their runs are trained side by side.
+      space: dotted knob -> ``log_uniform(low, high)``, or a sequence of choices.
+      trials: arms to propose in all, beside those that the sweep names.
+      at_once: arms proposed before any of them is finished; their runs are trained side by side.
       seed: of the proposals.
     """
 
@@ -36,13 +36,13 @@ class Search:
 
 
 def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator[Sweep]:
-    """The sweep with the arms known so far; whoever asks for the next round has trained them.
+    """The sweep with the arms proposed so far; train them before asking for the next round.
 
     Args:
       results: arm -> mean of the metric, of the arms all of whose runs are done.
 
     Raises:
-      UserError: Optuna is missing, or a search that cannot be.
+      UserError: Optuna is missing, or the search is not valid.
     """
     if sweep.search is None:
         yield sweep
@@ -52,14 +52,14 @@ def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator
     optuna = _optuna()
     sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=RANDOM, constant_liar=True)
     study = optuna.create_study(direction="minimize", sampler=sampler)
-    for begin in range(0, search.trials, search.at_once):
-        asked: dict[str, Any] = {}
-        for number in range(begin, min(begin + search.at_once, search.trials)):
-            trial = asked[f"{TRIAL}{number}"] = study.ask()
+    for first in range(0, search.trials, search.at_once):
+        proposed: dict[str, Any] = {}
+        for number in range(first, min(first + search.at_once, search.trials)):
+            trial = proposed[f"{TRIAL}{number}"] = study.ask()
             arms[f"{TRIAL}{number}"] = {knob: _suggest(trial, knob, axis) for knob, axis in search.space.items()}
         yield replace(sweep, arms=dict(arms))
         found = results()
-        for name, trial in asked.items():
+        for name, trial in proposed.items():
             value = found.get(name, math.nan)
             if math.isfinite(value):
                 study.tell(trial, value)
@@ -68,13 +68,13 @@ def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator
 
 
 def describe(results: SweepResults) -> str:
-    """The trial of the lowest metric, in words; empty where there is none."""
+    """The trial with the lowest metric as text; empty where there is none."""
     done = {arm: value for arm, value in results.means().items() if arm.startswith(TRIAL) and math.isfinite(value)}
     if not done:
         return ""
     arm = min(done, key=lambda arm: done[arm])
     knobs = ", ".join(f"{knob} = {value}" for knob, value in results.arms[arm].items())
-    return f"best of {len(done)}: {arm}, {results.metric} {done[arm]:.4f}: {knobs}"
+    return f"best of {len(done)} trials: {arm}, {results.metric} {done[arm]:.4f}: {knobs}"
 
 
 def _suggest(trial: Any, knob: str, axis: LogUniform | Sequence[Any]) -> Any:
@@ -92,12 +92,12 @@ def _check(sweep: Sweep) -> None:
             allowed="1 or more of each",
         )
     if sweep.looks or sweep.halve or sweep.match:
-        raise UserError("a search goes with neither looks, halvings nor matched arms", where="Sweep.search")
+        raise UserError("a search cannot be combined with looks, halve or match", where="Sweep.search")
     if sweep.baseline is not None and sweep.baseline not in sweep.arms:
         raise UserError(
-            "the trials of a search are compared with an arm that the sweep names, and there is none",
+            "the trials of a search are compared with a named baseline arm, and there is none",
             where="Sweep.arms",
-            fix="name one, or baseline=None",
+            fix="add the arm, or set baseline=None",
         )
 
 

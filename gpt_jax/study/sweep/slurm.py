@@ -1,8 +1,7 @@
-"""Runs the jobs of a sweep as one array of SLURM tasks, and watches it.
+"""Submits the jobs of a sweep as one array of SLURM tasks, and monitors it.
 
-A task trains one job in a process of its own: ``python -m gpt_jax.study.sweep.slurm ORDERS`` reads the line of
-ORDERS that its number in the array says. What happens to the array is SLURM's business; what happens to a run stands in
-its directory.
+A task trains one job in a process of its own: ``python -m gpt_jax.study.sweep.slurm ORDERS`` reads the line of ORDERS
+with the task's number. SLURM has the state of the array; the directory of a run has the state of the run.
 """
 
 import dataclasses
@@ -23,8 +22,8 @@ from gpt_jax.study.sweep.results import SweepResults, steps_of
 from gpt_jax.study.sweep.sweep import Job
 
 SCRIPT, ORDERS, ARRAY, OUTPUT = "sweep.sbatch", "orders.jsonl", "array.json", "task-%a.txt"
-WARNING = 120  # seconds before its time limit at which a task is told to save
-POLL = 5.0  # seconds between questions to SLURM
+WARNING = 120  # seconds before its time limit at which SLURM signals a task to save
+POLL = 5.0  # seconds between two queries of the queue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Submitted:
 
 
 class Array:
-    """What ``local.Pool`` is for this machine. An array that is still in the queue from before is taken up again.
+    """The counterpart of ``local.Pool``. An array still in the queue from an earlier start is monitored again.
 
     Args:
-      count: tasks that may run at once; 0 = as many as SLURM gives.
+      count: tasks that may run at once; 0 = as many as SLURM allows.
       options: for sbatch, such as "--partition=gpu --gres=gpu:1 --time=8:00:00".
-      rows: of the board; tasks beyond them run unseen.
-      show, ended: as for ``Pool``.
+      bars: progress bars; tasks beyond them run without one.
+      on_start, on_end: as for ``Pool``.
     """
 
     def __init__(
@@ -51,14 +50,14 @@ class Array:
         jobs: Sequence[Job],
         count: int,
         options: str,
-        rows: int,
-        show: Callable[[int, Sequence[Job]], None],
-        ended: Callable[[Job, int], None],
+        bars: int,
+        on_start: Callable[[int, Sequence[Job]], None],
+        on_end: Callable[[Job, int], None],
     ):
-        self.results, self.show, self.ended = results, show, ended
+        self.results, self.on_start, self.on_end = results, on_start, on_end
         self.jobs = {job.id: job for job in jobs}
         self._count, self._options = count, options
-        self._rows: list[str] = [""] * rows
+        self._bars: list[str] = [""] * bars  # id of the run that each shows
         self._asked = 0.0
         self.stopping = False
         self.submitted = Submitted("", ())
@@ -85,7 +84,7 @@ class Array:
         write_json(directory / ARRAY, dataclasses.asdict(self.submitted))
 
     def join(self, seconds: float) -> bool:
-        """Waits so long; whether no task is in the queue any more, or nobody is to wait for them."""
+        """Waits for some seconds and returns whether no task is left in the queue, or monitoring was stopped."""
         time.sleep(seconds)
         if self.stopping:
             return True
@@ -98,31 +97,29 @@ class Array:
         for id in [id for id in self.jobs if id in self.submitted.jobs and id not in waiting]:
             job, status = self.jobs.pop(id), self.results.status(id)
             paused = 0 < job.until <= steps_of(self.results.directory(id))
-            self.ended(job, DONE if paused else {"done": DONE, "failed": INTERNAL}.get(status, RESUMABLE))
-        self._place(running)
+            self.on_end(job, DONE if paused else {"done": DONE, "failed": INTERNAL}.get(status, RESUMABLE))
+        self._assign_bars(running)
         return not tasks
 
     @property
-    def goodbye(self) -> str:
+    def stop_message(self) -> str:
         array = self.submitted.array
-        return (
-            f"array {array} goes on without being watched; the same command watches it again, scancel {array} ends it"
-        )
+        return f"array {array} keeps running; the same command monitors it again, scancel {array} cancels it"
 
     def stop(self) -> None:
-        """Leaves the array to SLURM."""
+        """Stops monitoring; the array keeps running."""
         self.stopping = True
 
-    def _place(self, running: Sequence[str]) -> None:
-        for row, id in enumerate(self._rows):
+    def _assign_bars(self, running: Sequence[str]) -> None:
+        for bar, id in enumerate(self._bars):
             if id and id not in running:
-                self._rows[row] = ""
-                self.show(row, [])
+                self._bars[bar] = ""
+                self.on_start(bar, [])
         for id in running:
-            if id not in self._rows and "" in self._rows and id in self.jobs:
-                row = self._rows.index("")
-                self._rows[row] = id
-                self.show(row, [self.jobs[id]])
+            if id not in self._bars and "" in self._bars and id in self.jobs:
+                bar = self._bars.index("")
+                self._bars[bar] = id
+                self.on_start(bar, [self.jobs[id]])
 
 
 def script(directory: Path, name: str) -> str:
@@ -137,7 +134,7 @@ def script(directory: Path, name: str) -> str:
 
 
 def _tasks(array: str) -> dict[int, str]:
-    """State by number of the tasks that are in the queue or running."""
+    """Task number -> state, of the tasks that are waiting or running."""
     found = {}
     for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T").splitlines():
         number, task, state = line.split()

@@ -1,10 +1,10 @@
-"""How long a step of each arm takes, by short runs of its own: what arms of equal time are matched by."""
+"""Seconds a step of each arm, measured by short runs: what matching arms by time needs."""
 
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import Sweep
 from gpt_jax.train.record.metrics import read_summary
 
-FOLDER = "clock"  # of a sweep, where these runs are kept; so steps are timed once
+FOLDER = "clock"  # of the sweep directory, where these runs are kept, so that steps are measured once
 STEPS = 60
 SHORT = {
     "train.steps": STEPS,
@@ -19,13 +19,13 @@ SHORT = {
 
 
 def timed(sweep: Sweep) -> Sweep:
-    """The sweep of these runs: every arm with one seed, side by side as those of the sweep itself."""
+    """The sweep of the short runs: every arm with one seed, side by side as in the sweep itself."""
     arms = {arm: {**overrides, **SHORT} for arm, overrides in sweep.arms.items()}
     return Sweep(sweep.base, arms, sweep.seeds[:1], None, question="How long does a step of each arm take?")
 
 
 def step_seconds(results: SweepResults) -> dict[str, float]:
-    """Of every arm: the tokens of a step by the median rate of its run. Compilation, evaluation and saving are left out."""
+    """arm -> tokens of a step / median tokens a second of its run. Compilation, evaluation and saving are left out."""
     found = {}
     for arm in results.arms:
         (directory,) = results.done(arm).values()

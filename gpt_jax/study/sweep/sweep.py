@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from gpt_jax.config import Config, value_at
+from gpt_jax.configs import base as defaults
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.user_code import load_module, naming_errors_of
 
-NOISE, NOISE_SEED = "A/A", 10_000  # an arm that differs in nothing but what train.seed draws; it is so much higher
+# The A/A arm: the baseline with train.seed raised by this number, and nothing else changed.
+NOISE, NOISE_SEED = "A/A", 10_000
 SAME_DATA = ("data.source", "data.tokenizer", "data.valid_fraction")
 
 
@@ -21,24 +25,25 @@ class Sweep:
     """What an experiment's ``sweep()`` returns.
 
     Args:
-      base: what all arms share, as of ``configs/``.
+      base: the settings shared by all arms, such as ``configs/quickstart.py`` returns.
       arms: name -> {dotted knob: value}.
       seeds: every arm is trained with each, as ``train.seed`` and ``data.seed``: runs of one seed see the same batches,
         and start from the same values where shapes allow.
-      baseline: the arm that the others are compared with; empty = the first. None = the arms are not compared with it
-        each, and may have different data: what they say together is for ``analyse`` to find.
+      baseline: the arm that every other arm is compared with; empty = the first. None = no such comparisons: the arms may
+        have different data, and ``analyse`` draws the conclusions.
       metric: what is compared, a name of summary.json's "final".
-      margin: differences of the metric that are too small to matter.
+      margin: the equivalence margin: differences of the metric smaller than this do not matter.
       match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
-        does. Of "seconds", measured by short runs beforehand, the knob is train.steps.
-      noise: adds the arm "A/A": the baseline, on the same batches, from other initial values. How far it lies from the
-        baseline is what chance alone does.
-      looks: numbers of seeds, the last of them all, after each of which arms whose verdict is clear get no more seeds. All
-        looks together err as rarely as one (``power.spending``).
-      halve: shares of the training, such as (0.25, 0.5), after each of which the worse half of the arms is given up.
-      search: arms beside the named ones, proposed by what those before them came to (``search.Search``).
-      question: what it is to answer; the experiment's docstring if not given.
-      notes: what a reader of its report should know, such as how well arms were matched.
+        does. For "seconds", measured by short runs beforehand, the knob is train.steps.
+      noise: adds the arm "A/A": the baseline on the same batches from other initial values. Its difference from the
+        baseline is due to chance alone.
+      looks: the group-sequential looks: numbers of seeds, the last of them all, after each of which arms with a clear
+        verdict are stopped early. All looks together keep the error rate of one (``power.spending``).
+      halve: successive halving: shares of the training, such as (0.25, 0.5), after each of which the worse half of the
+        arms is stopped early.
+      search: adds arms that Optuna proposes from the results of earlier ones (``search.Search``).
+      question: what the sweep is to answer; the experiment's docstring if not given.
+      notes: lines for the head of the report, such as how well arms were matched.
       analyse: the sweep's results, all runs done -> ``ClaimResult``s; the experiment's function of this name if not given.
       draw: the results -> {file name: (matplotlib figure, caption)}; likewise.
     """
@@ -69,9 +74,9 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One training of the sweep: ``arms`` are those that it stands for, several where they come to the same settings.
+    """A run to train. It belongs to several ``arms`` where these resolve to the same settings.
 
-    ``until`` is the step at which it is to pause; 0 = its last one.
+    ``until`` is the step at which it pauses; 0 = its last one.
     """
 
     id: str
@@ -139,11 +144,27 @@ def jobs(sweep: Sweep) -> list[Job]:
     return list(found.values())
 
 
+def shared_settings(base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """dotted knob -> (default of configs/base.py, value in ``base``), of the knobs that differ."""
+    default, ours = _plain(defaults.get_config()), _plain(base)
+    pairs = {
+        f"{section}.{key}": (default.get(section, {}).get(key), value)
+        for section, values in ours.items()
+        for key, value in values.items()
+    }
+    return {knob: (before, value) for knob, (before, value) in pairs.items() if before != value}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings as nested dictionaries of JSON values."""
+    if isinstance(settings, ConfigDict):
+        return json.loads(settings.to_json_best_effort())
+    return json.loads(json.dumps(settings))
+
+
 def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> Config:
     """The configuration of an arm."""
-    values = (
-        json.loads(base.to_json_best_effort()) if hasattr(base, "to_json_best_effort") else json.loads(json.dumps(base))
-    )
+    values = _plain(base)
     for knob, value in overrides.items():
         section, _, key = knob.partition(".")
         if key not in values.get(section, {}):
@@ -179,9 +200,9 @@ def check_comparable(sweep: Sweep, planned: Sequence[Job]) -> None:
     for knob in knobs:
         found = {str(value_at(job.config, knob)): job.arms[0] for job in planned}
         if len(found) > 1:
-            told = ", ".join(f"{arm}: {value}" for value, arm in found.items())
+            values = ", ".join(f"{arm}: {value}" for value, arm in found.items())
             raise UserError(
                 f"{sweep.metric} of arms that differ in {knob} cannot be compared",
-                where=told,
+                where=values,
                 fix="give all arms the same data, or compare valid/bits_per_byte where only tokens differ",
             )

@@ -1,9 +1,9 @@
-"""A process that trains one run after another, so that they share its start-up and what it has compiled.
+"""A process that trains one run after another, so that they share its start-up and its compiled programs.
 
     python -m gpt_jax.study.sweep.worker
 
 reads lines of JSON, each a list of orders (``order_of``), and answers with lists of {"code": exit code, "error": text}. It
-stops when its input ends: the runs at hand are saved, as at SIGTERM.
+exits when its input ends and saves the runs in progress, as on SIGTERM.
 """
 
 import json
@@ -23,39 +23,39 @@ from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, Stopped, UserErro
 from gpt_jax.study.sweep.sweep import Job
 
 LOG = "log.txt"
-PATIENCE = 120.0  # seconds
+LOCK_TIMEOUT = 120.0  # seconds
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     backend.tune()
-    asked: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin, asked), daemon=True).start()
-    while (orders := asked.get()) is not None:
-        found = train(orders)
-        answers.write(json.dumps([{"code": code, "error": error} for code, error in found]) + "\n")
-        if any(code == RESUMABLE for code, _ in found):
+    queued: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, queued), daemon=True).start()
+    while (orders := queued.get()) is not None:
+        outcomes = train(orders)
+        answers.write(json.dumps([{"code": code, "error": error} for code, error in outcomes]) + "\n")
+        if any(code == RESUMABLE for code, _ in outcomes):
             break
 
 
 def order_of(job: Job, directory: Path, measure: bool = False) -> dict:
-    """``measure``: of several orders in one line, whether to train as many at once as is fastest, or all."""
+    """A job as JSON. ``measure``: whether several orders in one line are trained at the fastest number at once, or all."""
     where = {"workdir": str(directory.resolve()), "until": job.until}
     return {"id": job.id, "config": job.config.to_dict(), "measure": measure, **where}
 
 
-def _listen(lines: TextIO, asked: queue.SimpleQueue) -> None:
+def _listen(lines: TextIO, queued: queue.SimpleQueue) -> None:
     for line in lines:
-        asked.put(json.loads(line))
-    # Whoever gave the orders is gone.
-    asked.put(None)
+        queued.put(json.loads(line))
+    # The process that gave the orders has exited.
+    queued.put(None)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def train(orders: Sequence[dict]) -> list[tuple[int, str]]:
-    """Trains what orders (``order_of`` jobs) say, side by side if there are several, and returns exit codes and errors.
+    """Trains the jobs of orders (``order_of``), as one program if there are several; returns exit codes and errors.
 
-    What is printed goes to the log.txt of the first; those of the others say so.
+    Output goes to the log.txt of the first; the log.txt of the others names it.
     """
     workdirs = [Path(order["workdir"]) for order in orders]
     with open(workdirs[0] / LOG, "a", encoding="utf-8") as log:
@@ -65,18 +65,18 @@ def train(orders: Sequence[dict]) -> list[tuple[int, str]]:
         os.dup2(log.fileno(), 2)
         for workdir in workdirs[1:]:
             with open(workdir / LOG, "a", encoding="utf-8") as other:
-                print(f"trained together with {workdirs[0].name}, whose log.txt tells of all", file=other)
+                print(f"trained together with {workdirs[0].name}; see its log.txt", file=other)
         try:
-            return [_told(failure) for failure in _train(orders, workdirs)]
+            return [_outcome(failure) for failure in _train(orders, workdirs)]
         except Exception as failure:
-            return [_told(failure)] * len(orders)
+            return [_outcome(failure)] * len(orders)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
 
 
 def _train(orders: Sequence[dict], workdirs: Sequence[Path]) -> list[Exception | None]:
-    """What each raised, or None."""
+    """What each run raised, or None."""
     from gpt_jax.config import Config
 
     for workdir in workdirs:
@@ -84,7 +84,7 @@ def _train(orders: Sequence[dict], workdirs: Sequence[Path]) -> list[Exception |
     jobs = [(Config.from_dict(order["config"]), workdir) for order, workdir in zip(orders, workdirs, strict=True)]
     until = orders[0]["until"]
     if len(jobs) == 1:
-        return [_alone(jobs[0], until)]
+        return [_train_one(jobs[0], until)]
 
     from gpt_jax.study.sweep import population
 
@@ -92,22 +92,22 @@ def _train(orders: Sequence[dict], workdirs: Sequence[Path]) -> list[Exception |
     if orders[0]["measure"]:
         size, measured = population.best_size(jobs)
         print(f"{measured}; {size} at once")
-    ended: dict[Path, Exception | None] = {workdir: Stopped("stopped before it was trained") for workdir in workdirs}
+    raised: dict[Path, Exception | None] = {workdir: Stopped("stopped before it started") for workdir in workdirs}
     parts = [jobs[first : first + size] for first in range(0, len(jobs), size)]
     while parts:
         part = parts.pop(0)
-        found = population.train(part, until) if len(part) > 1 else [_alone(part[0], until)]
+        found = population.train(part, until) if len(part) > 1 else [_train_one(part[0], until)]
         for job, failure in zip(part, found, strict=True):
-            if isinstance(failure, population.Elsewhere):
+            if isinstance(failure, population.StepMismatch):
                 parts.append([job])
             else:
-                ended[job[1]] = failure
+                raised[job[1]] = failure
         if any(isinstance(failure, Stopped) for failure in found):
             break
-    return [ended[workdir] for workdir in workdirs]
+    return [raised[workdir] for workdir in workdirs]
 
 
-def _alone(job: tuple[Any, Path], until: int) -> Exception | None:
+def _train_one(job: tuple[Any, Path], until: int) -> Exception | None:
     from gpt_jax.train import loop
 
     config, workdir = job
@@ -118,8 +118,8 @@ def _alone(job: tuple[Any, Path], until: int) -> Exception | None:
     return None
 
 
-def _told(failure: Exception | None) -> tuple[int, str]:
-    """The exit code and the error, which is printed too."""
+def _outcome(failure: Exception | None) -> tuple[int, str]:
+    """Exit code and error text; prints the error."""
     if failure is None:
         return DONE, ""
     if isinstance(failure, Failure):
@@ -130,10 +130,10 @@ def _told(failure: Exception | None) -> tuple[int, str]:
 
 
 def _wait_until_free(workdir: Path) -> None:
-    """A worker whose sweep was killed saves its run before it leaves; the next sweep may come earlier."""
+    """Waits for the lock of a run: the worker of a killed sweep may still be saving it."""
     from gpt_jax.train.checkpoint.lock import WorkdirLock
 
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             with WorkdirLock(workdir):

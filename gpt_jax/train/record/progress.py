@@ -50,6 +50,7 @@ class Progress:
         self._compile = ""
         self._paused = 0.0
         self._first: tuple[float, int] | None = None
+        self._training = 0.0  # seconds since the first update, pauses excluded
         self._recent: deque[tuple[float, int]] = deque()
         self._drawn = -float("inf")
         self._bar = self._new_bar() if self._stream.isatty() else None
@@ -71,6 +72,8 @@ class Progress:
         now = self._clock()
         before, self.step, self.loss = self.step, step, loss
         self._first = self._first or (now, step)
+        if self._recent:
+            self._training += now - self._paused - self._recent[-1][0]
         self._recent.append((now - self._paused, step))
         while len(self._recent) > 2 and self._recent[-1][0] - self._recent[1][0] >= WINDOW:
             self._recent.popleft()
@@ -117,6 +120,17 @@ class Progress:
             return None
         (begin, first), (end, last) = self._recent[0], self._recent[-1]
         return (last - first) * self._tokens_per_step / (end - begin) if end > begin else None
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds of this start spent on steps, without compilation, evaluation and saving; 0 before the second update.
+
+        The first update compiles, so it counts as long as the mean of the others.
+        """
+        if self._first is None or self.step == self._first[1]:
+            return 0.0
+        others = self.step - self._first[1]
+        return self._training * (others + 1) / others
 
     @property
     def mfu(self) -> float | None:

@@ -41,6 +41,7 @@ class Recorder:
     evaluated: int
     skipped: int
     previous_seconds: float  # of earlier starts
+    previous_training_seconds: float  # the part of them that was spent on steps
     started: float  # time.time() of this start
     group_size: int
     pending: tuple[int, dict, Batch] | None = None
@@ -64,6 +65,7 @@ class Recorder:
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
             previous_seconds=notes.get("seconds", 0.0),
+            previous_training_seconds=notes.get("training_seconds", 0.0),
             started=started,
             group_size=group_size,
         )
@@ -80,8 +82,13 @@ class Recorder:
 
     @property
     def seconds(self) -> float:
-        """Of training, over all starts of the run."""
+        """Wall-clock time over all starts of the run."""
         return self.previous_seconds + (time.time() - self.started) / self.group_size
+
+    @property
+    def training_seconds(self) -> float:
+        """The part of ``seconds`` that was spent on steps: without compilation, evaluation and saving."""
+        return self.previous_training_seconds + self.progress.training_seconds / self.group_size
 
     def queue(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
         """Writes the metrics of the step before and keeps those of ``step``, which leads to ``state``, for the next call."""
@@ -125,6 +132,7 @@ class Recorder:
             "evaluated": self.evaluated,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
         }
 
     def _window_record(self) -> dict[str, float]:

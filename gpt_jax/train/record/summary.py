@@ -2,16 +2,18 @@
 
 from typing import Any
 
+from gpt_jax.model import flops
 from gpt_jax.train.evaluate import coverage
 from gpt_jax.train.record import figures
 from gpt_jax.train.record.metrics import read, write_summary
 from gpt_jax.train.record.metrics import summarise as summarise_records
 from gpt_jax.train.record.progress import duration, quantity
+from gpt_jax.train.record.recorder import Recorder
 from gpt_jax.train.run import Run
 from gpt_jax.train.step import State, read_params
 
 
-def summarise(run: Run, step: int, seconds: float, status: str) -> dict[str, Any]:
+def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str, Any]:
     """Writes summary.json and returns its contents. Process 0 of several writes; all may call it."""
     import jax
 
@@ -22,8 +24,10 @@ def summarise(run: Run, step: int, seconds: float, status: str) -> dict[str, Any
         "status": status,
         "steps": step,
         "tokens": tokens,
+        "params": flops.parameters(run.config.model).total,
         "flops": tokens * run.flops_per_token,
-        "seconds": round(seconds, 1),
+        "seconds": round(recorder.seconds, 1),
+        "training_seconds": round(recorder.training_seconds, 3),
         "tokens_per_second": sorted(rates)[len(rates) // 2] if rates else None,
         "facts": run.data.facts,
         **summarise_records(records),

@@ -1,4 +1,4 @@
-"""Claims held against values, where a curve is lowest, and the results that are kept."""
+"""Claims checked against values, optima of curves, and kept results."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ from gpt_jax.study.report import page, scoreboard
 from tests.study.report.test_report import EFFECT, trained
 
 
-def test_a_claim_is_held_by_the_whole_interval():
+def test_a_claim_passes_by_the_whole_interval():
     values = [1.0, 1.1, 1.2]  # 1.1 with a half-width of 4.303 x 0.1 / sqrt(3) = 0.248
     assert check_claim("c", "p", values, least=0.8, most=1.4).verdict == "pass"
     assert check_claim("c", "p", values, least=0.9, most=1.4).verdict == "inconclusive"
@@ -61,7 +61,7 @@ def results(tmp_path):
 
 def test_the_page_tells_findings_and_shows_their_pictures(results):
     text = page.write(results).read_text()
-    assert "better by 0.2 &amp; more" in text and '<td class="pass">pass</td>' in text
+    assert "better by 0.2 &amp; more" in text and 'class="pass">pass</td>' in text
     assert text.count("<svg") == 3 and "A line." in text
 
 
@@ -74,10 +74,13 @@ def test_a_result_is_kept_and_compared(results, tmp_path):
     table = scoreboard.table([kept], "results")
     assert "| better by 0.2 & more | 0.2 <somewhere> | -0.3 to -0.1 |" in table and "1 pass" in table
     assert "make reproduce ARGS=mine" in table and "better & <bold> is better than plain" in table
-    assert not scoreboard.changes(kept, again)
+    (line,) = scoreboard.compare(kept, again)
+    assert line.startswith("same ") and line.count("pass, -0.1797 [") == 2
+    assert scoreboard.compare(None, kept)[0].startswith("new ")
     claims.write(results.workdir, [check_claim("better by 0.2 & more", "0.2", [0.5, 0.51, 0.52], most=-0.1)], {})
     now = scoreboard.keep(results, tmp_path / "results")
-    assert scoreboard.changes(kept, now) == ["better by 0.2 & more: fail, and was pass"]
+    (line,) = scoreboard.compare(kept, now)
+    assert line.startswith("CHANGED  better by 0.2 & more: fail, 0.51 [") and "kept: pass, -0.1797" in line
     assert [path.name for path in (tmp_path / "results").glob("*.png")] == ["mine-differences.png"]
     assert scoreboard.read(tmp_path / "nothing.json") is None
 

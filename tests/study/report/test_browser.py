@@ -43,6 +43,14 @@ return Math.min(...[...document.querySelectorAll('figure svg text')].map(t => t.
 WORDS = """
 return [...document.querySelectorAll('figure svg')].map(s => [...s.querySelectorAll('text')].map(t => t.textContent));
 """
+# Verdicts that do not lie on the screen as a whole, and those with another number of their row above them.
+VERDICTS_AWAY = """
+return [...document.querySelectorAll('.verdicts tbody tr')].flatMap(row => {
+  const [arm, verdict, ...others] = [...row.children].map(cell => cell.getBoundingClientRect());
+  const seen = verdict.width > 0 && verdict.left >= 0 && verdict.right <= document.documentElement.clientWidth;
+  return seen && others.every(cell => cell.top >= verdict.top) ? [] : [row.textContent];
+});
+"""
 WIDER_THAN_THE_SCREEN = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -89,6 +97,8 @@ def test_the_page_can_be_read(browser, report, size):
     assert not browser.get_log("browser")
     assert browser.execute_script("return document.querySelectorAll('figure svg').length") == 3
     assert browser.execute_script(WIDER_THAN_THE_SCREEN) <= 0
+    assert browser.execute_script("return document.querySelectorAll('.verdicts tbody tr').length") == 3
+    assert not browser.execute_script(VERDICTS_AWAY)
     assert browser.execute_script(SMALLEST_LETTERS) >= 8
     assert not browser.execute_script(OVERLAPS)
     assert not browser.execute_script(OUTSIDE)
@@ -106,10 +116,12 @@ def test_axes_say_what_they_are(browser, report):
 def test_the_checks_see_what_is_wrong(browser, tmp_path):
     (tmp_path / "bad.html").write_text(
         "<figure><svg width='100' height='50'><text x='5' y='20'>first</text><text x='8' y='22'>second</text>"
-        "<text x='95' y='40'>outside</text></svg></figure><div style='width: 3000px'>wide</div><script>nothing()</script>"
+        "<text x='95' y='40'>outside</text></svg></figure><div style='width: 3000px'>wide</div><div class='verdicts'><table>"
+        "<tr><td style='min-width: 3000px'>arm<td>worse<td>0.1</table></div><script>nothing()</script>"
     )
     browser.get((tmp_path / "bad.html").as_uri())
     assert browser.execute_script(OVERLAPS) == ["first / second"]
     assert browser.execute_script(OUTSIDE) == ["outside"]
+    assert browser.execute_script(VERDICTS_AWAY) == ["armworse0.1"]
     assert browser.execute_script(WIDER_THAN_THE_SCREEN) > 0
     assert browser.get_log("browser")

@@ -1,8 +1,9 @@
-"""The report of a sweep's directory: what stands on the page and in the tables."""
+"""The report of a sweep's directory: the page and the tables."""
 
 import csv
 import dataclasses
 import html.parser
+import json
 import math
 import re
 from pathlib import Path
@@ -34,7 +35,11 @@ def trained(folder: Path, without: tuple[str, ...] = ()) -> SweepResults:
     arms = {name: {"optim.lr": rate} for name, rate in rates.items()}
     sweep = Sweep(c, arms, seeds=(0, 1, 2, 3), question="Is it better?\n\nA longer explanation.")
     planned = sweeps.jobs(sweep)
-    results = SweepResults.plan(folder, sweep, planned, Path("mine.py"))
+    source = folder.with_name("mine.py")
+    source.write_text("# the text of the experiment")
+    overrides = ("--config.train.steps=100", "--config.model.mlp=a b")
+    command = ("python", "launch.py", "sweep", "--config=mine.py", *overrides)
+    results = SweepResults.plan(folder, sweep, planned, source, command)
     random = np.random.default_rng(0)
     for job in planned:
         if job.arms[0] in without:
@@ -49,6 +54,7 @@ def trained(folder: Path, without: tuple[str, ...] = ()) -> SweepResults:
             log.write(step, {"tokens": 64 * step, "valid/loss": loss, "speed/tokens_per_second": 1000.0})
         log.close()
         facts = {"status": "done", "steps": 100, "tokens": 6400, "flops": 6.4e9, "seconds": 9.0}
+        facts |= {"training_seconds": 6.4, "params": 12345}
         write_summary(directory, {**facts, **summarise(read(directory))})
     return results
 
@@ -97,14 +103,67 @@ def test_the_page_stands_alone_and_says_what_was_found(tmp_path):
 
 
 def test_the_tables_hold_the_numbers(tmp_path):
-    page.write(trained(tmp_path))
+    results = trained(tmp_path)
+    page.write(results)
     rows = list(csv.DictReader((tmp_path / "verdicts.csv").open()))
-    assert [row["verdict"].split(";")[0] for row in rows] == ["better", "inconclusive"]
-    assert float(rows[0]["difference"]) == pytest.approx(-0.2, abs=0.03)
+    assert [row["verdict"] for row in rows] == ["better", "inconclusive"]
+    for row, right in zip(rows, results.comparisons(), strict=True):
+        found = [float(row[name]) for name in ("difference", "low", "high", "p_holm")]
+        assert found == [right.mean, right.interval.low, right.interval.high, right.p_adjusted]
+        assert [row[name] for name in ("level", "seeds", "metric")] == ["0.95", "4", "valid/loss"]
+    assert float(rows[0]["difference"]) == pytest.approx(-0.2, abs=0.03) and rows[1]["baseline"] == "plain"
     runs = list(csv.DictReader((tmp_path / "runs.csv").open()))
     assert len(runs) == 12 and {row["status"] for row in runs} == {"done"}
+    values = {(row["arm"], int(row["seed"])): float(row["loss"]) for row in runs}
+    assert values == {(arm, seed): v for arm, row in results.values().items() for seed, v in row.items()}
+    numbers = ("params", "tokens", "flops", "steps", "seconds", "training_seconds")
+    assert [float(runs[0][name]) for name in numbers] == [12345, 6400, 6.4e9, 100, 9, 6.4]
+    assert not set("–[]") & set((tmp_path / "verdicts.csv").read_text() + (tmp_path / "runs.csv").read_text())
     text = (tmp_path / "verdicts.tex").read_text()
     assert r"better \& <bold>" in text and text.count(r"\\") == 3 and "toprule" in text
+
+
+def test_what_is_missing_is_empty(tmp_path):
+    results = trained(tmp_path, without=("noise",))
+    one = dataclasses.replace(results, runs={id: run for id, run in results.runs.items() if run.seed == 0}, seeds=(0,))
+    page.write(one)
+    (row,) = csv.DictReader((tmp_path / "verdicts.csv").open())
+    assert row["low"] == row["high"] == row["deviation"] == row["detectable"] == "" and float(row["difference"]) < 0
+    new = [row for row in csv.DictReader((tmp_path / "runs.csv").open()) if row["arm"] == "noise"]
+    assert [(row["status"], row["loss"], row["params"], row["seconds"]) for row in new] == [("new", "", "", "")]
+
+
+def test_another_metric_has_a_column_beside_the_loss(tmp_path):
+    results = dataclasses.replace(trained(tmp_path), metric="speed/tokens_per_second")
+    page.write(results)
+    row = next(csv.DictReader((tmp_path / "runs.csv").open()))
+    assert row["speed/tokens_per_second"] == "1000.0" and 1.9 < float(row["loss"]) < 2.1
+
+
+def test_the_page_says_how_the_sweep_was_made(tmp_path):
+    """The command with its overrides, the experiment's text, the shared settings beside base.py, and the arms'."""
+    results = trained(tmp_path)
+    text = page.write(results).read_text()
+    shown = Page(text)
+    assert "python launch.py sweep --config=mine.py --config.train.steps=100 '--config.model.mlp=a b'" in shown.text
+    assert "# the text of the experiment" in shown.text
+    default = base.get_config()
+    cells = '<td data-column="{}">{}</td>'.format
+    row = cells("shared by all arms", 100) + cells("default (base.py)", default.train.steps)
+    assert f"{cells('knob', 'train.steps')}{row}" in text and cells("knob", "model.width") not in text
+    assert cells("overrides", "optim.lr = 0.0002") in text
+    again = SweepResults.read(tmp_path)
+    assert again.command == results.command and dict(again.shared)["train.steps"] == [default.train.steps, 100]
+
+
+def test_a_directory_of_an_earlier_version_can_be_read(tmp_path):
+    trained(tmp_path)
+    kept = json.loads((tmp_path / "sweep.json").read_text())
+    del kept["shared"], kept["command"]
+    (tmp_path / "sweep.json").write_text(json.dumps(kept))
+    (tmp_path / "experiment.py").unlink()
+    write_json(tmp_path / "dropped.json", {"noise": "worse after 3 seeds"})
+    assert "noise: stopped early, worse after 3 seeds" in Page(page.report(tmp_path).read_text()).text
 
 
 def test_pictures_are_files_too(tmp_path):

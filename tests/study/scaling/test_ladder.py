@@ -2,11 +2,13 @@
 
 import pytest
 
+import launch
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.storage import write_json
-from gpt_jax.study.scaling import ladder
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.report import page
+from gpt_jax.study.scaling import ladder, table
+from gpt_jax.study.sweep import Sweep, cross, grid
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import write_summary
@@ -57,3 +59,32 @@ def test_runs_are_points_and_what_is_missing_is_named(tmp_path):
     assert found.names == ("1e+10 FLOPs, width 16, seed 0",) and len(found.excluded) == 2
     assert found["params"][0] == size and found["flops"][0] == 6 * size * 1000 and found["loss"][0] == 3.0
     assert "nan" in found.excluded[0] and "new" in found.excluded[1]
+
+
+def test_the_table_of_a_sweep_can_be_fitted(tmp_path, capsys):
+    arms = cross(SIZES, grid({"train.steps": (9, 90, 900)}))
+    sweep = Sweep(settings(), arms, seeds=(0,), baseline=None)
+    planned = sweeps.jobs(sweep)
+    results = SweepResults.plan(tmp_path, sweep, planned, tmp_path / "mine.py")
+    for job in planned[:-1]:
+        directory = results.directory(job.id)
+        directory.mkdir(parents=True)
+        write_json(directory / "config.json", job.config.to_dict())
+        tokens, size = 1000 * job.config.train.steps, ladder.params(job.config, "total")
+        facts = {"status": "done", "steps": 1, "tokens": tokens, "flops": 7.0 * tokens, "seconds": 1.0, "best": {}}
+        loss = 1 + 30 / size**0.4 + 20 / tokens**0.3
+        write_summary(
+            directory, {**facts, "final": {"valid/loss": loss}} | ({"params": size} if job != planned[0] else {})
+        )
+    page.write(results)
+    from_csv, from_sweep = table.read(tmp_path / "runs.csv"), table.of_sweep(tmp_path)
+    assert from_csv.names == from_sweep.names and len(from_csv) == 8
+    assert from_csv.excluded == ("width 64, steps=900, seed 0: its status is new",)
+    for column in ("params", "tokens", "loss", "flops"):
+        assert from_csv[column].tolist() == from_sweep[column].tolist()
+    assert from_csv["loss"][0] == 1 + 30 / from_csv["params"][0] ** 0.4 + 20 / 9000**0.3
+    assert from_csv["flops"][0] == 7 * 9000
+    for source in (f"--runs={tmp_path / 'runs.csv'}", f"--workdir={tmp_path}"):
+        assert launch.main(["fit", source, "--resamples=20"]) == 0
+        said = capsys.readouterr().out
+        assert "fitted to 8 runs" in said and "excluded: width 64, steps=900, seed 0" in said

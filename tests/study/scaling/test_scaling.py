@@ -107,7 +107,7 @@ def test_parabolas_find_the_exponent():
 def test_parabolas_without_a_lowest_point_are_refused():
     runs = ladder(2.0, sizes=9)
     groups = isoflop.budgets(runs)
-    with pytest.raises(UserError, match="outside what was trained"):
+    with pytest.raises(UserError, match="outside the trained sizes"):
         isoflop.parabolas(runs.take(np.concatenate([group[:4] for group in groups])))
     with pytest.raises(UserError, match="4 or more sizes each"):
         isoflop.parabolas(runs.take(np.concatenate([group[3:6] for group in groups])))
@@ -143,11 +143,49 @@ def test_the_command(tmp_path, capsys):
     out = tmp_path / "found"
     assert launch.main(["fit", f"--runs={tmp_path / 'runs.csv'}", f"--out={out}", "--resamples=50"]) == 0
     said = capsys.readouterr().out
-    assert "alpha" in said and "line 247: its loss is nan" in said and "10x beyond what was trained" in said
+    assert "alpha" in said and "line 247: its loss is nan" in said and "10x extrapolated" in said
     found = json.loads((out / "fit.json").read_text())
     assert found["points"] == 245 and (out / "fit.png").stat().st_size > 10_000
     interval = found["coefficients"]["alpha"]["interval"]
     assert interval["low"] < 0.34 < interval["high"]
+
+
+GRID = [(params, tokens) for params in (1e4, 3e4, 1e5) for tokens in (1e5, 3e5, 1e6)]
+RANDOM = np.random.default_rng(0)
+# Losses of GRID that do not determine the law, and the coefficient that shows it.
+UNDETERMINED = {
+    "E": [3 * (n / 1e4) ** -0.1 * (d / 1e5) ** -0.1 * (1 + 0.01 * RANDOM.standard_normal()) for n, d in GRID],
+    "alpha": [(3.5 if n < 2e4 else 3.0) + 0.1 * (d / 1e5) ** -0.3 + 1e-3 * RANDOM.standard_normal() for n, d in GRID],
+    "beta": [3 + 0.1 * (d / 1e5) ** 0.3 + 0.3 * (n / 1e4) ** -0.3 for n, d in GRID],
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("coefficient", UNDETERMINED)
+def test_a_degenerate_fit_says_so(tmp_path, capsys, coefficient):
+    params, tokens = np.array(GRID).T
+    columns = {"params": params, "tokens": tokens, "loss": np.array(UNDETERMINED[coefficient])}
+    write_table(tmp_path / "runs.csv", RunTable(("",) * len(GRID), columns, ()))
+    command = ["fit", f"--runs={tmp_path / 'runs.csv'}", f"--out={tmp_path / 'found'}", "--resamples=20"]
+    assert launch.main(command) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("degenerate fit: ") and "starts ended" not in said
+    assert f"{coefficient} = " in said.split("\n\n")[0] and "3 distinct params, 3 distinct tokens" in said
+    assert json.loads((tmp_path / "found" / "fit.json").read_text())["degenerate"]
+
+
+def test_a_determined_fit_is_not_degenerate():
+    for name in registry.names("study.scaling.laws"):
+        law, runs = registry.build("study.scaling.laws", name), planted(name, count=20)
+        right = dict(zip(law.coefficients, law.report(THETA[name][None])[0], strict=True))
+        limits = law.limits(float(runs["loss"].min()))
+        assert all(low <= right[coefficient] <= high for coefficient, (low, high) in limits.items())
+
+
+@pytest.mark.parametrize("words", [[], ["--runs=a.csv", "--workdir=sweeps/x"]], ids=["neither", "both"])
+def test_runs_come_from_a_table_or_a_sweep(capsys, words):
+    assert launch.main(["fit", *words]) == 2
+    assert "one of --runs=runs.csv and --workdir=sweeps/x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sweeps that give arms up: what is trained when, how often that errs, and a real one."""
+"""Early stopping: what is trained when, error rates, and a real sweep."""
 
 import json
 from pathlib import Path
@@ -45,12 +45,12 @@ def train(results, job, value: float) -> None:
 
 def run(sweep, results, planned, effect, random) -> list[list[str]]:
     """The arms and seeds of every stage, trained as they are asked for."""
-    told = []
+    stages = []
     for jobs in early_stopping.stages(sweep, results, planned):
-        told.append([f"{job.arms[0]} {job.seed} {job.until}".removesuffix(" 0") for job in jobs])
+        stages.append([f"{job.arms[0]} {job.seed} {job.until}".removesuffix(" 0") for job in jobs])
         for job in jobs:
             train(results, job, 3 + 0.1 * job.seed + effect[job.arms[0]] + 0.01 * random.standard_normal())
-    return told
+    return stages
 
 
 EFFECT = {"base": 0.0, "good": -1.0, "same": 0.0, "bad": 1.0}
@@ -58,13 +58,13 @@ EFFECT = {"base": 0.0, "good": -1.0, "same": 0.0, "bad": 1.0}
 
 def test_an_arm_whose_verdict_is_clear_gets_no_more_seeds(tmp_path):
     given = dict(seeds=tuple(range(6)), looks=(4, 6))
-    told = run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))
-    assert len(told[0]) == 16 and sorted(told[1]) == ["base 4", "base 5", "same 4", "same 5"]
+    stages = run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))
+    assert len(stages[0]) == 16 and sorted(stages[1]) == ["base 4", "base 5", "same 4", "same 5"]
     results = SweepResults.read(tmp_path)
-    assert set(results.dropped()) == {"good", "bad"} and "better after 4 seeds" in results.dropped()["good"]
+    assert set(results.stopped_early()) == {"good", "bad"} and "better after 4 seeds" in results.stopped_early()["good"]
     assert (
-        results.ended
-        and results.status(next(id for id, e in results.runs.items() if e.name == "good, seed 5")) == "dropped"
+        results.complete
+        and results.status(next(id for id, e in results.runs.items() if e.name == "good, seed 5")) == "stopped early"
     )
     rows = {row.arm: row for row in results.comparisons()}
     assert (rows["good"].verdict, rows["bad"].verdict) == ("better", "worse") and len(rows["good"].seeds) == 4
@@ -73,10 +73,10 @@ def test_an_arm_whose_verdict_is_clear_gets_no_more_seeds(tmp_path):
 def test_the_same_decisions_are_taken_again(tmp_path):
     given = dict(seeds=tuple(range(6)), looks=(4, 6))
     run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))
-    dropped = SweepResults.read(tmp_path).dropped()
+    stopped = SweepResults.read(tmp_path).stopped_early()
     assert run(*made(tmp_path, **given), EFFECT, np.random.default_rng(1)) == [[], []]
-    assert SweepResults.read(tmp_path).dropped() == dropped
-    # Without looks, what was given up is trained after all.
+    assert SweepResults.read(tmp_path).stopped_early() == stopped
+    # Without looks, arms that were stopped early are trained after all.
     assert len(next(early_stopping.stages(*made(tmp_path, seeds=tuple(range(6)))))) == 4
 
 
@@ -84,7 +84,7 @@ def test_once_all_is_clear_the_baseline_ends_too(tmp_path):
     given = dict(seeds=tuple(range(6)), looks=(4, 6), arms=("base", "good", "bad"))
     assert len(run(*made(tmp_path, **given), EFFECT, np.random.default_rng(0))) == 1
     results = SweepResults.read(tmp_path)
-    assert results.dropped()["base"] == "every verdict is clear after 4 seeds" and results.ended
+    assert results.stopped_early()["base"] == "every verdict is clear after 4 seeds" and results.complete
 
 
 def test_looks_err_as_rarely_as_stated(tmp_path):
@@ -96,12 +96,12 @@ def test_looks_err_as_rarely_as_stated(tmp_path):
     assert wrong / number < 0.13
 
 
-def test_the_worse_half_is_given_up(tmp_path):
-    told = run(*made(tmp_path, seeds=(0, 1), halve=(0.2, 0.5)), EFFECT, np.random.default_rng(0))
-    assert len(told[0]) == 8 and all(word.endswith(" 20") for word in told[0])
-    assert sorted(told[1]) == [f"{arm} {seed} 50" for arm in ("base", "good", "same") for seed in (0, 1)]
-    assert sorted(told[2]) == [f"{arm} {seed}" for arm in ("base", "good") for seed in (0, 1)]
-    assert set(SweepResults.read(tmp_path).dropped()) == {"bad", "same"}
+def test_the_worse_half_is_stopped_early(tmp_path):
+    stages = run(*made(tmp_path, seeds=(0, 1), halve=(0.2, 0.5)), EFFECT, np.random.default_rng(0))
+    assert len(stages[0]) == 8 and all(word.endswith(" 20") for word in stages[0])
+    assert sorted(stages[1]) == [f"{arm} {seed} 50" for arm in ("base", "good", "same") for seed in (0, 1)]
+    assert sorted(stages[2]) == [f"{arm} {seed}" for arm in ("base", "good") for seed in (0, 1)]
+    assert set(SweepResults.read(tmp_path).stopped_early()) == {"bad", "same"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_worse_half_is_given_up(tmp_path):
         (dict(halve=(0.5,), baseline=None), "there is none"),
     ],
 )
-def test_what_cannot_be_is_refused(given, what):
+def test_invalid_settings_are_refused(given, what):
     with pytest.raises(UserError, match=what):
         early_stopping.check(Sweep(tiny(), {"a": {}}, seeds=(0, 1, 2), **given))
 
@@ -125,7 +125,7 @@ def test_a_real_one_pauses_and_goes_on(tmp_path, capsys):
     path.write_text(path.read_text().replace("seeds=(0, 1)", "seeds=(0,), halve=(0.35,)"))
     assert launch.main(words) == 0
     said = capsys.readouterr().out
-    assert "bad: no more runs, in the worse half after 35% of the steps" in said and "good" in said
+    assert "bad: stopped early, in the worse half after 35% of the steps" in said and "good" in said
     results = SweepResults.read(tmp_path / "out")
     steps = {
         e.arms[0]: json.loads((results.directory(id) / "summary.json").read_text())["steps"]
@@ -134,4 +134,4 @@ def test_a_real_one_pauses_and_goes_on(tmp_path, capsys):
     assert steps == {"base": 20, "good": 20, "bad": 7}
     records = [row["step"] for row in read(results.done("good")[0]) if "valid/loss" in row]
     assert records == [7, 20]
-    assert "bad: no more runs" in (tmp_path / "out" / "report.html").read_text()
+    assert "bad: stopped early" in (tmp_path / "out" / "report.html").read_text()

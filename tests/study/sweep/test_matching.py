@@ -81,7 +81,7 @@ def test_a_real_sweep_of_equal_time(tmp_path, capsys):
     capsys.readouterr()
     assert launch.main(command) == 0
     said = capsys.readouterr().out
-    assert said.count("0 to do") == 2 and {arm: len(results.done(arm)) for arm in results.arms} == {
+    assert said.count("0 to train") == 2 and {arm: len(results.done(arm)) for arm in results.arms} == {
         "small": 1,
         "large": 1,
     }
@@ -98,7 +98,7 @@ def test_a_real_sweep_of_equal_time(tmp_path, capsys):
     [
         ("parameters", "model.mlp_width", ARMS, "did you mean 'params'"),
         ("params", "optim.lr", ARMS, "integers"),
-        ("params", "train.steps", {"a": {}, "b": {"model.mlp": "swiglu"}}, "no nearer"),
+        ("params", "train.steps", {"a": {}, "b": {"model.mlp": "swiglu"}}, "cannot be matched"),
         ("params", "train.steps", {"a": {}, "b": {"model.mlp_width": 16}}, "does not rise"),
         ("params", "model.layers", {"a": {}, "b": {"model.mlp": "swiglu"}}, "finer knob"),
     ],

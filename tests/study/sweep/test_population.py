@@ -100,7 +100,7 @@ def test_stopped_together_they_go_on_to_the_same_bits(tmp_path, monkeypatch):
         patch.setattr(Recorder, "queue", queue_and_stop)
         failures = population.train(jobs(tmp_path / "parts"), 0)
     assert all(isinstance(failure, Stopped) for failure in failures)
-    steps = {population.stands_at(workdir) for _, workdir in jobs(tmp_path / "parts")}
+    steps = {population.newest_step(workdir) for _, workdir in jobs(tmp_path / "parts")}
     assert len(steps) == 1 and steps < {6, 7}
     assert population.train(jobs(tmp_path / "parts"), 0) == [None] * 4
     for _, workdir in jobs(tmp_path / "whole"):
@@ -109,13 +109,13 @@ def test_stopped_together_they_go_on_to_the_same_bits(tmp_path, monkeypatch):
         assert (other / "checkpoints" / "12").exists()
 
 
-def test_one_that_stands_elsewhere_is_left_alone(tmp_path):
+def test_a_run_at_another_step_is_not_trained_with_them(tmp_path):
     some = jobs(tmp_path)
     loop.train(*some[1], until=4)
     failures = population.train(some, 0)
-    assert isinstance(failures[1], population.Elsewhere)
+    assert isinstance(failures[1], population.StepMismatch)
     assert [failures[i] for i in (0, 2, 3)] == [None] * 3
-    assert population.stands_at(some[1][1]) == 4 and Checkpoints(some[0][1], 2, True).steps()[-1] == 12
+    assert population.newest_step(some[1][1]) == 4 and Checkpoints(some[0][1], 2, True).steps()[-1] == 12
 
 
 def test_one_that_breaks_does_not_stop_the_others(tmp_path):
@@ -177,7 +177,9 @@ def test_who_may_be_trained_together():
         "longer": {"train.steps": 20},
         "watched": {"train.watch_every": 3},
     }
-    texts = {name: population.shared(sweeps.resolve(plain, name, row)) for name, row in {"": {}, **rows}.items()}
+    texts = {
+        name: population.common_settings(sweeps.resolve(plain, name, row)) for name, row in {"": {}, **rows}.items()
+    }
     assert texts["lr"] == texts["seed"] == texts[""] != ""
     assert len({texts[name] for name in ("", "wider", "longer")}) == 3 and texts["watched"] == ""
 
@@ -198,8 +200,8 @@ def test_what_a_slot_takes(tmp_path, together, gpus, sizes):
     results = SweepResults.plan(tmp_path, Sweep(tiny(**SETTINGS), ARMS, seeds=(0, 1)), planned, tmp_path / "x.py")
     pool = local.Pool(results, planned, [local.Slot((0,), gpu) for gpu in gpus], together, print, print)
     taken = []
-    while jobs := pool._next(pool.places[0]):
-        assert len({population.shared(job.config) for job in jobs}) == 1
+    while jobs := pool._next(pool.slots[0]):
+        assert len({population.common_settings(job.config) for job in jobs}) == 1
         taken.append([job.id for job in jobs])
     assert sorted(sum(taken, [])) == sorted(job.id for job in planned)
     assert [len(ids) for ids in taken] == sizes
@@ -210,8 +212,8 @@ def test_the_number_at_once_is_the_one_that_is_faster(tmp_path, monkeypatch):
     monkeypatch.setattr(population, "step_seconds", lambda run, size: times[size])
     assert population.best_size(jobs(tmp_path))[0] == 2
     times[2] = 2.5
-    size, told = population.best_size(jobs(tmp_path))
-    assert size == 1 and "4 runs: 1.1e+03 ms a step and run" in told
+    size, measured = population.best_size(jobs(tmp_path))
+    assert size == 1 and "4 runs: 1.1e+03 ms a step and run" in measured
 
 
 def test_what_does_not_fit_is_halved(tmp_path, monkeypatch):
@@ -225,13 +227,13 @@ def test_what_does_not_fit_is_halved(tmp_path, monkeypatch):
 
 
 def test_a_measurement_is_of_real_steps(tmp_path):
-    size, told = population.best_size(jobs(tmp_path))
-    assert size in (1, 2, 4) and told.startswith("1 run: ") and "4 runs: " in told
+    size, measured = population.best_size(jobs(tmp_path))
+    assert size in (1, 2, 4) and measured.startswith("1 run: ") and "4 runs: " in measured
 
 
 def test_a_sweep_of_populations(tmp_path, capfd):
     assert launch.main([*experiment(tmp_path), "--together=4"]) == 0
-    assert "4 runs: 0 at their end, 4 to do" in capfd.readouterr().out
+    assert "4 runs: 0 finished, 4 to train" in capfd.readouterr().out
     environments = list((tmp_path / "out" / "runs").glob("*/environment.json"))
     assert [json.loads(path.read_text())["starts"][0]["together"] for path in environments] == [4] * 4
     logs = [(path.parent / "log.txt").read_text() for path in environments]
@@ -244,5 +246,5 @@ def test_where_a_gpu_is_the_sweep_measures(tmp_path, monkeypatch):
     command = [word for word in experiment(tmp_path) if "--jobs" not in word]
     assert launch.main(command) == 0
     logs = [path.read_text() for path in (tmp_path / "out" / "runs").glob("*/log.txt")]
-    (told,) = [line for log in logs for line in log.splitlines() if "at once" in line]
-    assert told.startswith("1 run: ") and "; 4 runs: " in told
+    (measured,) = [line for log in logs for line in log.splitlines() if "at once" in line]
+    assert measured.startswith("1 run: ") and "; 4 runs: " in measured

@@ -26,9 +26,9 @@ def loss(overrides) -> float:
 def searched(seed: int = 0, failing=(), **given):
     search = Search(SPACE, **{"trials": 40, "at_once": 4, "seed": seed, **given})
     sweep, arms = Sweep(tiny(), {}, search=search, baseline=None), {}
-    told = lambda: {arm: math.nan if arm in failing else loss(overrides) for arm, overrides in arms.items()}
+    losses_so_far = lambda: {arm: math.nan if arm in failing else loss(overrides) for arm, overrides in arms.items()}
     counts = []
-    for grown in rounds(sweep, told):
+    for grown in rounds(sweep, losses_so_far):
         arms = grown.arms
         counts.append(len(arms))
     return arms, counts
@@ -87,7 +87,7 @@ def test_a_real_one(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "best of 4: trial" in said and "optim.lr = " in said
     results = SweepResults.read(tmp_path / "out")
-    assert list(results.arms) == ["plain", "trial 0", "trial 1", "trial 2", "trial 3"] and results.ended
+    assert list(results.arms) == ["plain", "trial 0", "trial 1", "trial 2", "trial 3"] and results.complete
     assert launch.main(words) == 0
-    assert "5 runs: 5 at their end, 0 to do" in capsys.readouterr().out
+    assert "5 runs: 5 finished, 0 to train" in capsys.readouterr().out
     assert SweepResults.read(tmp_path / "out").arms == results.arms

@@ -34,7 +34,7 @@ def command(folder, environment, **changes) -> subprocess.Popen:
 
 
 @needs_slurm
-def test_a_watcher_may_leave_and_come_back(slurm, tmp_path):
+def test_monitoring_can_be_stopped_and_resumed(slurm, tmp_path):
     arms = '{"plain": {}, "wild": {"optim.lr": 1e38}}'
     array = tmp_path / "out" / "slurm" / "array.json"
     first = command(tmp_path, slurm, arms=arms)
@@ -44,7 +44,7 @@ def test_a_watcher_may_leave_and_come_back(slurm, tmp_path):
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=60)
     number = read_json(array, missing={})["array"]
-    assert first.returncode == 75 and f"array {number} goes on" in said, said
+    assert first.returncode == 75 and f"array {number} keeps running" in said, said
     second = command(tmp_path, slurm, arms=arms)
     said, _ = second.communicate(timeout=500)
     assert read_json(array, missing={})["array"] == number
@@ -56,7 +56,7 @@ def test_a_watcher_may_leave_and_come_back(slurm, tmp_path):
 
 
 @needs_slurm
-def test_what_slurm_refuses_is_told(slurm, tmp_path, capsys, monkeypatch):
+def test_a_refusal_of_sbatch_is_shown(slurm, tmp_path, capsys, monkeypatch):
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
     assert launch.main([*experiment(tmp_path), "--backend=slurm", "--slurm=--partition=none"]) == 2
@@ -70,7 +70,7 @@ def test_without_slurm_it_says_so(tmp_path, capsys, monkeypatch):
     assert "no sbatch on this machine" in said and "--backend=local" in said
 
 
-def test_a_task_notes_how_it_ended(tmp_path):
+def test_a_failed_task_leaves_failure_json(tmp_path):
     order = {"id": "x", "config": {"model": {}}, "workdir": str(tmp_path / "run"), "until": 0}
     (tmp_path / "orders.jsonl").write_text("\n" + json.dumps(order) + "\n")
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}

@@ -16,6 +16,7 @@ from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.study.sweep import Sweep, arms
 from gpt_jax.study.sweep import sweep as sweeps
+from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train import loop
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +52,7 @@ def experiment(folder: Path, steps: int = 20, arms: str = '{"plain": {}, "fast":
     return ["sweep", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'out'}", "--jobs=2"]
 
 
-def test_what_an_experiment_raises_is_told_with_its_line(tmp_path):
+def test_an_error_of_an_experiment_names_its_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("import math\n\ndef sweep():\n    return math.sqrt(-1)\n")
     with pytest.raises(UserError, match=r"ValueError: math domain error\n.*mine.py:4"):
@@ -197,21 +198,28 @@ def test_a_finished_sweep_trains_nothing_more(killed, capsys):
     folder, _ = killed
     before = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}
     assert launch.main(experiment(folder, steps=40)) == 0
-    assert "4 at their end, 0 to do" in capsys.readouterr().out
+    assert "4 finished, 0 to train" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}
 
 
-def test_a_failed_run_is_told_and_tried_again_when_asked(tmp_path, capsys):
+def test_a_failed_run_is_named_and_trained_again_when_asked(tmp_path, capsys):
     command = experiment(tmp_path, arms='{"plain": {}, "wild": {"optim.lr": 1e38}}')
     assert launch.main(command) == 70
     said = capsys.readouterr().err
-    assert "wild, seed 0" in said and "--retry" in said
+    lines, error = said.split("error: ")
+    assert "wild, seed 0: step 2: loss nan" in error and "--retry" in error
+    assert (
+        "wild, seed 0: failed: step 2: loss nan" in lines and "plain, seed 0: done after 20 steps, valid/loss " in lines
+    )
     failed = {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/failure.json")}
     assert len(failed) == 2
     assert launch.main(command) == 70
-    assert "4 at their end, 0 to do" in capsys.readouterr().out
+    assert "4 finished, 0 to train" in capsys.readouterr().out
     assert launch.main([*command, "--retry"]) == 70
-    assert "2 at their end, 2 to do" in capsys.readouterr().out
+    assert "2 finished, 2 to train" in capsys.readouterr().out
+    results = SweepResults.read(tmp_path / "out")
+    assert results.command == ("python", "launch.py", *command, "--retry")
+    assert (results.workdir / "experiment.py").read_text() == (tmp_path / "tiny.py").read_text()
 
 
 def test_a_file_that_is_no_experiment(tmp_path, capsys):

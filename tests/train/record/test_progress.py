@@ -48,6 +48,17 @@ def test_rate_share_and_time_left():
     assert shown.describe() == "loss 2.5, 1.00k tokens/s, MFU 50%, ETA 9.4s"
 
 
+def test_training_seconds_are_those_of_steps_alone():
+    shown, clock = progress()
+    advance(shown, clock, 1, 60)  # compilation
+    assert shown.training_seconds == 0
+    advance(shown, clock, 4, 0.1)
+    with shown.pause():
+        clock.now += 6
+    advance(shown, clock, 5, 0.1)
+    assert shown.training_seconds == pytest.approx(1.0)
+
+
 def test_pauses_are_left_out_of_the_rate_and_counted_in_the_time_left():
     shown, clock = progress()
     advance(shown, clock, 3, 0.1)

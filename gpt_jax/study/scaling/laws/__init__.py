@@ -1,4 +1,4 @@
-"""Forms of the loss as a function of what was spent: each file holds one law, its derivatives and where fits start.
+"""Scaling laws: each file holds one form of the loss, its derivatives and the starts of its fits.
 
 A law works on many sets of coefficients at once, theta [S, P], so that a thousand bootstrap samples are fitted together.
 """
@@ -9,7 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 Columns = dict[str, np.ndarray]  # name -> values, [M]
+Limits = dict[str, tuple[float, float]]  # coefficient -> lowest and highest credible value
 H = 1e-30
+EXPONENT = (1e-3, 3.0)  # published exponents lie between 0.05 and 1
+FLOOR = 1e-3  # an irreducible loss below this part of the lowest loss is zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +20,13 @@ class Law:
     """A scaling law.
 
     Args:
-      formula: as a reader would write it.
-      columns: what it depends on.
+      formula: the law as text.
+      columns: the columns that it depends on.
       coefficients: names of the reported values, in the order of theta.
       evaluate: (theta [S, P], columns) -> log of the loss [S, M], and its derivatives by theta [S, M, P].
       start: (random generator, number, columns, log of the losses [M]) -> theta [number, P] to start fits from.
       report: theta [S, P] -> the coefficients as they are written in the formula, [S, P].
+      limits: lowest loss -> the range of each coefficient outside which a fit is degenerate.
     """
 
     formula: str
@@ -31,6 +35,7 @@ class Law:
     evaluate: Callable[[np.ndarray, Columns], tuple[np.ndarray, np.ndarray]]
     start: Callable[[np.random.Generator, int, Columns, np.ndarray], np.ndarray]
     report: Callable[[np.ndarray], np.ndarray]
+    limits: Callable[[float], Limits]
 
 
 def log_sum(terms_SMK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,11 @@
-"""The loss along a run, by its schedule: how far learning rates have carried it, and how much they have fallen (Tissue et
-al. 2024)."""
+"""The loss during a run by its schedule: the summed learning rates, and their annealing (Tissue et al. 2024)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from gpt_jax.registry import register
-from gpt_jax.study.scaling.laws import Columns, Law, by_complex_step
+from gpt_jax.study.scaling.laws import EXPONENT, FLOOR, Columns, Law, by_complex_step
 
 MEMORY = 0.999
 
@@ -21,6 +20,7 @@ def annealing() -> Law:
         by_complex_step(_log_loss),
         _start,
         lambda theta: np.concatenate([np.exp(theta[:, :2]), theta[:, 2:]], axis=1),
+        lambda lowest_loss: {"E": (FLOOR * lowest_loss, np.inf), "alpha": EXPONENT},
     )
 
 
@@ -37,7 +37,7 @@ def areas(rates: Sequence[float], memory: float = MEMORY) -> tuple[np.ndarray, n
 def _log_loss(theta_SP: np.ndarray, columns: Columns) -> np.ndarray:
     e, a, alpha, c = (theta_SP[:, i, None] for i in range(4))
     loss = np.exp(e) + np.exp(a - alpha * np.log(columns["lr_area"])) - c * columns["lr_annealed"]
-    # Far from any fit the fall may exceed the loss; a tiny loss in its place sends the search back.
+    # Far from any fit the annealing term may exceed the loss; a tiny loss in its place sends the search back.
     return np.log(np.where(loss.real > 1e-6, loss, 1e-6))
 
 

@@ -1,9 +1,9 @@
-"""An irreducible loss and two power laws that add up (Hoffmann et al. 2022, approach 3, equations 2 and 3)."""
+"""An irreducible loss plus power laws of parameters and of tokens (Hoffmann et al. 2022, approach 3, equations 2 and 3)."""
 
 import numpy as np
 
 from gpt_jax.registry import register
-from gpt_jax.study.scaling.laws import Columns, Law, log_sum
+from gpt_jax.study.scaling.laws import EXPONENT, FLOOR, Columns, Law, Limits, log_sum
 
 
 @register("study.scaling.laws", "chinchilla")
@@ -16,7 +16,12 @@ def chinchilla() -> Law:
         _evaluate,
         _start,
         lambda theta: np.concatenate([np.exp(theta[:, :3]), theta[:, 3:]], axis=1),
+        _limits,
     )
+
+
+def _limits(lowest_loss: float) -> Limits:
+    return {"E": (FLOOR * lowest_loss, lowest_loss), "alpha": EXPONENT, "beta": EXPONENT}
 
 
 def _evaluate(theta_SP: np.ndarray, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +35,7 @@ def _evaluate(theta_SP: np.ndarray, columns: Columns) -> tuple[np.ndarray, np.nd
 
 
 def _start(random: np.random.Generator, count: int, columns: Columns, log_loss: np.ndarray) -> np.ndarray:
-    """Exponents of any size seen so far, and a loss whose reducible part is split at the points' middle."""
+    """Exponents in the range of published ones, and the reducible loss at the median split at random."""
     lowest, middle = np.exp(log_loss.min()), np.exp(np.median(log_loss))
     alpha, beta = random.uniform(0.05, 1.0, (2, count))
     floor = random.uniform(0.1, 0.98, count) * lowest

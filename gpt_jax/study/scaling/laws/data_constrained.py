@@ -1,4 +1,4 @@
-"""What tokens seen again, and parameters beyond what the data feed, are still worth (Muennighoff et al. 2023)."""
+"""Diminishing value of repeated tokens and of excess parameters (Muennighoff et al. 2023)."""
 
 import numpy as np
 
@@ -24,6 +24,7 @@ def data_constrained() -> Law:
         by_complex_step(_log_loss),
         start,
         lambda theta: np.concatenate([once.report(theta[:, :5]), np.exp(theta[:, 5:])], axis=1),
+        once.limits,
     )
 
 
@@ -33,7 +34,7 @@ def _log_loss(theta_SP: np.ndarray, columns: Columns) -> np.ndarray:
     # At the optimum alpha A / N^alpha = beta B / D^beta.
     fed = np.exp((np.log(alpha) + a - np.log(beta) - b + beta * np.log(unique)) / alpha)
     fed = np.where(fed.real < columns["params"], fed, columns["params"])
-    with np.errstate(all="ignore"):  # descents that go astray; they are given up
+    with np.errstate(all="ignore"):  # descents that diverge; they are discarded
         n = np.log(_worth(fed, columns["params"], np.exp(r_n)))
         d = np.log(_worth(unique, columns["tokens"], np.exp(r_d)))
         return np.log(np.exp(e) + np.exp(a - alpha * n) + np.exp(b - beta * d))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gpt_jax.registry import register
-from gpt_jax.study.scaling.laws import Columns, Law, log_sum
+from gpt_jax.study.scaling.laws import EXPONENT, Columns, Law, log_sum
 
 
 @register("study.scaling.laws", "kaplan")
@@ -16,6 +16,7 @@ def kaplan() -> Law:
         _evaluate,
         _start,
         lambda theta: np.concatenate([np.exp(theta[:, :2]), theta[:, 2:]], axis=1),
+        lambda lowest_loss: {"alpha_N": EXPONENT, "alpha_D": EXPONENT},
     )
 
 

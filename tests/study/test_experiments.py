@@ -1,0 +1,68 @@
+"""``python -m experiments``: what it prints, and that it writes only what it is asked to keep."""
+
+import sys
+
+import pytest
+
+import experiments.__main__ as command
+import launch
+from gpt_jax.study.compare import claims
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.report import page, scoreboard
+from tests.study.report.test_report import trained
+
+KEPT = [0.2, 0.21, 0.19]
+
+
+@pytest.fixture
+def reproduce(tmp_path, monkeypatch, capsys):
+    """The command in a folder where "mine" is a finished sweep with a kept result; returns what it prints."""
+    (tmp_path / "sweeps").mkdir()
+    results = trained(tmp_path / "sweeps" / "mine")
+    page.write(results)
+    claims.write(results.workdir, [check_claim("gain", "0.2 (somebody)", KEPT, least=0.1)], {})
+    for name, path in {"HERE": "", "RESULTS": "results", "SCOREBOARD": "SCOREBOARD.md", "README": "README.md"}.items():
+        monkeypatch.setattr(command, name, tmp_path / path)
+    monkeypatch.setattr(command, "NAMES", ("mine",))
+    (tmp_path / "README.md").write_text(f"before\n{command.BEGIN}\n{command.END}\nafter\n")
+    scoreboard.keep(results, tmp_path / "results")
+    command.write_table()
+    claims.write(results.workdir, [check_claim("gain", "0.2 (somebody)", [0.01, 0.011, 0.012], least=0.1)], {})
+    given = []
+    monkeypatch.setattr(launch, "main", lambda words: given.append(words) or 0)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["experiments", f"--workdir={tmp_path / 'sweeps'}", *words])
+        assert command.main() == 0
+        return capsys.readouterr().out
+
+    run.given = given
+    return run
+
+
+def files(folder) -> dict:
+    paths = (path for path in folder.rglob("*") if path.is_file() and "sweeps" not in path.parts)
+    return {path: path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("words", [("mine",), ("mine", "--", "--config.train.steps=6")], ids=["plain", "overrides"])
+def test_a_rerun_is_compared_and_writes_nothing(reproduce, tmp_path, words):
+    before = files(tmp_path)
+    said = reproduce(*words)
+    assert "CHANGED  gain: fail, 0.011" in said and "kept: pass, 0.2 [" in said
+    assert reproduce.given[0][3:] == list(words[2:])
+    assert files(tmp_path) == before and len(before) >= 4
+
+
+def test_a_rerun_is_kept_when_asked(reproduce, tmp_path):
+    assert "wrote " in reproduce("--keep", "mine")
+    assert scoreboard.read(tmp_path / "results" / "mine.json").findings[0].verdict == "fail"
+    assert "| gain | 0.2 (somebody) | at least 0.1 | 0.011 " in (tmp_path / "SCOREBOARD.md").read_text()
+    assert (tmp_path / "README.md").read_text().startswith("before\n")
+
+
+def test_overrides_are_never_kept(reproduce, tmp_path):
+    before = files(tmp_path)
+    with pytest.raises(SystemExit) as refusal:
+        reproduce("--keep", "mine", "--", "--config.train.steps=6")
+    assert refusal.value.code == 2 and files(tmp_path) == before and not reproduce.given
