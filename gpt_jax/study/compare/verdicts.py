@@ -38,7 +38,7 @@ def lines(rows: Sequence[Comparison], metric: str) -> str:
     text = [f"{metric}, difference from {rows[0].baseline} (lower is better), paired by seed"]
     for row in rows:
         interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
-        power = f"  (80% power at {len(row.seeds)} seeds: {row.detectable:.2g})" if row.interval else ""
+        power = f"  (detectable with {len(row.seeds)} seeds: {row.detectable:.2g})" if row.interval else ""
         verdict = f"{row.verdict}{_seeds_needed(row)}"
         text.append(f"  {row.arm:<{width}}  {row.mean:+.4f} {interval:<20} p {row.p_adjusted:.3f}  {verdict}{power}")
     return "\n".join(text)
@@ -83,4 +83,4 @@ def _finite(value: float) -> float | None:
 def _seeds_needed(row: Comparison) -> str:
     """The seeds that an inconclusive difference needs, as an addition to its verdict; else empty."""
     more = row.verdict == INCONCLUSIVE and row.seeds_needed is not None and row.seeds_needed > len(row.seeds)
-    return f"; 80% power at {row.seeds_needed} seeds" if more else ""
+    return f"; 80% power needs {row.seeds_needed} seeds" if more else ""

@@ -86,9 +86,11 @@ def check(law: Law, points: RunTable) -> None:
     if missing:
         raise UserError(f"the law {law.formula} needs the column {', '.join(missing)}", allowed=", ".join(law.columns))
     for name in law.columns:
-        if len(np.unique(points[name])) < 3:
+        if (distinct := len(np.unique(points[name]))) < 3:
             raise UserError(
-                f"{name} has fewer than three distinct values: its exponent is not determined", allowed="3 or more"
+                f"the runs have {distinct} distinct {name}, which do not determine its exponent",
+                allowed="3 or more",
+                fix=f"add runs with other {name}",
             )
 
 

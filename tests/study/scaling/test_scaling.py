@@ -195,6 +195,7 @@ def test_runs_come_from_a_table_or_a_sweep(capsys, words):
         ("params,tokens,loss\n1e6,1e8,3\n1e6,x,3\n", "line 3"),
         ("params,tokens,loss\n1e6,1e8,3\n1e6,-1,3\n", "line 3"),
         ("params,tokens,loss\n1e6,1e8,3\n", "6 or more"),
+        ("params,tokens,loss\n" + "1e6,1e8,3\n2e6,1e8,3\n" * 3, "2 distinct params"),
         ("name,params,tokens,loss\nsmall,1e6,1e8,inf\n", "small: its loss is inf"),
         ("", "no column params, tokens, loss"),
     ],

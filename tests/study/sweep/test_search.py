@@ -57,7 +57,7 @@ def test_the_same_search_proposes_the_same():
     [
         (dict(search=Search({}, 4), baseline=None), "over 0 knobs"),
         (dict(search=Search(SPACE, 0), baseline=None), "0 trials"),
-        (dict(search=Search(SPACE, 4), arms={"a": {}}, seeds=(0, 1, 2), looks=(2, 3)), "neither looks"),
+        (dict(search=Search(SPACE, 4), arms={"a": {}}, seeds=(0, 1, 2), looks=(2, 3)), "cannot be combined with looks"),
         (dict(search=Search(SPACE, 4)), "there is none"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_real_one(tmp_path, capsys):
     )
     assert launch.main(words) == 0
     said = capsys.readouterr().out
-    assert "best of 4: trial" in said and "optim.lr = " in said
+    assert "best of 4 trials: trial" in said and "optim.lr = " in said
     results = SweepResults.read(tmp_path / "out")
     assert list(results.arms) == ["plain", "trial 0", "trial 1", "trial 2", "trial 3"] and results.complete
     assert launch.main(words) == 0
