@@ -185,7 +185,7 @@ def _savings(config: Config, mesh: Mesh, memory: Memory | None, chip: Chip | Non
         (m.remat != "full", "--config.model.remat=full recomputes activations in the backward pass"),
         (
             more > 0,
-            f"--config.train.accumulate={more} leaves {rows // max(more, 1)} sequences a device in a micro-batch",
+            f"--config.train.accumulate={more} makes micro-batches of {rows // max(more, 1)} x context tokens a device",
         ),
         (m.dtype == "float32", "--config.model.dtype=bfloat16 halves the activations"),
     ]
