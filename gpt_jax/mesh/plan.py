@@ -20,7 +20,7 @@ from gpt_jax.mesh.chips import Chip
 from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
-# What stands in for kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, as they keep none.
+# Compiled in place of kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, like them.
 BLOCKWISE = "chunked(block=64)"
 WITH_SCORES = "xla"
 
