@@ -207,7 +207,8 @@ def _typed(value: Any, want: Any, where: str) -> Any:
         value = float(value)
     if not isinstance(value, options) or (isinstance(value, bool) and bool not in options):
         names = " or ".join(t.__name__ for t in options)
-        raise UserError(f"{value!r} is a {type(value).__name__}", where=where, allowed=f"a {names}")
+        given, article = type(value).__name__, "an" if names.startswith("i") else "a"
+        raise UserError(f"{where} = {value!r} has the type {given}", where=where, allowed=f"{article} {names}")
     return value
 
 

@@ -116,7 +116,7 @@ def _path_call(kind: str, text: str) -> str:
     ]
     if not fitting:
         return ""
-    _, name = max(fitting, key=lambda row: len(row[0]))  # the most special pattern
+    _, name = max(fitting, key=lambda row: len(row[0]))  # the most specific pattern
     needed = [p.name for p in _keywords(kind, name) if p.default is p.empty and p.name != "path"]
     return f"did you mean {name}({', '.join([f'path={text!r}', *(f'{other}=…' for other in needed)])})?"
 

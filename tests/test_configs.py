@@ -163,10 +163,10 @@ def test_derived_sizes():
     [
         ("model.widht", 3, "did you mean 'width'?"),
         ("modle", {}, "did you mean 'model'?"),
-        ("model.width", "wide", "a int"),
-        ("model.width", 2.5, "a int"),
+        ("model.width", "wide", "an int"),
+        ("model.width", 2.5, "an int"),
         ("model.tied", 1, "a bool"),
-        ("train.steps", True, "a int"),
+        ("train.steps", True, "an int"),
         ("optim.schedule", "cosin", "did you mean 'cosine'?"),
         ("model.norm", "layernrom", "did you mean 'layernorm'?"),
         ("optim.optimizer", "adamv(b1=0.9)", "did you mean 'adamw'?"),

@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     t.save_every = 250  # steps
     t.keep = 2  # newest checkpoints kept
     t.keep_best = True  # and the one with the lowest validation loss
-    t.on_nonfinite = "stop"  # stop: exit 76 with the last good state kept · skip: leave that step's update out
+    t.on_nonfinite = "stop"  # stop: exit 76 with the last good checkpoint kept · skip: skip that step's update
     t.watch_every = 0  # steps between RMS of every parameter, gradient and update; 0 = never
     t.profile = any_of(())  # (first, last) steps traced into tensorboard/
     t.tensorboard = True

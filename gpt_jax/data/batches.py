@@ -1,4 +1,4 @@
-"""Which windows stand in batch k: a pure function of (seed, k), whatever the process, worker or device that asks.
+"""The windows of batch k: a pure function of (seed, k), the same in every process and worker and on every device.
 
 There is no iterator and no state: to resume at step k, ask for batch k.
 """
@@ -26,7 +26,7 @@ class Batches(Protocol):
 
 
 class Mixture:
-    """Which source a place in the stream is taken from: shares as exact as the place allows, O(1) at any place.
+    """The source of each position in the stream of windows, in exact shares, O(1) at any position.
 
     Source c has ``share[c]`` of every CYCLE consecutive places, spread evenly.
     """

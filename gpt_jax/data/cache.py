@@ -59,7 +59,7 @@ def entry(root: Path, key: str, build: Callable[[Path], None]) -> Path:
 
 @contextlib.contextmanager
 def _locked(root: Path, key: str) -> Iterator[None]:
-    """Holds the key's lock; it is the kernel's, so it ends with the process, however that ends."""
+    """Takes the key's lock, which the kernel releases when the process ends."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = os.open(root / f"{key}.lock", os.O_CREAT | os.O_RDWR)

@@ -1,4 +1,4 @@
-"""What a head is good for: the loss without it."""
+"""Ablation of heads: the loss without each."""
 
 import sys
 
@@ -28,7 +28,7 @@ def without_head(params: dict, layer: int, head: int) -> dict:
 
 
 def head_effects(config: ModelConfig, params: dict, tokens_BT, targets_BT, weights_BT) -> jax.Array:
-    """How many nats a counted token costs more without each head alone, [L, N]."""
+    """Increase of the loss (nats per counted token) without each head, [L, N]."""
 
     def mean_loss(params: dict) -> jax.Array:
         losses_BT = token_losses(config, params, tokens_BT, targets_BT)

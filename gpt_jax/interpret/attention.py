@@ -12,7 +12,7 @@ from gpt_jax.model.attend.reference import collecting_weights
 
 
 def maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:
-    """The weights of every softmax, float32 [M, B, N, T, S]: row t of a map says where query t looks.
+    """The weights of every softmax, float32 [M, B, N, T, S]: row t of a map is the attention of query t.
 
     M counts the softmaxes in the order of the layers: one a layer, two for differential attention.
 
@@ -37,7 +37,7 @@ def _maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> list[jax.A
 
 
 def prefix_matching(maps_MBNTS: jax.Array, tokens_BT: jax.Array) -> jax.Array:
-    """How much of a head's attention goes to tokens that stood after an earlier occurrence of the query's token, [M, N].
+    """How much of a head's attention goes to tokens that followed an earlier occurrence of the query's token, [M, N].
 
     The mean over queries whose token has occurred before (Olsson et al. 2022, "prefix matching"); 1 = all of it, as an
     ideal induction head's.
@@ -61,7 +61,7 @@ def duplicate_token(maps_MBNTS: jax.Array, tokens_BT: jax.Array) -> jax.Array:
 
 
 def entropy(maps_MBNTS: jax.Array) -> jax.Array:
-    """Mean entropy of the rows, in nats, [M, N]: 0 where a head looks at one token."""
+    """Mean entropy of the rows, in nats, [M, N]: 0 where a head attends to one token."""
     logs = jnp.log(jnp.where(maps_MBNTS > 0, maps_MBNTS, 1))
     return -(maps_MBNTS * logs).sum(-1).mean((1, 3))
 

@@ -1,4 +1,4 @@
-"""The residual stream: its states layer by layer, what they would predict, and what depends on them."""
+"""The residual stream: its states by layer, the logit lens, and activation patching."""
 
 import functools
 

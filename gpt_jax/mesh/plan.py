@@ -20,7 +20,7 @@ from gpt_jax.mesh.chips import Chip
 from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
-# What stands in for kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, as they keep none.
+# Compiled in place of kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, like them.
 BLOCKWISE = "chunked(block=64)"
 WITH_SCORES = "xla"
 
@@ -185,7 +185,7 @@ def _savings(config: Config, mesh: Mesh, memory: Memory | None, chip: Chip | Non
         (m.remat != "full", "--config.model.remat=full recomputes activations in the backward pass"),
         (
             more > 0,
-            f"--config.train.accumulate={more} leaves {rows // max(more, 1)} sequences a device in a micro-batch",
+            f"--config.train.accumulate={more} makes micro-batches of {rows // max(more, 1)} x context tokens a device",
         ),
         (m.dtype == "float32", "--config.model.dtype=bfloat16 halves the activations"),
     ]

@@ -126,7 +126,7 @@ def _explicit(env: Mapping[str, str]) -> Launch | None:
             where="environment",
             allowed=f"0 to {count - 1}" if count > 0 else "JAX_NUM_PROCESSES of 1 or more",
         )
-    # "All it sees" holds JAX back from asking a launcher that may stand around this one for a local rank.
+    # "All it sees" keeps JAX from asking a surrounding launcher for a local rank.
     local = None if "JAX_LOCAL_DEVICE_IDS" in env else ()
     return None if count == 1 else Launch(count, rank, env["JAX_COORDINATOR_ADDRESS"], local)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
@@ -170,7 +170,7 @@ def measure_peak(size: int = 1024, seconds: float = 0.2) -> float:
     """FLOP/s of fp32 products of two square matrices on this process's CPU: the median over about ``seconds``, with every
     device at a product of its own."""
     devices = jax.local_devices(backend="cpu")
-    mesh = jax.make_mesh((len(devices),), ("rows",), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = Mesh(np.array(devices), ("rows",), axis_types=(AxisType.Auto,))
     with jax.set_mesh(mesh):  # whatever mesh the caller works on
         a_XD = jax.device_put(
             np.ones((len(devices) * size, size), np.float32), NamedSharding(mesh, PartitionSpec("rows"))

@@ -40,7 +40,7 @@ def test_stop_leaves_the_last_good_state(runs):
 def test_skip_goes_on_and_counts(runs):
     workdir, code, said = runs["skip"]
     assert code == 0, said
-    assert said.count("this update is left out") == 4 and "step 2: loss nan" in said
+    assert said.count("this update is skipped") == 4 and "step 2: loss nan" in said
     shown = {record["step"]: record["train/skipped"] for record in records(workdir) if "train/skipped" in record}
     assert shown == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4}
 

@@ -87,7 +87,7 @@ class WorkdirLock:
 
 
 def _owner(descriptor: int, patience: float) -> dict:
-    """The living owner noted in a lock file, waiting ``patience`` seconds for the note; {} where there is none."""
+    """The running owner noted in a lock file, waiting ``patience`` seconds for the note; {} where there is none."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -109,7 +109,7 @@ def _alive(owner: dict) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it lives and is another user's
+        pass  # it is running, as another user
     return owner["boot"] == _boot() and owner["born"] == _born(owner["pid"])
 
 

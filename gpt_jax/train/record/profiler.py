@@ -16,5 +16,5 @@ def step(workdir: Path, window: tuple, k: int) -> Iterator[None]:
         yield
     if window and k == window[1]:
         jax.effects_barrier()
-        with contextlib.suppress(RuntimeError):  # a run that was resumed after ``first`` has begun no trace
+        with contextlib.suppress(RuntimeError):  # a run that was resumed after ``first`` has started no trace
             jax.profiler.stop_trace()

@@ -77,7 +77,7 @@ class Trackers:
             for name, sink in list(self._sinks.items()):
                 try:
                     call(sink)
-                except Exception as error:  # whatever a service may raise, the run goes on
+                except Exception as error:  # whatever a service may raise, training continues
                     del self._sinks[name]
                     warnings.warn(f"{name} is off from here on: {error!r}", stacklevel=1)
 
@@ -100,7 +100,7 @@ class _TensorBoard:
             self._writer().add_scalar(name, float(value), step)
 
     def text(self, step: int, name: str, text: str) -> None:
-        indented = "\n".join(f"    {line}" for line in text.split("\n"))  # markdown's way to say: as it is
+        indented = "\n".join(f"    {line}" for line in text.split("\n"))  # a verbatim block in Markdown
         self._writer().add_text(name, indented, step)
 
     def close(self) -> None:

@@ -113,8 +113,8 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(tmp_path, monkeypatc
             trackers.scalars(step, {"x": 1.0})
         trackers.close()
     assert failing.calls == 1 and keeping.steps == [1, 2, 3] and keeping.closed
-    assert [str(w.message) for w in caught if "left out" in str(w.message)] == [
-        "tensorboard is left out from here on: ConnectionError('the service is gone')"
+    assert [str(w.message) for w in caught if "is off" in str(w.message)] == [
+        "tensorboard is off from here on: ConnectionError('the service is gone')"
     ]
 
 
