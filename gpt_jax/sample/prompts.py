@@ -1,7 +1,8 @@
 """Where prompts come from: a text, token ids, a file of either, or the run's own ``sample.prompts``."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,17 +35,15 @@ class Prompt:
     where: str
 
 
-def read_prompts(
-    given: Mapping[str, str | None], sample: SampleConfig, model: ModelConfig, tokenizer: Tokenizer | None
-) -> list[Prompt]:
-    """The prompts of the command line, all checked.
+def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenizer: Tokenizer | None) -> list[Prompt]:
+    """The prompts of the command line.
 
     Args:
       given: at most one of "prompt" (a text), "prompt_ids" ("5 17 3") and "prompts" (a JSONL file); without one,
         ``sample.prompts`` are continued.
 
     Raises:
-      UserError: several are given, one cannot be read, or the model cannot continue it.
+      UserError: several are given, or one cannot be read.
     """
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
@@ -61,9 +60,33 @@ def read_prompts(
         prompts = [Prompt(_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
         prompts = [encoded(value, f"--{name}", tokenizer)]
-    for prompt in prompts:
-        check(model, prompt.ids, sample.max_new_tokens, prompt.where)
     return prompts
+
+
+def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool) -> list[int]:
+    """How many new tokens each prompt gets: ``wanted``, or what is left of the context where that is less.
+
+    Args:
+      exact: whether ``wanted`` was asked for, so that one which does not fit is refused instead.
+
+    Raises:
+      UserError: the model cannot continue a prompt.
+    """
+    found = []
+    for prompt in prompts:
+        room = max(0, model.context - len(prompt.ids))
+        found.append(wanted if exact else min(wanted, room))
+        check(model, prompt.ids, found[-1], prompt.where)
+    return found
+
+
+def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> None:
+    """Says on standard error that texts end earlier than ``wanted``, where some do."""
+    if short := [length for length in lengths if length < wanted]:
+        print(
+            f"note: up to {min(short)} new tokens instead of {wanted}, to the end of the context of {model.context}",
+            file=sys.stderr,
+        )
 
 
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
