@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped, UserError
-from gpt_jax.study.compare import claims, statistics
+from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search
 from gpt_jax.study.sweep import sweep as sweeps
@@ -41,8 +41,8 @@ class Placement:
     together: int = 0
 
 
-def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool = False) -> None:
-    """Trains every run that is not done, and prints how the arms compare.
+def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool = False) -> SweepResults:
+    """Trains every run that is not done, prints how the arms compare, and returns what they came to.
 
     Args:
       source: the experiment that made the sweep.
@@ -72,7 +72,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool
             search.describe(results),
         ):
             print(told, end="\n" if told else "", flush=True)
-    print(f"\n{describe(results)}", flush=True)
+    print(f"\n{results.verdicts()}", flush=True)
     try:
         _check_claims(results, sweep, source)
     finally:
@@ -90,6 +90,7 @@ def run(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool
             where=str(workdir),
             fix="--retry tries them again",
         )
+    return results
 
 
 def _matched(sweep: Sweep, source: Path, workdir: Path, place: Placement, retry: bool) -> Sweep:
@@ -129,26 +130,6 @@ def _check_claims(results: SweepResults, sweep: Sweep, source: Path) -> None:
     with naming_errors_of(source, "draw(results)", kept):
         figures = sweep.draw(results) if sweep.draw else {}
     print(f"\n{claims.describe(claims.write(results.workdir, found, figures))}", flush=True)
-
-
-def describe(results: SweepResults) -> str:
-    """The verdicts as text."""
-    rows = results.comparisons()
-    if results.baseline is None:
-        return "the arms are not compared with each other"
-    if not rows:
-        return "no arm can be compared with the baseline yet"
-    width = max(len(row.arm) for row in rows)
-    lines = [f"{results.metric} against {rows[0].baseline} (lower is better), paired by seed"]
-    for row in rows:
-        interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
-        finds = f"  {len(row.seeds)} seeds find {row.detectable:.2g}" if row.interval else ""
-        unclear = row.verdict == statistics.INCONCLUSIVE and row.seeds_needed
-        settle = f"; {row.seeds_needed} would settle this" if unclear else ""
-        lines.append(
-            f"  {row.arm:<{width}}  {row.mean:+.4f} {interval:<20} p {row.p_adjusted:.3f}  {row.verdict}{finds}{settle}"
-        )
-    return "\n".join(lines)
 
 
 def _train(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt_jax.plotting import inline, save
 from gpt_jax.storage import read_json, write_atomically
-from gpt_jax.study.compare import claims
+from gpt_jax.study.compare import claims, verdicts
 from gpt_jax.study.report import curves, figures, hyperparameters, tables
 from gpt_jax.study.sweep.results import SweepResults
 
@@ -43,19 +43,19 @@ def report(workdir: Path) -> Path:
 def write(results: SweepResults) -> Path:
     """report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the pictures as PNG and SVG."""
     rows = results.comparisons()
-    verdicts, runs = tables.verdicts(rows), tables.runs(results)
+    compared, runs = verdicts.table(rows), tables.runs(results)
     folder = results.workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("verdicts.csv", tables.to_csv(verdicts)),
-        ("verdicts.tex", tables.to_latex(verdicts)),
+        ("verdicts.csv", tables.to_csv(compared)),
+        ("verdicts.tex", tables.to_latex(compared)),
         ("runs.csv", tables.to_csv(runs)),
     ):
         write_atomically(results.workdir / name, text)
     parts = [_head(results), *_findings(results)]
     if rows:
         picture = save(figures.forest(rows, results.metric, results.margin), folder / "differences")
-        parts += ["<h2>Against the baseline</h2>", _table(verdicts, marked=True), _figure(picture, _legend(results))]
+        parts += ["<h2>Against the baseline</h2>", _table(compared, marked=True), _figure(picture, _legend(results))]
     if many := hyperparameters.table(results):
         picture = save(hyperparameters.parallel(many, results.metric), folder / "knobs")
         told = (

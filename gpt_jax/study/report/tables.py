@@ -3,28 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
 
-from gpt_jax.study.compare.statistics import Comparison
+from gpt_jax.study.compare.verdicts import Rows, number
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import read_summary
-
-Rows = list[list[str]]
-
-
-def verdicts(rows: Sequence[Comparison]) -> Rows:
-    """A head and a row an arm."""
-    head = ["arm", "seeds", "difference", "95% interval", "p (Holm)", "sign test", "effect", "detectable", "verdict"]
-    table = [head]
-    for row in rows:
-        interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "–"
-        settle = f"; {row.seeds_needed} seeds would settle it" if _open(row) else ""
-        numbers = [_number(row.p_adjusted, ".3f"), _number(row.p_sign, ".3f"), _number(row.effect, "+.2f")]
-        told = row.verdict + settle
-        table.append(
-            [row.arm, str(len(row.seeds)), f"{row.mean:+.4f}", interval, *numbers, _number(row.detectable, ".2g"), told]
-        )
-    return table
 
 
 def runs(results: SweepResults) -> Rows:
@@ -33,9 +15,9 @@ def runs(results: SweepResults) -> Rows:
     for id, entry in results.runs.items():
         summary = read_summary(results.directory(id))
         final = summary.get("final", {})
-        cells = [_number(final.get(results.metric, math.nan), ".5f"), str(summary.get("steps", 0))]
+        cells = [number(final.get(results.metric, math.nan), ".5f"), str(summary.get("steps", 0))]
         cells += [
-            _number(summary.get(name, math.nan), form)
+            number(summary.get(name, math.nan), form)
             for name, form in (("tokens", ".4g"), ("flops", ".3g"), ("seconds", ".1f"))
         ]
         table.append([" = ".join(entry.arms), str(entry.seed), *cells, results.status(id), id])
@@ -53,14 +35,6 @@ def to_latex(rows: Rows) -> str:
     head, *body = ([_escaped(cell) for cell in row] for row in rows)
     lines = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
     return "\n".join([*lines, *(" & ".join(row) + r" \\" for row in body), r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _open(row: Comparison) -> bool:
-    return row.verdict == "inconclusive" and row.seeds_needed is not None and row.seeds_needed > len(row.seeds)
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "–"
 
 
 def _escaped(cell: str) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gpt_jax import notebook
 from gpt_jax.errors import UserError
 from gpt_jax.storage import read_json, write_atomically, write_json
-from gpt_jax.study.compare import power, statistics
+from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.study.sweep.sweep import Job, Sweep
 from gpt_jax.train.record.metrics import read_summary
@@ -34,9 +35,9 @@ class PlannedRun:
         return f"{self.arms[0]}, seed {self.seed}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SweepResults:
-    """What sweep.json holds; ``runs`` by id."""
+    """What sweep.json holds; ``runs`` by id. Shown, it is how the arms compare."""
 
     workdir: Path
     experiment: str
@@ -162,6 +163,22 @@ class SweepResults:
         if not theirs:
             return []
         return statistics.compare(ready, self.baseline, alpha=self._alpha(ready), margin=self.margin)
+
+    def verdicts(self) -> str:
+        """How the arms compare, as text."""
+        if self.baseline is None:
+            return "the arms are not compared with each other"
+        rows = self.comparisons()
+        return verdicts.lines(rows, self.metric) if rows else "no arm can be compared with the baseline yet"
+
+    def __repr__(self) -> str:
+        done = sum(self.status(id) == "done" for id in self.runs)
+        plan = f"{len(self.arms)} arms x {len(self.seeds)} seeds, {done} of {len(self.runs)} runs done"
+        return f"SweepResults({plan}, in {self.workdir})\n{self.verdicts()}"
+
+    def _repr_html_(self) -> str:
+        rows = self.comparisons()
+        return notebook.table(verdicts.table(rows)) if rows else notebook.text(repr(self))
 
     def _alpha(self, ready: Mapping[str, Mapping[int, float]]) -> float | dict[str, float]:
         """How often a verdict may err: where there are several looks, the share of the look that an arm has come to."""

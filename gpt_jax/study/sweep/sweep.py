@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt_jax.config import Config, value_at
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.overrides import changed
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.user_code import load_module, naming_errors_of
 
@@ -141,22 +142,8 @@ def jobs(sweep: Sweep) -> list[Job]:
 
 def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> Config:
     """The configuration of an arm."""
-    values = (
-        json.loads(base.to_json_best_effort()) if hasattr(base, "to_json_best_effort") else json.loads(json.dumps(base))
-    )
-    for knob, value in overrides.items():
-        section, _, key = knob.partition(".")
-        if key not in values.get(section, {}):
-            known = [f"{s}.{k}" for s, keys in values.items() for k in keys]
-            raise UserError(
-                f"arm {arm!r} sets {knob}, and there is no such knob",
-                where="Sweep.arms",
-                allowed="the knobs of configs/base.py",
-                fix=did_you_mean(knob, known),
-            )
-        values[section][key] = value
     try:
-        return Config.from_dict(values)
+        return Config.from_dict(changed(base, overrides))
     except UserError as refusal:
         raise UserError(
             refusal.what, where=f"arm {arm!r}: {refusal.where}", allowed=refusal.allowed, fix=refusal.fix
