@@ -28,6 +28,7 @@ class _TrainRoom(types.ModuleType):
     """``gpt_jax.train``, the package, which is the function of that name too: Python binds a package's name to it."""
 
     def __call__(self, config: Any, workdir: Any, overrides: Any = None, **knobs: Any) -> Any:
+        """``gpt_jax.api.train``."""
         return importlib.import_module("gpt_jax.api").train(config, workdir, overrides, **knobs)
 
 

@@ -25,7 +25,7 @@ from gpt_jax.overrides import changed
 from gpt_jax.sample import text
 from gpt_jax.sample.continuation import Continuation, Continuations
 from gpt_jax.sample.decode import Decoder
-from gpt_jax.sample.prompts import Prompt, encoded, lengths, note_shortened
+from gpt_jax.sample.prompts import Prompt, encoded, lengths, note_shortened, token_ids
 from gpt_jax.storage import local_path
 from gpt_jax.study import run as studies
 from gpt_jax.study.sweep import sweep as sweeps
@@ -135,7 +135,7 @@ class Model:
         tokenizer = "no tokenizer" if self.tokenizer is None else f"tokenizer of {self.tokenizer.vocab} ids"
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         sizes = f"{quantity(count)} parameters, {model.layers} layers, width {model.width}, context {model.context}"
-        return f"Model({self.where.name!r}: {sizes}, step {self.step}, {tokenizer}, in {self.where})"
+        return f"Model({self.where.resolve().name!r}: {sizes}, step {self.step}, {tokenizer}, in {self.where})"
 
     @functools.cached_property
     def _decoder(self) -> Decoder:
@@ -150,7 +150,7 @@ class Model:
         where = f"prompt {number + 1}"
         if isinstance(given, str):
             return encoded(given, where, self.tokenizer)
-        return Prompt(np.asarray(given).tolist(), None, where)
+        return Prompt(token_ids(np.asarray(given).tolist(), where), None, where)
 
     def _tokens(self, given: Given, most: int) -> tuple[jax.Array, bool]:
         """ids [B, T], and whether a batch was given."""
@@ -242,8 +242,8 @@ def sweep(
       Failure: what would end the command: the experiment is not in order, some runs failed, or it was stopped.
     """
     tune()
-    folder = local_path(str(workdir), "workdir").absolute()
-    source = Path(folder.name) if isinstance(sweep, Sweep) else local_path(str(sweep), "sweep")
+    folder = local_path(str(workdir), "workdir")
+    source = Path(folder.resolve().name) if isinstance(sweep, Sweep) else local_path(str(sweep), "sweep")
     made = sweep if isinstance(sweep, Sweep) else sweeps.load(source)
     return studies.run(made, source, folder, studies.Placement(jobs, slurm is not None, slurm or "", together), retry)
 
@@ -264,7 +264,9 @@ def _config(settings: ConfigDict | Config, changes: Mapping[str, Any]) -> Config
 
 def _is_single(prompts: Any) -> bool:
     """Whether it is one text, or the ids of one."""
-    return isinstance(prompts, str) or not len(prompts) or isinstance(prompts[0], int | np.integer)
+    if isinstance(prompts, str) or not len(prompts):
+        return True
+    return not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -126,6 +126,7 @@ def test_texts_are_those_of_the_command(model, workdir, tmp_path, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert several.ids == [row["ids"] for row in rows] and several.text == [row["text"] for row in rows]
     assert several.logprobs == [row["logprobs"] for row in rows]
+    assert model.generate(jax.numpy.array([5, 6, 7]), **knobs | {"seed": 6}).ids == several.ids[1]
     assert "<table>" in several._repr_html_() and "9 new tokens" in repr(written)
 
 
@@ -163,6 +164,8 @@ def test_attention_is_shown(model):
         (lambda model: model.generate("a", top_q=1), "sample.top_q"),
         (lambda model: model.generate("a", top_p=2.0), "out of range"),
         (lambda model: model.generate([]), "no token"),
+        (lambda model: model.generate([0.5]), "not a token id"),
+        (lambda model: model.generate([[5], [6, 300]]), "prompt 2"),
         (lambda model: gpt_jax.load(model.where, step=3), "no checkpoint of step 3"),
         (lambda model: gpt_jax.load(model.where / "checkpoints" / "4", step=3), "step = 3"),
         (lambda model: gpt_jax.load(model.where / "nowhere"), "no run"),

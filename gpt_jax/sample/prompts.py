@@ -57,7 +57,7 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
     elif name == "prompts":
         prompts = _from_file(Path(value), tokenizer)
     elif name == "prompt_ids":
-        prompts = [Prompt(_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
+        prompts = [Prompt(token_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
         prompts = [encoded(value, f"--{name}", tokenizer)]
     return prompts
@@ -131,11 +131,16 @@ def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
         case {"prompt": str(text), **rest} if not rest:
             return encoded(text, where, tokenizer)
         case {"ids": list(ids), **rest} if not rest:
-            return Prompt(_ids(ids, where), None, where)
+            return Prompt(token_ids(ids, where), None, where)
     raise UserError("the line is not a prompt", where=where, allowed=LINE)
 
 
-def _ids(values: list, where: str) -> list[int]:
+def token_ids(values: list, where: str) -> list[int]:
+    """Ids as whole numbers.
+
+    Raises:
+      UserError: one of them is none.
+    """
     for value in values:
         if isinstance(value, bool | float) or not str(value).removeprefix("-").isdecimal():
             raise UserError(f"{value!r} is not a token id", where=where, allowed="whole numbers from 0")
