@@ -138,7 +138,8 @@ def test_a_text_ends_with_the_context(model, workdir, capsys):
     assert capsys.readouterr().err == shown.err
     with pytest.raises(UserError, match="do not fit"):
         model.generate("def ", max_new_tokens=200)
-    assert launch.main(["sample", f"--workdir={workdir}", "--prompt=def ", "--sample.max_new_tokens=200"]) == 2
+    for flag in ("--sample.max_new_tokens=200", "--config.sample.max_new_tokens=200"):
+        assert launch.main(["sample", f"--workdir={workdir}", "--prompt=def ", flag]) == 2
 
 
 def test_attention_is_shown(model):

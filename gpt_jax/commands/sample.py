@@ -6,6 +6,8 @@ from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.registry import register
 
+LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
+
 
 @register("commands", "sample")
 class Sample(Command):
@@ -33,5 +35,5 @@ class Sample(Command):
         config = Config.from_dict({**flags.config, "sample": flags.sample})
         prompts = {name: getattr(flags, name) for name in ("prompt", "prompt_ids", "prompts")}
         model = api.opened(config, flags.workdir, flags.step)
-        exact = "sample.max_new_tokens" in flags.given
+        exact = not flags.given.isdisjoint(LENGTH)
         text.sample_command(config.model, model.params, model.tokenizer, config.sample, prompts, flags.output, exact)

@@ -82,11 +82,9 @@ def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: b
 
 def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> None:
     """Says on standard error that texts end earlier than ``wanted``, where some do."""
-    if short := [length for length in lengths if length < wanted]:
-        print(
-            f"note: up to {min(short)} new tokens instead of {wanted}, to the end of the context of {model.context}",
-            file=sys.stderr,
-        )
+    if short := sorted({length for length in lengths if length < wanted}):
+        room = " to ".join(map(str, dict.fromkeys([short[0], short[-1]])))
+        print(f"note: {room} new tokens instead of {wanted}, up to the context of {model.context}", file=sys.stderr)
 
 
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
