@@ -105,6 +105,7 @@ def test_losses_are_those_of_evaluation(model, settings, workdir, capsys):
     losses = model.loss(ids)
     assert losses.shape == (8, 32) and model.loss(TEXT).shape == (len(TEXT) - 1,)
     command = ["eval", f"--workdir={workdir}", "--config.eval.batch=8", "--config.eval.batches=1"]
+    command += ["--config.mesh.fsdp=16"]  # as if it had been trained on more devices than there are
     assert launch.main(command) == 0
     said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("loss"))
     assert float(said.split()[1]) == pytest.approx(float(losses.mean()), abs=2e-6)
