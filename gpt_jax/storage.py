@@ -1,15 +1,35 @@
-"""Small files that are whole whenever the machine stops: text and JSON, replaced atomically."""
+"""Paths that users give, and small files that are whole whenever the machine stops: text and JSON, replaced atomically."""
 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpt_jax.errors import StorageError
+from gpt_jax.errors import StorageError, UserError
 
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def local_path(text: str, where: str) -> Path:
+    """The path that a user means, ``~`` expanded.
+
+    Raises:
+      UserError: it is empty, or the address of a bucket.
+    """
+    if not text.strip():
+        raise UserError("an empty path", where=where, fix="is the variable that it comes from set?")
+    if ADDRESS.match(text):
+        raise UserError(
+            f"{text} is an address",
+            where=where,
+            allowed="a directory or file of this machine",
+            fix="mount the bucket, or copy the run there when it is done",
+        )
+    return Path(text).expanduser()
 
 
 def write_json(path: Path, values: Any) -> Path:

@@ -6,7 +6,6 @@ of a configuration (``--config.optim.lr=1e-3``) are those of the file that --con
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,29 +13,11 @@ from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
 from gpt_jax.errors import UserError, closest
+from gpt_jax.storage import local_path
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 Tables = Mapping[str, ConfigDict]
 # What the messages call the types of flags and knobs.
 TYPES = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text", "tuple": "a tuple"}
-
-
-def local_path(text: str, where: str) -> Path:
-    """A path that a user gave, ``~`` expanded.
-
-    Raises:
-      UserError: it is empty, or the address of a bucket.
-    """
-    if not text.strip():
-        raise UserError("an empty path", where=where, fix="is the variable that it comes from set?")
-    if ADDRESS.match(text):
-        raise UserError(
-            f"{text} is an address",
-            where=where,
-            allowed="a directory or file of this machine",
-            fix="mount the bucket, or copy the run there when it is done",
-        )
-    return Path(text).expanduser()
 
 
 class Flags:
@@ -91,7 +72,8 @@ class Flags:
         return "\n".join(rows)
 
     def parse(self, argv: Sequence[str]) -> SimpleNamespace:
-        """The values of all flags, and the words they were read from as ``argv``; ``help`` alone where help was asked for.
+        """The values of all flags; the words they were read from as ``argv``, and ``given``, the names of the settings
+        among them; ``help`` alone where help was asked for.
 
         Raises:
           UserError: a flag is unknown, missing, given without a value or with one of another type.
@@ -117,6 +99,7 @@ class Flags:
                 setattr(values, name, str(local_path(given, f"--{name}")))
         values.config_name = getattr(values, "config", None)
         values.argv = list(argv)
+        values.given = frozenset(overrides)
         if self._tables is not None:
             for name, table in self._overridden(self._tables(values), overrides).items():
                 setattr(values, name, table)

@@ -6,6 +6,8 @@ from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.registry import register
 
+LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
+
 
 @register("commands", "sample")
 class Sample(Command):
@@ -26,14 +28,12 @@ class Sample(Command):
         flags.choice("output", "text", ["text", "ids", "jsonl"], "how to print")
 
     def run(self, flags: Any) -> None:
+        from gpt_jax import api
         from gpt_jax.config import Config
         from gpt_jax.sample import text
-        from gpt_jax.train.checkpoint.run_directory import read_tokenizer
-        from gpt_jax.train.run import open_to_read
-        from gpt_jax.train.step import read_params
 
         config = Config.from_dict({**flags.config, "sample": flags.sample})
         prompts = {name: getattr(flags, name) for name in ("prompt", "prompt_ids", "prompts")}
-        _, state, _ = open_to_read(config, flags.workdir).load(flags.step)
-        tokenizer = read_tokenizer(flags.workdir)
-        text.sample_command(config.model, read_params(state), tokenizer, config.sample, prompts, flags.output)
+        model = api.opened(config, flags.workdir, flags.step)
+        exact = not flags.given.isdisjoint(LENGTH)
+        text.sample_command(config.model, model.params, model.tokenizer, config.sample, prompts, flags.output, exact)

@@ -6,7 +6,6 @@ from ml_collections import ConfigDict
 
 from gpt_jax import configs
 from gpt_jax.commands.flags import Flags
-from gpt_jax.configs import base
 
 
 def of_file(flags: Flags) -> None:
@@ -20,23 +19,7 @@ def of_run(flags: Flags, *sections: str) -> None:
     flags.path("workdir", None, "directory of the run", "--workdir=runs/q")
 
     def tables(values: Any) -> dict[str, ConfigDict]:
-        stored = stored_config(values.workdir)
+        stored = configs.of_run(values.workdir)
         return {"config": stored, **{section: stored[section] for section in sections}}
 
     flags.tables(tables)
-
-
-def stored_config(workdir: str) -> ConfigDict:
-    """The configuration of a run, over the defaults of today's knobs.
-
-    Raises:
-      UserError: there is no run.
-    """
-    from gpt_jax.train.checkpoint.run_directory import read_config
-
-    config = base.get_config()
-    for section, knobs in read_config(workdir).items():
-        for key, value in knobs.items():
-            field = config[section].get_ref(key)
-            field.set(tuple(value) if isinstance(value, list) else value)
-    return config

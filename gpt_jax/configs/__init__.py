@@ -65,3 +65,20 @@ def load(spec: str) -> ConfigDict:
     if not isinstance(made, ConfigDict):
         raise UserError(f"get_config() returns a {type(made).__name__}", where=str(path), allowed="a ConfigDict")
     return made
+
+
+def of_run(workdir: str | Path) -> ConfigDict:
+    """The settings of a run, over the defaults of today's knobs.
+
+    Raises:
+      UserError: there is no run.
+    """
+    from gpt_jax.configs import base
+    from gpt_jax.train.checkpoint.run_directory import read_config
+
+    config = base.get_config()
+    for section, knobs in read_config(workdir).items():
+        for key, value in knobs.items():
+            field = config[section].get_ref(key)
+            field.set(tuple(value) if isinstance(value, list) else value)
+    return config

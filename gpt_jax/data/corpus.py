@@ -1,12 +1,12 @@
 """A source's documents as token ids: written once into a memory-mapped cache, in the order of the documents."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gpt_jax import bars
 from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents
 from gpt_jax.data.tokenizers import Tokenizer
@@ -89,11 +89,9 @@ def _write(
 
 def _encoded(part: Documents, tokenizer: Tokenizer, label: str) -> Iterator[tuple[np.ndarray, bool]]:
     """(ids, whether a document ends with them) of every piece of every document, in order."""
-    from tqdm import tqdm
-
     chunk: list[tuple[str, bool]] = []
     size = 0
-    with tqdm(desc=label, total=len(part.names), leave=False, disable=not sys.stderr.isatty(), bar_format=BAR) as bar:
+    with bars.bar(desc=label, total=len(part.names), leave=False, bar_format=BAR) as bar:
         for text in part.texts():
             pieces = tokenizer.pieces(text)
             for n, piece in enumerate(pieces, 1):

@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
-from tqdm import tqdm
 
+from gpt_jax import bars
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families, plan, tensors, tokenizer, weights
@@ -70,7 +70,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
             "torch_dtype": form.dtype,
         }
         (folder / CONFIG).write_text(json.dumps(named, indent=2) + "\n", "utf-8")
-        progress = tqdm(total=len(wanted), desc="writing", unit="tensor", disable=None)
+        progress = bars.bar(total=len(wanted), desc="writing", unit="tensor")
         for _ in tensors.write(folder, sizes, make, form.shard):
             progress.update()
         progress.close()

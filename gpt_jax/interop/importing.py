@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.interop import families, tensors, tokenizer, weights
 from gpt_jax.model import gpt, layout
@@ -25,38 +26,63 @@ from gpt_jax.train.step import State
 from gpt_jax.tree_paths import map_with_path, path_of
 
 
-def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> Config:
-    """Makes the run directory, completely or not at all; returns its configuration.
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """What a directory holds: ``family`` is its ``model_type``, ``arrays`` are path -> parameter, float32 in the stacked
+    layout, and ``tokenizer`` is None where there is none that can be used here."""
+
+    family: str
+    config: Config
+    arrays: dict[str, np.ndarray]
+    tokenizer: Subwords | None
+
+
+def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pretrained:
+    """A model of Hugging Face's, in memory.
 
     Args:
       source: the directory; its ``config.json`` says what the model is.
       others: a complete configuration, whose knobs hold where the directory says nothing.
+      files: where the configuration says that the tokenizer's files are.
+
+    Raises:
+      UserError: the directory is not one that can be read as it was meant.
+    """
+    if not source.is_dir():
+        raise UserError("there is no such directory", where=str(source))
+    described = source / CONFIG
+    values = tensors.read_json(described)
+    family = families.named(str(values.get("model_type")), f"{described}: model_type")
+    config = _with_tokenizer(family.config(values, str(described), others), source, files)
+    with tensors.Reader(source) as reader:
+        arrays = weights.read(family, config.model, shapes(config.model), reader, str(source))
+    return Pretrained(family.name, config, arrays, _usable_tokenizer(source))
+
+
+def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> Config:
+    """Makes the run directory, completely or not at all; returns its configuration.
+
+    Args:
+      source, others: see ``read_directory``.
 
     Raises:
       UserError: the directory is not one that can be read as it was meant, or ``workdir`` is in use.
       StorageError: the disk refuses.
     """
     refuse_used(workdir, "another --workdir")
-    if not source.is_dir():
-        raise UserError("there is no such directory", where=str(source))
-    described = source / CONFIG
-    values = tensors.read_json(described)
-    family = families.named(str(values.get("model_type")), f"{described}: model_type")
-    config = _with_tokenizer(family.config(values, str(described), others), source, workdir)
-    with tensors.Reader(source) as files:
-        arrays = weights.read(family, config.model, shapes(config.model), files, str(source))
-    own = _usable_tokenizer(source)
-    state = _fresh_state(config, arrays)
+    found = read_directory(source, others, workdir.absolute() / tokenizer.FOLDER)
+    config = found.config
+    state = _fresh_state(config, found.arrays)
 
     def fill(folder: Path) -> None:
         tokenizer.carry(source, folder)
-        if own is not None:
-            write_atomically(folder / TOKENIZER, own)
+        if found.tokenizer is not None:
+            write_atomically(folder / TOKENIZER, found.tokenizer.to_json())
         write_atomically(folder / CONFIG, config.to_json())
         environment.write(folder, {"data": 1})
         checkpoints = Checkpoints(folder, config.train.keep, config.train.keep_best)
         # No data has been seen yet, so that there is no fingerprint that others would have to match.
-        checkpoints.save(0, state, {"data": "", "imported": {"from": str(source), "family": family.name}})
+        checkpoints.save(0, state, {"data": "", "imported": {"from": str(source), "family": found.family}})
         checkpoints.close()
 
     make_directory(workdir, fill)
@@ -112,23 +138,27 @@ def _umask() -> int:
     return mask
 
 
-def _with_tokenizer(config: Config, source: Path, workdir: Path) -> Config:
-    """With the carried ``tokenizer.json`` as the tokenizer of data."""
+def _with_tokenizer(config: Config, source: Path, files: Path) -> Config:
+    """With the directory's ``tokenizer.json`` as the tokenizer of data."""
     if not (source / TOKENIZER).is_file():
         return config
-    path = workdir.absolute() / tokenizer.FOLDER / TOKENIZER
-    call = f"file(path={str(path)!r}, separator={tokenizer.separator(source)!r})"
+    call = f"file(path={str(files / TOKENIZER)!r}, separator={tokenizer.separator(source)!r})"
     return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=call))
 
 
-def _usable_tokenizer(source: Path) -> str | None:
-    """The run's ``tokenizer.json``, if the directory's tokenizer can be one; a line says why not."""
+def _usable_tokenizer(source: Path) -> Subwords | None:
+    """The directory's tokenizer, if it can be used here; a line says why not."""
     try:
-        own = tokenizer.read(source)
+        return tokenizer.read(source)
     except UserError as error:
         print(f"prompts have to be given as ids: {error.what}")
         return None
-    return None if own is None else own.to_json()
+
+
+def params_of(model: ModelConfig, arrays: dict[str, np.ndarray]) -> dict:
+    """The parameters as a tree, in the stacked layout; ``arrays`` are taken over one by one."""
+    cpu = jax.local_devices(backend="cpu")[0]
+    return map_with_path(lambda path, _: jax.device_put(arrays.pop(path), cpu, may_alias=True), _stacked(model))
 
 
 def _fresh_state(config: Config, arrays: dict[str, np.ndarray]) -> State:
@@ -142,8 +172,6 @@ def _fresh_state(config: Config, arrays: dict[str, np.ndarray]) -> State:
         return opt if scan else layout.stack(opt, period)
 
     with jax.default_device(cpu):
-        params = map_with_path(
-            lambda path, _: jax.device_put(arrays.pop(path), cpu, may_alias=True), _stacked(config.model)
-        )
+        params = params_of(config.model, arrays)
         state = {"step": jnp.int32(0), "skipped": jnp.int32(0), "params": params, "opt": jax.jit(start)(params)}
     return {**state, "ema": params} if config.optim.ema else state

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
-from tqdm import tqdm
 
+from gpt_jax import bars
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interop import plan
@@ -29,7 +29,7 @@ def read(family: Family, model: ModelConfig, shapes: Shapes, files: Reader, wher
     sizes = sizes_of(model)
     twins = _check(family, wanted, files, sizes, where)
     arrays = {path: aligned_zeros(shape) for path, shape in shapes.items()}
-    for tensor in tqdm(wanted, desc="reading", unit="tensor", disable=None):
+    for tensor in bars.bar(wanted, desc="reading", unit="tensor"):
         theirs = files.get(tensor.name)
         for part, values in zip(tensor.parts, tensor.row.split(theirs, sizes), strict=True):
             into = arrays[part.path] if part.layer is None else arrays[part.path][part.layer]

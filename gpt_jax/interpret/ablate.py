@@ -1,11 +1,9 @@
 """Ablation of heads: the loss without each."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
-from tqdm import tqdm
 
+from gpt_jax import bars
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interpret.residual_stream import token_losses
@@ -36,6 +34,6 @@ def head_effects(config: ModelConfig, params: dict, tokens_BT, targets_BT, weigh
 
     whole = mean_loss(params)
     places = [(layer, head) for layer in range(config.layers) for head in range(config.heads)]
-    bar = tqdm(places, desc="ablating heads", leave=False, disable=not sys.stderr.isatty())
+    bar = bars.bar(places, desc="ablating heads", leave=False)
     effects = jnp.array([mean_loss(without_head(params, *place)) - whole for place in bar])
     return effects.reshape(config.layers, config.heads)

@@ -1,14 +1,49 @@
 """What heads attend to, and scores that distinguish kinds of heads."""
 
 import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gpt_jax import notebook
 from gpt_jax.config import ModelConfig
+from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
+from gpt_jax.interpret import figures
 from gpt_jax.interpret.model import merged
 from gpt_jax.model.attend.reference import collecting_weights
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class AttentionMaps:
+    """What ``maps`` gives of one text, float32 [M, N, T, S], with the text's tokens as labels; a picture in notebooks."""
+
+    weights_MNTS: jax.Array
+    labels: list[str]
+
+    def figure(self) -> Any:
+        """A matplotlib figure: a row a layer, a column a head."""
+        return figures.heads(np.asarray(self.weights_MNTS), self.labels)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.weights_MNTS, dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return f"AttentionMaps({' x '.join(map(str, self.weights_MNTS.shape))}: softmaxes, heads, queries, keys)"
+
+    def _repr_html_(self) -> str:
+        return notebook.picture(self.figure())
+
+
+def label(tokenizer: Tokenizer | None, token: int) -> str:
+    """A token as it stands beside a picture."""
+    if tokenizer is None:
+        return str(int(token))
+    text = tokenizer.decode([int(token)])
+    return text.replace("\n", "\\n").replace("\t", "\\t").replace(" ", "·").replace("$", r"\$")
 
 
 def maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:

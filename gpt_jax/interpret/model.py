@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
@@ -16,3 +18,9 @@ def plain(config: ModelConfig) -> ModelConfig:
 
 def merged(config: ModelConfig, params: dict) -> Any:
     return nnx.merge(gpt.graphdef(plain(config)), params)
+
+
+def nats(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """-log p of every target, [B, T]."""
+    logs_BTV = jax.nn.log_softmax(logits_BTV)
+    return -jnp.take_along_axis(logs_BTV, targets_BT[..., None], axis=-1)[..., 0]

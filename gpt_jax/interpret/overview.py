@@ -14,7 +14,7 @@ from gpt_jax.interpret import ablate, attention, figures, residual_stream, spect
 from gpt_jax.model import layout
 from gpt_jax.plotting import save
 from gpt_jax.storage import write_json
-from gpt_jax.train.run import Run, open_run
+from gpt_jax.train.run import Run, open_run, to_read
 from gpt_jax.train.step import read_params
 
 WINDOWS, TOKENS = 16, 4096  # of validation text, at most, that scores are averaged over
@@ -30,7 +30,7 @@ def interpret_run(config: Config, workdir: str | Path, step: int | None, text: s
     Raises:
       UserError: there is no such run or checkpoint, or text for a run whose tokens are none.
     """
-    run = open_run(config, workdir)
+    run = open_run(to_read(config), workdir)
     step, state, _ = run.load(step)
     model = run.config.model
     params = read_params(state)
@@ -59,7 +59,8 @@ def _stream(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict)
     losses = np.ma.masked_array(losses_BT, ~counted_BT)
     error_T = losses.std(0) / np.sqrt(np.maximum(counted_BT.sum(0), 1))
     logs_LTV = np.asarray(residual_stream.logit_lens(model, params, shown[None, :GUESSED])[:, 0])
-    guesses = [[_label(run, i) for i in row] for row in logs_LTV.argmax(-1)]
+    labels = [attention.label(run.data.tokenizer, i) for i in shown[:GUESSED]]
+    guesses = [[attention.label(run.data.tokenizer, i) for i in row] for row in logs_LTV.argmax(-1)]
     deviations_LD = spectra.activation_spectra(np.asarray(residual_stream.streams(model, params, batch["tokens"])))
     weights = spectra.weight_spectra(params)
     scores["loss"] = float(losses.mean())
@@ -71,7 +72,7 @@ def _stream(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict)
     layers = {f"after layer {i}" if i else "embedding": row for i, row in enumerate(deviations_LD)}
     return {
         "losses": figures.losses(losses.mean(0), losses.mean(0) - error_T, losses.mean(0) + error_T),
-        "lens": figures.lens(guesses, np.exp(logs_LTV.max(-1)), [_label(run, i) for i in shown[:GUESSED]]),
+        "lens": figures.lens(guesses, np.exp(logs_LTV.max(-1)), labels),
         "stream_spectrum": figures.spectra(layers, "deviation along principal directions / largest"),
         "weight_spectrum": figures.spectra(weights, "singular values / largest"),
     }
@@ -91,7 +92,7 @@ def _heads(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict) 
         name: figures.table(np.asarray(found[name]), title, "head", "layer", signed=name == "loss_without_head")
         for name, title in titles.items()
     }
-    labels = [_label(run, i) for i in shown]
+    labels = [attention.label(run.data.tokenizer, i) for i in shown]
     return drawn | {"attention": figures.heads(np.asarray(attention.maps(model, params, shown[None])[:, 0]), labels)}
 
 
@@ -121,12 +122,3 @@ def _tokens(run: Run, text: str) -> jax.Array:
             f"the text has {len(ids)} tokens", where="--text", allowed=f"2 to {run.config.model.context} tokens"
         )
     return jnp.asarray(ids)
-
-
-def _label(run: Run, token: Any) -> str:
-    tokenizer = run.data.tokenizer
-    if tokenizer is None:
-        return str(int(token))
-    return (
-        tokenizer.decode([int(token)]).replace("\n", "\\n").replace("\t", "\\t").replace(" ", "·").replace("$", r"\$")
-    )

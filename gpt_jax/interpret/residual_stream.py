@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gpt_jax.config import ModelConfig
-from gpt_jax.interpret.model import merged
+from gpt_jax.interpret.model import merged, nats
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -35,8 +35,7 @@ def logit_lens(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.A
 @functools.partial(jax.jit, static_argnums=0)
 def token_losses(config: ModelConfig, params: dict, tokens_BT: jax.Array, targets_BT: jax.Array) -> jax.Array:
     """Nats of every target, [B, T]."""
-    logs_BTV = jax.nn.log_softmax(merged(config, params)(tokens_BT))
-    return -jnp.take_along_axis(logs_BTV, targets_BT[..., None], axis=-1)[..., 0]
+    return nats(merged(config, params)(tokens_BT), targets_BT)
 
 
 @functools.partial(jax.jit, static_argnums=0)

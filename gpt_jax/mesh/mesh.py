@@ -1,7 +1,9 @@
 """The mesh of devices, and how a batch is placed on it."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,6 +48,15 @@ def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
                 fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
             )
     return tuple(_resolve(asked, devices).values())
+
+
+def fitting(config: MeshConfig) -> MeshConfig:
+    """The mesh as it is where its sizes fit the devices, else one that fits, with as much of fsdp and tensor as it can."""
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    if _fits(sizes, jax.device_count()):
+        return config
+    smaller: dict[str, Any] = dict.fromkeys(AXES, 1) | _smaller(sizes, jax.device_count())
+    return dataclasses.replace(config, **smaller)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -117,9 +128,7 @@ def _resolve(sizes: dict[str, int], devices: int) -> dict[str, int]:
             allowed="one axis of -1 (the devices the others leave)",
             fix=_example(sizes, devices),
         )
-    fixed = math.prod(size for size in sizes.values() if size != THE_REST)
-    whole = devices % fixed == 0 if rest else fixed == devices
-    if not whole:
+    if not _fits(sizes, devices):
         shown = " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1 or axis in BATCH_AXES)
         raise UserError(
             f"the mesh {shown} does not match the number of devices, {devices}",
@@ -127,11 +136,27 @@ def _resolve(sizes: dict[str, int], devices: int) -> dict[str, int]:
             allowed=f"sizes whose product is {devices}; one of them may be -1",
             fix=_example(sizes, devices),
         )
-    return {axis: devices // fixed if size == THE_REST else size for axis, size in sizes.items()}
+    left = devices // _fixed(sizes)
+    return {axis: left if size == THE_REST else size for axis, size in sizes.items()}
+
+
+def _fixed(sizes: Mapping[str, int]) -> int:
+    return math.prod(size for size in sizes.values() if size != THE_REST)
+
+
+def _fits(sizes: Mapping[str, int], devices: int) -> bool:
+    fixed = _fixed(sizes)
+    return devices % fixed == 0 if THE_REST in sizes.values() else fixed == devices
+
+
+def _smaller(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
+    """Sizes that fit, with as much of fsdp and tensor as was asked for."""
+    tensor = math.gcd(max(sizes["tensor"], 1), devices)
+    fsdp = math.gcd(max(sizes["fsdp"], 1), devices // tensor)
+    return {"data": THE_REST, "fsdp": fsdp, "tensor": tensor}
 
 
 def _example(sizes: Mapping[str, int], devices: int) -> str:
-    """A mesh that fits, with as much of fsdp and tensor as was asked for."""
-    tensor = math.gcd(max(sizes["tensor"], 1), devices)
-    fsdp = math.gcd(max(sizes["fsdp"], 1), devices // tensor)
-    return f"for example --config.mesh.data=-1 --config.mesh.fsdp={fsdp} --config.mesh.tensor={tensor}"
+    """``_smaller`` as flags."""
+    flags = (f"--config.mesh.{axis}={size}" for axis, size in _smaller(sizes, devices).items())
+    return f"for example {' '.join(flags)}"

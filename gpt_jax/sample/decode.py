@@ -55,7 +55,7 @@ def generate(
     params: dict,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     sampling: Sampling,
     seeds: Sequence[int],
 ) -> Generated:
@@ -82,7 +82,7 @@ class Decoder:
         self,
         prompts: Sequence[Sequence[int]],
         *,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         sampling: Sampling,
         seeds: Sequence[int],
     ) -> Generated:
@@ -90,6 +90,7 @@ class Decoder:
 
         Args:
           prompts: B lists of one or more ids below ``config.vocab``.
+          max_new_tokens: for all rows, or one a row.
           seeds: one a row. The token at position p is drawn with ``fold_in(key(seed), p)``, so that a row's text
             depends on its own prompt and seed alone, and a continued text goes on as the longer one would have.
 
@@ -97,7 +98,9 @@ class Decoder:
           UserError: a prompt is empty, holds an id outside the vocabulary, or does not fit the context.
         """
         parts = list(
-            self.stream(prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds, every=max_new_tokens)
+            self.stream(
+                prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds, every=self.config.context
+            )
         )
         tokens = [[t for part in parts for t in part.tokens[row]] for row in range(len(prompts))]
         logprobs = [[p for part in parts for p in part.logprobs[row]] for row in range(len(prompts))]
@@ -107,31 +110,33 @@ class Decoder:
         self,
         prompts: Sequence[Sequence[int]],
         *,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         sampling: Sampling,
         seeds: Sequence[int],
         every: int = 8,
     ) -> Iterator[Generated]:
         """``generate`` in parts of ``every`` tokens a row; the parts joined are what ``generate`` returns."""
-        for row, prompt in enumerate(prompts, start=1):
-            check(self.config, prompt, max_new_tokens, f"prompt {row} of {len(prompts)}")
-        if not max_new_tokens or not prompts:
+        limits_B = np.broadcast_to(np.asarray(max_new_tokens, np.int32), (len(prompts),))
+        for row, (prompt, limit) in enumerate(zip(prompts, limits_B, strict=True), start=1):
+            check(self.config, prompt, int(limit), f"prompt {row} of {len(prompts)}")
+        most = int(limits_B.max(initial=0))
+        if not most:
             return
         longest = max(map(len, prompts))
-        width, room = bucket(longest), bucket(max_new_tokens)
+        width, room = bucket(longest), bucket(most)
         tokens_BP = np.zeros((len(prompts), width), np.int32)
         for slots, prompt in zip(tokens_BP, prompts, strict=True):
             slots[width - len(prompt) :] = prompt
-        per_row = _per_row(sampling, seeds, len(prompts))
+        per_row = _per_row(sampling, seeds, limits_B)
         lengths_B = np.array([len(p) for p in prompts], np.int32)
         state = self._prefill(self.config, self._weights, tokens_BP, lengths_B, per_row, room)
         done = 0
         while True:
-            state = self._advance(self.config, self._weights, state, min(done + every, max_new_tokens))
+            state = self._advance(self.config, self._weights, state, min(done + every, most))
             count_B = np.asarray(state["count_B"])
             yield Generated(_rows(state["tokens_BR"], done, count_B), _rows(state["logprobs_BR"], done, count_B))
             done = int(state["written"])
-            if done == max_new_tokens or not np.any(state["open_B"]):
+            if done == most or not np.any(state["open_B"]):
                 return
 
 
@@ -189,7 +194,7 @@ def _prefill(config: ModelConfig, weights: Any, tokens_BP, lengths_B, per_row: d
         "tokens_BR": jnp.zeros((batch, room), jnp.int32),
         "logprobs_BR": jnp.zeros((batch, room), jnp.float32),
         "count_B": jnp.zeros(batch, jnp.int32),
-        "open_B": jnp.ones(batch, bool),
+        "open_B": per_row["limits_B"] > 0,
         "written": jnp.int32(0),
     }
     return _write(model, state, x_BPD[:, -1:])
@@ -226,16 +231,17 @@ def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
         "tokens_BR": jax.lax.dynamic_update_slice_in_dim(state["tokens_BR"], tokens_B[:, None], step, axis=1),
         "logprobs_BR": jax.lax.dynamic_update_slice_in_dim(state["logprobs_BR"], logprobs_B[:, None], step, axis=1),
         "count_B": state["count_B"] + open_B,
-        "open_B": open_B & (tokens_B != state["stop_id"]),
+        "open_B": open_B & (tokens_B != state["stop_id"]) & (step + 1 < state["limits_B"]),
         "written": step + 1,
     }
 
 
-def _per_row(sampling: Sampling, seeds: Sequence[int], batch: int) -> dict:
+def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> dict:
     def spread(values, dtype):
-        return jnp.broadcast_to(jnp.asarray(values, dtype), (batch,))
+        return jnp.broadcast_to(jnp.asarray(values, dtype), limits_B.shape)
 
     return {
+        "limits_B": jnp.asarray(limits_B),
         "temperature_B": spread(sampling.temperature, jnp.float32),
         "top_k_B": spread(sampling.top_k, jnp.int32),
         "top_p_B": spread(sampling.top_p, jnp.float32),

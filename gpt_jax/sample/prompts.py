@@ -1,7 +1,8 @@
 """Where prompts come from: a text, token ids, a file of either, or the run's own ``sample.prompts``."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,17 +35,15 @@ class Prompt:
     where: str
 
 
-def read_prompts(
-    given: Mapping[str, str | None], sample: SampleConfig, model: ModelConfig, tokenizer: Tokenizer | None
-) -> list[Prompt]:
-    """The prompts of the command line, all checked.
+def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenizer: Tokenizer | None) -> list[Prompt]:
+    """The prompts of the command line.
 
     Args:
       given: at most one of "prompt" (a text), "prompt_ids" ("5 17 3") and "prompts" (a JSONL file); without one,
         ``sample.prompts`` are continued.
 
     Raises:
-      UserError: several are given, one cannot be read, or the model cannot continue it.
+      UserError: several are given, or one cannot be read.
     """
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) > 1:
@@ -58,12 +57,34 @@ def read_prompts(
     elif name == "prompts":
         prompts = _from_file(Path(value), tokenizer)
     elif name == "prompt_ids":
-        prompts = [Prompt(_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
+        prompts = [Prompt(token_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
         prompts = [encoded(value, f"--{name}", tokenizer)]
-    for prompt in prompts:
-        check(model, prompt.ids, sample.max_new_tokens, prompt.where)
     return prompts
+
+
+def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool) -> list[int]:
+    """How many new tokens each prompt gets: ``wanted``, or what is left of the context where that is less.
+
+    Args:
+      exact: whether ``wanted`` was asked for, so that one which does not fit is refused instead.
+
+    Raises:
+      UserError: the model cannot continue a prompt.
+    """
+    found = []
+    for prompt in prompts:
+        room = max(0, model.context - len(prompt.ids))
+        found.append(wanted if exact else min(wanted, room))
+        check(model, prompt.ids, found[-1], prompt.where)
+    return found
+
+
+def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> None:
+    """Says on standard error that texts end earlier than ``wanted``, where some do."""
+    if short := sorted({length for length in lengths if length < wanted}):
+        room = " to ".join(map(str, dict.fromkeys([short[0], short[-1]])))
+        print(f"note: {room} new tokens instead of {wanted}, up to the context of {model.context}", file=sys.stderr)
 
 
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
@@ -108,11 +129,16 @@ def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
         case {"prompt": str(text), **rest} if not rest:
             return encoded(text, where, tokenizer)
         case {"ids": list(ids), **rest} if not rest:
-            return Prompt(_ids(ids, where), None, where)
+            return Prompt(token_ids(ids, where), None, where)
     raise UserError("the line is not a prompt", where=where, allowed=LINE)
 
 
-def _ids(values: list, where: str) -> list[int]:
+def token_ids(values: list, where: str) -> list[int]:
+    """Ids as whole numbers.
+
+    Raises:
+      UserError: one of them is none.
+    """
     for value in values:
         if isinstance(value, bool | float) or not str(value).removeprefix("-").isdecimal():
             raise UserError(f"{value!r} is not a token id", where=where, allowed="whole numbers from 0")

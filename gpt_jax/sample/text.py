@@ -1,14 +1,14 @@
 """What a trained model writes, as text, ids or JSON lines."""
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from gpt_jax.config import ModelConfig, SampleConfig
 from gpt_jax.errors import UserError
-from gpt_jax.sample.decode import Decoder, Generated, Sampling
-from gpt_jax.sample.prompts import Prompt, Tokenizer, encoded, read_prompts
+from gpt_jax.sample.continuation import Continuation
+from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.prompts import Prompt, Tokenizer, encoded, lengths, note_shortened, read_prompts
 
 ROWS = 8  # prompts that are continued side by side; a file may hold any number
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoding makes of a character whose last bytes are still to come
@@ -51,34 +51,35 @@ def sample_command(
     sample: SampleConfig,
     prompts: Mapping[str, str | None],
     output: str,
+    exact: bool = False,
 ) -> None:
     """Continues prompts and prints them: a single text as it is written, several side by side.
 
     Args:
       params: in the layout that ``model.scan`` says.
       prompts: see ``read_prompts``. Prompt i is continued with the seed ``sample.seed`` + i.
-      output: "text" (the prompt and what follows), "ids" (the same) or "jsonl" (see ``record``).
+      output: "text" (the prompt and what follows), "ids" (the same) or "jsonl" (the fields of a ``Continuation``).
+      exact: see ``lengths``.
 
     Raises:
       UserError: a prompt cannot be read or continued, or the data has no tokenizer for "text".
     """
-    found = read_prompts(prompts, sample, model, tokenizer)
+    found = read_prompts(prompts, sample, tokenizer)
     if output == "text" and tokenizer is None:
         raise UserError("this run's data has no tokenizer", where="--output", allowed="ids, jsonl")
-    decoder, sampling = Decoder(model, params), _sampling(sample, tokenizer)
+    new = lengths(found, model, sample.max_new_tokens, exact)
+    note_shortened(new, model, sample.max_new_tokens)
+    decoder = Decoder(model, params)
     if output == "text" and tokenizer is not None and len(found) == 1:
-        _print_live(decoder, found[0], tokenizer, sample, sampling)
+        _print_live(decoder, found[0], tokenizer, replace(sample, max_new_tokens=new[0]))
         return
-    for first in range(0, len(found), ROWS):
-        group = found[first : first + ROWS]
-        written = _continue(decoder, group, sample, sampling, first)
-        for row, prompt in enumerate(group):
-            values = record(prompt, written, row, tokenizer, sampling.stop_id)
-            if output == "text":
-                print(f"--- sample {first + row + 1}\n{values['prompt']}{values['text']}", flush=True)
-            else:
-                ids = " ".join(map(str, prompt.ids + written.tokens[row]))
-                print(json.dumps(values, ensure_ascii=False) if output == "jsonl" else ids, flush=True)
+    for number, row in enumerate(written(decoder, found, new, sample, tokenizer), start=1):
+        if output == "text":
+            print(f"--- sample {number}\n{row}", flush=True)
+        elif output == "jsonl":
+            print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
+        else:
+            print(*row.prompt_ids, *row.ids, flush=True)
 
 
 def continuations(model: ModelConfig, params: dict, tokenizer: Tokenizer, sample: SampleConfig) -> list[str]:
@@ -88,53 +89,50 @@ def continuations(model: ModelConfig, params: dict, tokenizer: Tokenizer, sample
       UserError: a prompt is longer than the context, or is no text of this tokenizer.
     """
     prompts = [encoded(text, "sample.prompts", tokenizer) for text in sample.prompts]
-    room = model.context - max(len(prompt.ids) for prompt in prompts)
-    sample = replace(sample, max_new_tokens=max(0, min(sample.max_new_tokens, room)))
-    decoder, sampling = Decoder(model, params), _sampling(sample, tokenizer)
-    texts = []
+    new = lengths(prompts, model, sample.max_new_tokens, exact=False)
+    return [str(row) for row in written(Decoder(model, params), prompts, new, sample, tokenizer)]
+
+
+def written(
+    decoder: Decoder,
+    prompts: Sequence[Prompt],
+    lengths: Sequence[int],
+    sample: SampleConfig,
+    tokenizer: Tokenizer | None,
+) -> Iterator[Continuation]:
+    """Every prompt continued by its length, prompt i with the seed ``sample.seed`` + i."""
+    sampling = _sampling(sample, tokenizer)
     for first in range(0, len(prompts), ROWS):
         group = prompts[first : first + ROWS]
-        written = _continue(decoder, group, sample, sampling, first)
-        rows = [record(prompt, written, row, tokenizer, sampling.stop_id) for row, prompt in enumerate(group)]
-        texts += [f"{row['prompt']}{row['text']}" for row in rows]
-    return texts
+        found = decoder.generate(
+            [prompt.ids for prompt in group],
+            max_new_tokens=lengths[first : first + ROWS],
+            sampling=sampling,
+            seeds=[sample.seed + first + row for row in range(len(group))],
+        )
+        for prompt, ids, logprobs in zip(group, found.tokens, found.logprobs, strict=True):
+            texts = _texts(prompt, ids, tokenizer, sampling.stop_id)
+            yield Continuation(*texts, prompt.ids, ids, logprobs)
 
 
-def record(prompt: Prompt, written: Generated, row: int, tokenizer: Tokenizer | None, stop_id: int | None) -> dict:
-    """One line of JSON: the prompt and what follows it, each as text (null without a tokenizer) and as ids.
-
-    "logprobs" holds the natural logarithm of the model's probability of each new id; a stop id that ended the text is
-    among the ids but not in the text.
-    """
-    new = written.tokens[row]
-    texts: dict[str, str | None] = {"prompt": prompt.text, "text": None}
-    if tokenizer is not None:
-        texts["prompt"] = tokenizer.decode(prompt.ids) if prompt.text is None else prompt.text
-        stream = TextStream(tokenizer, prompt.ids)
-        texts["text"] = stream.write(_unstopped(new, stop_id)) + stream.close()
-    return {**texts, "prompt_ids": prompt.ids, "ids": new, "logprobs": written.logprobs[row]}
-
-
-def _print_live(
-    decoder: Decoder, prompt: Prompt, tokenizer: Tokenizer, sample: SampleConfig, sampling: Sampling
-) -> None:
+def _texts(
+    prompt: Prompt, new: list[int], tokenizer: Tokenizer | None, stop_id: int | None
+) -> tuple[str | None, str | None]:
+    """The prompt and what follows it."""
+    if tokenizer is None:
+        return prompt.text, None
     stream = TextStream(tokenizer, prompt.ids)
+    text = stream.write(_unstopped(new, stop_id)) + stream.close()
+    return tokenizer.decode(prompt.ids) if prompt.text is None else prompt.text, text
+
+
+def _print_live(decoder: Decoder, prompt: Prompt, tokenizer: Tokenizer, sample: SampleConfig) -> None:
+    sampling, stream = _sampling(sample, tokenizer), TextStream(tokenizer, prompt.ids)
     print(tokenizer.decode(prompt.ids) if prompt.text is None else prompt.text, end="", flush=True)
     parts = decoder.stream([prompt.ids], max_new_tokens=sample.max_new_tokens, sampling=sampling, seeds=[sample.seed])
     for part in parts:
         print(stream.write(_unstopped(part.tokens[0], sampling.stop_id)), end="", flush=True)
-    print(stream.close(), file=sys.stdout, flush=True)
-
-
-def _continue(
-    decoder: Decoder, prompts: Sequence[Prompt], sample: SampleConfig, sampling: Sampling, first: int
-) -> Generated:
-    return decoder.generate(
-        [prompt.ids for prompt in prompts],
-        max_new_tokens=sample.max_new_tokens,
-        sampling=sampling,
-        seeds=[sample.seed + first + row for row in range(len(prompts))],
-    )
+    print(stream.close(), flush=True)
 
 
 def _sampling(sample: SampleConfig, tokenizer: Tokenizer | None) -> Sampling:

@@ -18,7 +18,7 @@ from gpt_jax.config import Config
 from gpt_jax.data.batches import InOrder
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.train.checkpoint import resume
-from gpt_jax.train.run import Run, open_run
+from gpt_jax.train.run import Run, open_run, to_read
 from gpt_jax.train.step import read_params
 
 
@@ -69,7 +69,7 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
     Raises:
       UserError: there is no such run or checkpoint.
     """
-    run = open_run(config, workdir)
+    run = open_run(to_read(config), workdir)
     step, state, notes = run.load(step)
     resume.check_fingerprint(notes["data"], run.data.fingerprint)
     meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)

@@ -75,15 +75,17 @@ class Run(ReadRun):
 
 
 def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
-    """A run that exists, without its data.
-
-    Raises:
-      UserError: the mesh does not match the devices.
-    """
-    processes.start_processes()
+    """A run that exists, without its data, on the devices that there are (see ``to_read``)."""
+    config = to_read(config)
     _keep_compiled()
     mesh = meshes.make(config.mesh)
     return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
+
+
+def to_read(config: Config) -> Config:
+    """The configuration with a mesh that fits the devices: what was trained on eight is read on one."""
+    processes.start_processes()
+    return dataclasses.replace(config, mesh=meshes.fitting(config.mesh))
 
 
 def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -> Run:

@@ -71,3 +71,18 @@ def test_a_sum_over_a_split_batch_is_the_sum_of_its_rows():
     rows = np.random.default_rng(0).integers(0, 1000, (16, 7), np.int32)
     total = jax.jit(lambda batch: batch["x"].sum(0))(meshes.put_batch({"x": rows}, mesh))
     np.testing.assert_array_equal(total, rows.sum(0))
+
+
+@pytest.mark.parametrize(
+    "sizes, expected",
+    [
+        ({"data": -1}, {"data": 8}),
+        ({"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 4}),
+        ({"data": 1, "fsdp": 64}, {"fsdp": 8}),
+        ({"data": 3, "tensor": 2}, {"data": 4, "tensor": 2}),
+        ({"data": -1, "fsdp": 12, "tensor": 4}, {"fsdp": 2, "tensor": 4}),
+    ],
+)
+def test_readers_get_a_mesh_that_fits(sizes, expected):
+    mesh = meshes.make(meshes.fitting(mesh_config(**sizes)))
+    assert {axis: size for axis, size in mesh.shape.items() if size > 1} == expected

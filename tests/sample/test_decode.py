@@ -168,7 +168,7 @@ def test_the_cache_is_donated_and_written_in_place():
     _, advance = decode.compiled()
     for batch in (1, 3):
         weights = Decoder(c, parameters(c))._weights
-        per_row = decode._per_row(WARM, range(batch), batch)
+        per_row = decode._per_row(WARM, range(batch), np.full(batch, NEW))
         tokens_BP = np.zeros((batch, 128), np.int32)
         prompts = (tokens_BP, np.ones(batch, np.int32))
         live = jax.eval_shape(functools.partial(decode._prefill, c, room=384), weights, *prompts, per_row)
@@ -221,3 +221,11 @@ def test_prepared_weights_are_in_the_models_dtype():
     for path, dtype in dtypes.items():
         matrix = path.endswith("/w") and "position" not in path
         assert dtype == (jnp.bfloat16 if matrix else jnp.float32), path
+
+
+def test_a_row_has_a_length_of_its_own():
+    given = prompts(C, [9, 3, 16])
+    free = run(given)
+    got = run(given, new=[5, 0, NEW])
+    assert got.tokens == [free.tokens[0][:5], [], free.tokens[2]]
+    assert [len(row) for row in got.logprobs] == [5, 0, NEW]

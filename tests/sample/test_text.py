@@ -9,7 +9,7 @@ import pytest
 from gpt_jax.config import SampleConfig
 from gpt_jax.errors import UserError
 from gpt_jax.sample import text
-from gpt_jax.sample.prompts import read_prompts
+from gpt_jax.sample.prompts import lengths, read_prompts
 from gpt_jax.sample.text import TextStream, continuations, sample_command
 from tests.model.variants import config, parameters
 
@@ -34,7 +34,9 @@ MODEL = config(vocab=257, context=32)
 
 def read(sample=SAMPLE, tokenizer=None, **given):
     names = ("prompt", "prompt_ids", "prompts")
-    return read_prompts({name: given.get(name) for name in names}, sample, MODEL, tokenizer or Bytes())
+    found = read_prompts({name: given.get(name) for name in names}, sample, tokenizer or Bytes())
+    lengths(found, MODEL, sample.max_new_tokens, exact=True)
+    return found
 
 
 def command(output, capsys, sample=SAMPLE, tokenizer=None, **given):
@@ -140,7 +142,7 @@ def test_an_empty_prompt_needs_a_separator():
 
 def test_text_needs_a_tokenizer():
     with pytest.raises(UserError, match="--prompt_ids"):
-        read_prompts({"prompt": "a"}, SAMPLE, MODEL, None)
+        read_prompts({"prompt": "a"}, SAMPLE, None)
     with pytest.raises(UserError, match="ids, jsonl"):
         sample_command(MODEL, {}, None, SAMPLE, {"prompt_ids": "1 2"}, "text")
 
@@ -178,6 +180,26 @@ def test_a_separator_ends_the_text_and_is_not_shown(capsys):
     line = json.loads(command("jsonl", capsys, sample=greedy, tokenizer=Bytes(separator=stop), prompt="ab"))
     assert line["ids"] == ids[: ids.index(stop) + 1]
     assert line["text"] == Bytes().decode([97, 98, *ids[: ids.index(stop)]])[2:]
+
+
+def test_a_length_that_nobody_asked_for_ends_with_the_context(capsys):
+    """Only one that was asked for is refused."""
+    long = replace(SAMPLE, max_new_tokens=200)
+    sample_command(MODEL, parameters(MODEL), Bytes(None), long, {"prompt": "ab"}, "ids")
+    shown = capsys.readouterr()
+    assert len(shown.out.split()) == MODEL.context and shown.err.count("\n") == 1
+    assert "30 new tokens instead of 200" in shown.err and "context of 32" in shown.err
+    with pytest.raises(UserError, match="200 new ones do not fit into 32"):
+        sample_command(MODEL, parameters(MODEL), Bytes(None), long, {"prompt": "ab"}, "ids", exact=True)
+    with pytest.raises(UserError, match="do not fit"):
+        sample_command(MODEL, parameters(MODEL), Bytes(None), long, {"prompt": "a" * 33}, "ids")
+
+
+def test_every_prompt_is_continued_to_the_end_of_the_context(capsys):
+    long = replace(SAMPLE, max_new_tokens=200)
+    alone = [continuations(MODEL, parameters(MODEL), Bytes(None), replace(long, prompts=("a" * 20,)))]
+    both = continuations(MODEL, parameters(MODEL), Bytes(None), replace(long, prompts=("a" * 20, "b")))
+    assert both[0] == alone[0][0] and len(Bytes().encode(both[1])) >= 31
 
 
 def test_samples_after_training_keep_to_the_context():

@@ -6,9 +6,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
+from gpt_jax import bars
 from gpt_jax.errors import DONE, RESUMABLE
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import Job
@@ -26,15 +26,15 @@ class SweepProgress:
         self.results, self.changed = results, False
         self.running: dict[int, Sequence[Job]] = {}
         self._lock = threading.Lock()
-        self._lines = not sys.stderr.isatty()
         total = sum(job.config.train.steps for job in planned)
         self._steps = {job.id: last(results.directory(job.id), results.metric)[0] for job in planned}
         initial = sum(self._steps.values())
         form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {elapsed}<{remaining}"
-        common = dict(disable=self._lines, dynamic_ncols=True, leave=False)
-        self._whole = tqdm(total=total, initial=initial, desc="sweep", position=0, bar_format=form, **common)
+        common: dict[str, Any] = dict(dynamic_ncols=True, leave=False)
+        self._whole = bars.bar(total=total, initial=initial, desc="sweep", position=0, bar_format=form, **common)
         form = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
-        self._bars = [tqdm(total=1, position=i + 1, bar_format=form, **common) for i in range(slots)]
+        slots = slots if bars.stacked() else 0
+        self._bars = [bars.bar(total=1, position=i + 1, bar_format=form, **common) for i in range(slots)]
 
     def __enter__(self) -> "SweepProgress":
         return self
@@ -61,7 +61,7 @@ class SweepProgress:
     def note(self, text: str) -> None:
         """Prints a line that stays."""
         with self._lock:
-            tqdm.write(text, file=sys.stderr)
+            bars.kind().write(text, file=sys.stderr)
 
     def draw(self) -> None:
         """Redraws the bars."""
@@ -69,8 +69,7 @@ class SweepProgress:
             for slot, jobs in self.running.items():
                 found = [last(self.results.directory(job.id), self.results.metric) for job in jobs]
                 self._steps |= {job.id: step for job, (step, _) in zip(jobs, found, strict=True)}
-                for job, (step, value) in zip(jobs[:1], found, strict=False):
-                    bar = self._bars[slot]
+                for job, (step, value), bar in zip(jobs, found, self._bars[slot : slot + 1], strict=False):
                     bar.total, bar.n = job.config.train.steps, step
                     others = f" (+{len(jobs) - 1})" if len(jobs) > 1 else ""
                     bar.set_description_str(f"{job.name}{others}", refresh=False)

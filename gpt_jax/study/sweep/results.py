@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt_jax import notebook
 from gpt_jax.errors import UserError
 from gpt_jax.storage import read_json, write_atomically, write_json
 from gpt_jax.study.compare import power, statistics, verdicts
@@ -39,7 +40,7 @@ class PlannedRun:
         return f"{self.arms[0]}, seed {self.seed}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SweepResults:
     """What sweep.json holds.
 
@@ -199,6 +200,15 @@ class SweepResults:
             return "the arms are not compared with a baseline"
         rows = self.comparisons()
         return verdicts.lines(rows, self.metric) if rows else "no arm can be compared with the baseline yet"
+
+    def __repr__(self) -> str:
+        done = sum(self.status(id) == "done" for id in self.runs)
+        plan = f"{len(self.arms)} arms x {len(self.seeds)} seeds, {done} of {len(self.runs)} runs done"
+        return f"SweepResults({plan}, in {self.workdir})\n{self.verdicts()}"
+
+    def _repr_html_(self) -> str:
+        rows = self.comparisons()
+        return notebook.table(verdicts.table(rows)) if rows else notebook.text(repr(self))
 
     def _alpha(self, ready: Mapping[str, Mapping[int, float]]) -> float | dict[str, float]:
         """The significance level of the verdicts: in a group-sequential design, of the look that each arm has reached."""

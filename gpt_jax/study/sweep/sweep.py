@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from gpt_jax.config import Config, value_at
 from gpt_jax.configs import base as defaults
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.overrides import changed, plain
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.user_code import load_module, naming_errors_of
 
@@ -146,7 +145,7 @@ def jobs(sweep: Sweep) -> list[Job]:
 
 def shared_settings(base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """dotted knob -> (default of configs/base.py, value in ``base``), of the knobs that differ."""
-    default, ours = _plain(defaults.get_config()), _plain(base)
+    default, ours = plain(defaults.get_config()), plain(base)
     pairs = {
         f"{section}.{key}": (default.get(section, {}).get(key), value)
         for section, values in ours.items()
@@ -155,29 +154,10 @@ def shared_settings(base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {knob: (before, value) for knob, (before, value) in pairs.items() if before != value}
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Settings as nested dictionaries of JSON values."""
-    if isinstance(settings, ConfigDict):
-        return json.loads(settings.to_json_best_effort())
-    return json.loads(json.dumps(settings))
-
-
 def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> Config:
     """The configuration of an arm."""
-    values = _plain(base)
-    for knob, value in overrides.items():
-        section, _, key = knob.partition(".")
-        if key not in values.get(section, {}):
-            known = [f"{s}.{k}" for s, keys in values.items() for k in keys]
-            raise UserError(
-                f"arm {arm!r} sets {knob}, and there is no such knob",
-                where="Sweep.arms",
-                allowed="the knobs of configs/base.py",
-                fix=did_you_mean(knob, known),
-            )
-        values[section][key] = value
     try:
-        return Config.from_dict(values)
+        return Config.from_dict(changed(base, overrides))
     except UserError as refusal:
         raise UserError(
             refusal.what, where=f"arm {arm!r}: {refusal.where}", allowed=refusal.allowed, fix=refusal.fix

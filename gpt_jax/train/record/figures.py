@@ -10,6 +10,7 @@ from gpt_jax.plotting import BLUE, GREEN, GREY, VERMILION
 from gpt_jax.train.record.metrics import NAME, read, read_summary
 from gpt_jax.train.record.progress import quantity
 
+PATH = Path("figures") / "loss.png"  # in a run directory
 FLOPS = "training FLOPs"
 _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 
@@ -42,7 +43,7 @@ def loss_figure(workdir: str | Path) -> Path:
     left = figure.subplotpars.left
     figure.text(left, 0.935, workdir.resolve().name, fontsize=13, weight="bold", color="#111111")
     figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=GREY)
-    path = workdir / "figures" / "loss.png"
+    path = workdir / PATH
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from gpt_jax import bars
 from gpt_jax.model.flops import Peak
 
 WINDOW = 10.0  # seconds of training that tokens/s is the mean of
@@ -53,12 +54,10 @@ class Progress:
         self._training = 0.0  # seconds since the first update, pauses excluded
         self._recent: deque[tuple[float, int]] = deque()
         self._drawn = -float("inf")
-        self._bar = self._new_bar() if self._stream.isatty() else None
+        self._bar = self._new_bar() if bars.watched(self._stream) else None
 
     def _new_bar(self):
-        from tqdm import tqdm
-
-        return tqdm(
+        return bars.kind()(
             total=self.total,
             initial=self.step,
             file=self._stream,

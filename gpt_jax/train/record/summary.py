@@ -1,7 +1,10 @@
 """What is written and printed when a run ends: summary.json, the loss figure, sample texts, a few lines."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from gpt_jax import notebook
 from gpt_jax.model import flops
 from gpt_jax.train.evaluate import coverage
 from gpt_jax.train.record import figures
@@ -38,20 +41,45 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
 
 
 def show(run: Run, state: State, summary: dict[str, Any]) -> None:
-    """Draws the figure, continues ``sample.prompts``, and prints where everything is."""
+    """Draws the figure, continues ``sample.prompts``, and prints where everything is. A notebook shows ``RunSummary``."""
     picture = figures.loss_figure(run.workdir)
     text = _samples(run, state)
-    final, settings = summary["final"], run.config.train
-    covered = coverage(run.data.valid.fixed(settings.batch, settings.eval_batches), "train.eval_batches")
-    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token {covered}")]
+    if notebook.running():
+        return
+    settings = run.config.train
+    batches = run.data.valid.fixed(settings.batch, settings.eval_batches)
+    rows = [
+        *_rows(summary, coverage(batches, "train.eval_batches")),
+        ("loss figure", str(picture)),
+        ("run directory", str(run.workdir)),
+    ]
+    print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
+
+
+class RunSummary(dict[str, Any]):
+    """What summary.json says; in notebooks its numbers, the loss figure and the samples."""
+
+    def __init__(self, values: Mapping[str, Any], workdir: Path):
+        super().__init__(values)
+        self.workdir = workdir
+
+    def _repr_html_(self) -> str:
+        shown = notebook.table([["run", str(self.workdir)], *_rows(self)])
+        shown += notebook.image(self.workdir / figures.PATH)
+        samples = self.workdir / "samples" / f"{self['steps']}.txt"
+        return shown + (notebook.text(samples.read_text("utf-8")) if samples.exists() else "")
+
+
+def _rows(summary: Mapping[str, Any], covered: str = "") -> list[tuple[str, str]]:
+    """What a run came to, to be read."""
+    final = summary["final"]
+    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token {covered}".rstrip())]
     if "valid/bits_per_byte" in final:
         rows.append(("bits per byte", f"{final['valid/bits_per_byte']:.4f}"))
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{quantity(summary['tokens_per_second'])} tokens/s"))
     took = f"{summary['steps']} steps, {quantity(summary['tokens'])} tokens, {quantity(summary['flops'])} FLOPs"
-    rows += [("trained", f"{took} in {duration(summary['seconds'])}")]
-    rows += [("loss figure", str(picture)), ("run directory", str(run.workdir))]
-    print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
+    return [*rows, ("trained", f"{took} in {duration(summary['seconds'])}")]
 
 
 def _samples(run: Run, state: State) -> str:

@@ -104,7 +104,7 @@ def test_the_arm_of_chance_differs_in_initial_values_alone():
 @pytest.mark.parametrize(
     "sweep, what",
     [
-        (Sweep(tiny(), {"a": {"optim.lrr": 1.0}}), "no such knob"),
+        (Sweep(tiny(), {"a": {"optim.lrr": 1.0}}), "there is no knob"),
         (Sweep(tiny(), {"a": {"optim.lr": -1.0}}), "optim.lr"),
         (Sweep(tiny(), {"a": {}}, seeds=()), "needs arms and seeds"),
         (Sweep(tiny(), {"a": {}}, seeds=(1, 1)), "seeds"),
