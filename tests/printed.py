@@ -29,6 +29,7 @@ MODEL = {"layers": 1, "width": 24, "heads": 2, "kv_heads": 0, "head_dim": 0, "ml
 SHORT_MODEL = [f"--config.model.{knob}={value}" for knob, value in MODEL.items()]
 SHORT_RUN = [
     *SHORT_MODEL,
+    "--config.model.context=128",
     "--config.model.vocab=0",
     "--config.data.tokenizer=bytes",
     "--config.optim.warmup=1",
@@ -43,10 +44,10 @@ SHORT_RUN = [
 SHORT = {
     "train": SHORT_RUN,
     "sweep": [*SHORT_RUN, "--jobs=1"],
-    "plan": [*SHORT_MODEL, "--config.model.context=64"],
+    "plan": [*SHORT_MODEL, "--config.model.context=64", "--config.model.vocab=512"],
     "fit": ["--resamples=20"],
 }
-CORPUS = "corpus"  # a folder of texts in the current directory, for whatever is trained
+CORPUS = "corpus"  # a folder of texts in the home directory, for whatever is trained
 # Verb -> what it cannot do without, for flags that a page prints alone.
 NEEDED = {
     "train": ["--config=quickstart", "--workdir=runs/new"],
@@ -165,7 +166,7 @@ def argv_of(words: list[str]) -> list[str]:
 
 def short(argv: list[str]) -> list[str]:
     """A command line with the settings that make it short."""
-    corpus = str(Path.cwd() / CORPUS)
+    corpus = str(Path.home() / CORPUS)
     text = [f"--config.data.source=text(path={corpus!r})"] if argv[0] in ("train", "sweep") else []
     return [argv[0], *SHORT.get(argv[0], []), *text, *argv[1:]]
 

@@ -12,7 +12,7 @@ import pytest
 
 from gpt_jax.main import main
 from gpt_jax.mesh import plan
-from tests.printed import ROOT, Page, read, short
+from tests.printed import CORPUS, ROOT, Page, read, short
 
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ABLATION = '''"""Does a gated MLP help?"""
@@ -30,11 +30,11 @@ def sweep():
 def world(tmp_path_factory):
     """What the commands name: a run, a model of Hugging Face, prompts, texts, a study, and a table of runs."""
     folder = tmp_path_factory.mktemp("printed") / "world"
-    (folder / "corpus").mkdir(parents=True)
+    home = folder.parent
+    for place in (home / CORPUS, folder):
+        place.mkdir(exist_ok=True)
     for i in range(30):
-        (folder / "corpus" / f"{i}.py").write_text("".join(f"def f{i}(x):\n    return x + {n}\n" for n in range(40)))
-    shutil.copytree(folder / "corpus", folder / "notes")
-    (folder / "notes" / "plan.md").write_text("words of a note\n" * 200)
+        (home / CORPUS / f"{i}.py").write_text("".join(f"def f{i}(x):\n    return x + {n}\n" for n in range(40)))
     for room in ("experiments", "requirements"):
         (folder / room).symlink_to(ROOT / room)
     (folder / "my_ablation.py").write_text(ABLATION)
@@ -48,7 +48,7 @@ def world(tmp_path_factory):
     (folder / "runs.csv").write_text("\n".join(["params,tokens,loss", *rows]) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("HOME", str(folder.parent))
+        patch.setenv("HOME", str(home))
         assert main(short(["train", "--config=quickstart", "--workdir=runs/q"])) == 0
         assert main(["export", "--workdir=runs/q", "--to=HF_DIR"]) == 0
         yield folder
