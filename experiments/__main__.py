@@ -22,10 +22,10 @@ README, BEGIN, END = HERE.parent / "README.md", "<!-- scoreboard -->", "<!-- /sc
 CHEAP = 20 * 60  # core-seconds
 HEAD = """# Scoreboard
 
-Claims of papers, measured again by the files of this folder. A claim passes where the whole 95% interval (Student's, over
-seeds) lies in its range, fails where all of it lies outside, and is else inconclusive. The ranges follow from the claims, not
-from what was measured. What failed stays. `make reproduce` runs the cheap ones again and names the verdicts that changed.
-Those that read `data/tinyshakespeare.txt` need that file put there by hand.
+Claims of papers, measured again by the files of this folder. A claim is held where the whole 95% interval (Student's, over
+seeds) lies in the range that counts as held, failed where all of it lies outside, and else inconclusive; the ranges follow
+from the claims, not from what was measured. What failed stays. `make reproduce` runs the cheap ones again and says where a
+verdict is another one. `data/tinyshakespeare.txt` has to be put there by hand for those that name it.
 
 """
 

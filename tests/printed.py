@@ -181,6 +181,7 @@ class Page:
     def __init__(self, shims: Path):
         self.shims = shims
         self.names: dict[str, Any] = {"__name__": SNIPPET}
+        self.modules: list[str] = []  # named so far: a flag that is printed alone may be of one of them
 
     def fault(self, printed: Printed) -> str:
         """Why something printed does not work; empty where it does."""
@@ -196,6 +197,8 @@ class Page:
         words = command_of(line)
         if argv := argv_of(words):
             return f"exit code {code}" if (code := main(short(argv))) else ""
+        if words[0] == "python":
+            self.modules.append(words[2])
         return {"make": _make, "pip": _pip, "python": _module}[words[0]](words)
 
     def _mention(self, code: str) -> str:
@@ -204,7 +207,8 @@ class Page:
 
     def _flags(self, text: str) -> str:
         faults = [refused(verb, words_of(text)) for verb in registry.names("commands") if verb in NEEDED]
-        return "" if "" in faults else "no verb takes it: " + "; ".join(faults)
+        taken = "" in faults or any(not _module(["python", "-m", name, *words_of(text)]) for name in self.modules)
+        return "" if taken else "no verb takes it: " + "; ".join(faults)
 
     def _python(self, code: str) -> str:
         file = FILE.match(code)
@@ -275,7 +279,7 @@ def _pip(words: list[str]) -> str:
             unknown = set(extras[1].split(",")).difference(*known)
             if unknown:
                 return f"no extras {unknown}"
-        elif word not in ("-r", "-e", ".") and not (ROOT / word).is_file():
+        elif "/" in word and not (ROOT / word).is_file():
             return f"there is no {word}"
     return ""
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from docs import gallery
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import gpt
@@ -78,8 +77,7 @@ CENTRES = {"scale": 1.0, "before": 1.0, "after": 1.0, "value_mix": 1.0, "length"
 
 def _variants(kind: str) -> list[tuple[str, str]]:
     calls = BACKENDS if kind == "attend" else CALLS
-    default = str if kind == "attend" else functools.partial(gallery.call, f"model.{kind}")
-    return [(kind, call) for name in registry.names(f"model.{kind}") for call in calls.get(name) or [default(name)]]
+    return [(kind, call) for name in registry.names(f"model.{kind}") for call in calls.get(name, [name])]
 
 
 # One module computes all of these; tests/model/test_parts.py compares each with its formula.
