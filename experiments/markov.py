@@ -2,8 +2,8 @@
 
 Chains of two states that leave state 0 with probability p and state 1 with q. Makkuva et al. (2024) find that one layer
 with tied embeddings learns the chain for p + q < 1, but for p + q > 1 can stay at the loss of the best guess that
-ignores the last token; with untied embeddings, or a second layer, it does not. The numbers are exact: the entropy rate is the
-lowest loss there is.
+ignores the last token; with untied embeddings, or a second layer, it does not. The numbers are exact: the entropy rate is
+the lowest loss there is.
 """
 
 from gpt_jax.configs import base
