@@ -4,8 +4,8 @@ Seven mechanisms in a GPT of 4 layers and width 128, on the source code of Pytho
 is as wide as makes its parameters those of full attention, to 1%. Full attention (MHA) is the baseline; a difference of
 0.005 nats a token does not matter here. Shazeer (2019) and Ainslie et al. (2023) report that one shared key and value head
 (MQA) costs quality and that a few (GQA) cost little; Ye et al. (2024) that differential attention gains. The norm behind
-its heads makes their output as large as embeddings of order one; GPT-2's of 0.02 are drowned by it. So it is compared a
-second time where embeddings are multiplied by sqrt(width), to 0.23, in both arms.
+its heads makes their output as large as embeddings of order one, and GPT-2's are of 0.02. So it is compared a second time
+where embeddings are multiplied by sqrt(width), to 0.23, in both arms.
 """
 
 from gpt_jax.configs import quickstart

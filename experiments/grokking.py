@@ -1,7 +1,7 @@
-"""When does a model that knows its training examples by heart begin to understand?
+"""When does a model that memorises its training examples begin to generalise?
 
 Addition modulo 113 from a part of its table, by one layer of width 128 without norms, whole batches, AdamW with weight
-decay 1, and initial values that deviate by 1/sqrt(width) (Nanda et al. 2023); with GPT-2's 0.02 it knows little by heart.
+decay 1, and initial values that deviate by 1/sqrt(width) (Nanda et al. 2023); with GPT-2's 0.02 it memorises little.
 The curves that they published fall under a test loss of 1 after 744 steps when trained on half of the table and after 2615
 on two fifths; on seven tenths there is no delay. What is learned is a sum of a few frequencies: at most eight carry 90% of
 the embedding.

@@ -1,8 +1,8 @@
 """Can one layer learn to continue what it has seen before, or does it take two?
 
 Random symbols, repeated after 16 to 32 of them, so that what follows has to be found by content. An induction head needs
-a head of an earlier layer that tells each token what stood before it (Olsson et al. 2022): two layers can, one cannot,
-not even one with twice the width. Their models of two layers come to nearly 0 nats on the repetition; log(64) = 4.16
+a head of an earlier layer that gives each token the one before it (Olsson et al. 2022): two layers can, one cannot,
+not even one with twice the width. Their models of two layers reach nearly 0 nats on the repetition; log(64) = 4.16
 nats is chance.
 """
 

@@ -1,9 +1,9 @@
-"""How should compute be split between parameters and data, at a size that fits on a desk?
+"""How should compute be split between parameters and data, at sizes that two CPU cores can train?
 
 Seven sizes of 15 to 550 thousand parameters on the source code of Python's standard library, five of them at
 each of three budgets, three seeds, under muP with one learning rate: 2^-8, of 2^-7, 2^-8 and 2^-9 the best or nearly
 the best at widths 24, 64 and 96, tried with one seed. Warmup is a fifth of every run, as
-one length for all holds back the short ones (Porian et al. 2024). Hoffmann et al. (2022, table 2) find that the best size
+one length for all harms the short ones (Porian et al. 2024). Hoffmann et al. (2022, table 2) find that the best size
 grows as the 0.46th to 0.50th power of compute. Counting parameters without embeddings raises the exponent (Pearce & Song
 2024), as in Kaplan et al. (2020), who had 0.73.
 """

@@ -1,9 +1,9 @@
-"""Does a GPT reach the entropy of a Markov chain, and when is it caught at the entropy of single tokens?
+"""Does a GPT reach the entropy of a Markov chain, and when does it stay at the entropy of single tokens?
 
 Chains of two states that leave state 0 with probability p and state 1 with q. Makkuva et al. (2024) find that one layer
-with tied embeddings learns the chain for p + q < 1, but for p + q > 1 can be caught at the loss of the best guess that
-ignores the last token; untied embeddings, or a second layer, get out. The numbers are exact: the entropy rate is the
-lowest loss there is.
+with tied embeddings learns the chain for p + q < 1, but for p + q > 1 can stay at the loss of the best guess that
+ignores the last token; with untied embeddings, or a second layer, it does not. The numbers are exact: the entropy rate is
+the lowest loss there is.
 """
 
 from gpt_jax.configs import base
@@ -45,7 +45,7 @@ def analyse(results):
             values = results.values()[arm].values()
             if p + q > 1 and model == "tied":
                 share = [(value - rate) / (single - rate) for value in values]
-                words = f"{arm}: share of the way from the entropy rate up to that of single tokens, where it is caught"
+                words = f"{arm}: share of the way from the entropy rate up to that of single tokens, where it stays"
                 found.append(check_claim(words, CLAIM, share, least=0.5))
             else:
                 excess = [value - rate for value in values]

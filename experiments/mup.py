@@ -1,4 +1,4 @@
-"""Does the best learning rate stay where it is when a model grows, under muP?
+"""Does the best learning rate stay the same when a model grows, under muP?
 
 Two layers of width 64 to 512 on the characters of tinyshakespeare, 120 steps of 12 x 64 tokens, learning rates apart by
 factors of two. Yang et al. (2022, figure 1) report that the optimum stays under muP and falls with the width under the

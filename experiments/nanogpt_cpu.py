@@ -1,4 +1,4 @@
-"""Does the smallest configuration of nanoGPT's README come to its loss?
+"""Does the smallest configuration of nanoGPT's README reach its loss?
 
 Four layers of width 128 on the characters of tinyshakespeare, 2000 steps of 12 x 64 tokens. nanoGPT's README gives a
 validation loss of 1.88, an estimate from 20 random batches; its own code, run with two seeds, gave 1.883 and 1.913 so, and

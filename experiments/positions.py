@@ -1,10 +1,10 @@
-"""Which position schemes hold out beyond the length that they were trained on?
+"""Which position schemes work beyond the length that they were trained on?
 
 Four layers of width 128 trained on 64 tokens at a time, then evaluated on the same text in windows of up to 8 times as
-many. Press et al. (2021, figure 1) find that sinusoidal positions break at once, that rotary ones hold out a little
-longer, and that ALiBi keeps its loss or betters it. Learned positions have no vector to give beyond the trained length.
-Sinusoids have an amplitude of 1, fifty times GPT-2's first embeddings, which they drown: with them embeddings are
-multiplied by the root of the width, as in Vaswani et al. (2017, section 3.4).
+many. Press et al. (2021, figure 1) find that sinusoidal positions break at once, that rotary ones work a little
+further, and that ALiBi keeps its loss or lowers it. Learned positions have no vector beyond the trained length.
+Sinusoids have an amplitude of 1, fifty times that of GPT-2's first embeddings. So with them embeddings are multiplied by the
+root of the width, as in Vaswani et al. (2017, section 3.4).
 """
 
 import functools
@@ -42,7 +42,7 @@ def analyse(results):
         check_claim(f"rotary: {beyond}", f"degrades ({CLAIM})", more["rope"], least=0.0),
         check_claim(
             f"sinusoidal - rotary, nats at {2 * TRAINED} tokens",
-            f"rotary holds out longer ({CLAIM})",
+            f"rotary works further ({CLAIM})",
             losses["sinusoidal"][1] - losses["rope"][1],
             least=0.0,
         ),

@@ -1,4 +1,4 @@
-"""Which mechanisms can look up what they were told?
+"""Which mechanisms can look up a value that stands earlier in the text?
 
 Multi-query associative recall (Arora et al. 2023, "Zoology"): 8 pairs of a key and a value, then every key once, in another
 order, each to be answered with its value. There attention answers at least 99% rightly at every width, while mixers with a

@@ -2,8 +2,8 @@
 
 Four layers of width 128 on the source code of Python's standard library, 400 steps, one peak rate after one warmup. The
 baseline is a cosine to a tenth of the peak. Hägele et al. (2024) find that a constant rate and a short cooldown, which need
-no length fixed beforehand, comes to the same loss; Bergsma et al. (2025) that a straight line to zero betters the cosine to
-a tenth. Without any decay the loss ends higher.
+no length fixed beforehand, reaches the same loss; Bergsma et al. (2025) that a straight line to zero is better than the
+cosine to a tenth. Without any decay the loss ends higher.
 """
 
 from gpt_jax.configs import quickstart

@@ -19,6 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # They begin first, so that none of them is what the last process is still busy with; the others follow by name.
 LONGEST = [
     "test_contract.py",
+    "test_printed_commands.py",
     "test_decode.py",
     "test_attend.py",
     "test_conformance.py",

@@ -21,7 +21,7 @@ from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
 # Compiled in place of kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, like them.
-BLOCKWISE = "chunked(block=64)"
+BLOCKWISE = "blockwise(block=64)"
 WITH_SCORES = "xla"
 
 

@@ -1,0 +1,321 @@
+"""What the documents print to be typed: commands, flags and Python, in the order of the page, and how each is tried."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gpt_jax import registry
+from gpt_jax.commands.flags import Flags
+from gpt_jax.configs import base
+from gpt_jax.errors import Failure
+from gpt_jax.main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = {"layers": 1, "width": 24, "heads": 2, "kv_heads": 0, "head_dim": 0, "mlp_width": 0}
+SHORT_MODEL = [f"--config.model.{knob}={value}" for knob, value in MODEL.items()]
+SHORT_RUN = [
+    *SHORT_MODEL,
+    "--config.model.context=128",
+    "--config.model.vocab=0",
+    "--config.data.tokenizer=bytes",
+    "--config.optim.warmup=1",
+    "--config.train.steps=2",
+    "--config.train.batch=8",
+    "--config.train.accumulate=1",
+    "--config.train.eval_batches=1",
+    "--config.train.tensorboard=False",
+    "--config.sample.prompts=()",
+]
+# Verb -> settings that make it short. They come before the printed ones, which win.
+SHORT = {
+    "train": SHORT_RUN,
+    "sweep": [*SHORT_RUN, "--jobs=1"],
+    "plan": [*SHORT_MODEL, "--config.model.context=64", "--config.model.vocab=512"],
+    "fit": ["--resamples=20"],
+}
+CORPUS = "corpus"  # a folder of texts in the home directory, for whatever is trained
+# Verb -> what it cannot do without, for flags that a page prints alone.
+NEEDED = {
+    "train": ["--config=quickstart", "--workdir=runs/new"],
+    "plan": ["--config=quickstart"],
+    "sweep": ["--config=my_ablation.py", "--workdir=sweeps/new"],
+    "report": ["--workdir=sweeps/new"],
+    "fit": ["--runs=runs.csv"],
+    "import": ["--from=HF_DIR", "--workdir=runs/new"],
+    "export": ["--workdir=runs/q", "--to=exported"],
+    "eval": ["--workdir=runs/q"],
+    "sample": ["--workdir=runs/q"],
+    "interpret": ["--workdir=runs/q"],
+}
+ASSIGNED = re.compile(r"[A-Z_][A-Z0-9_]*=")
+LAUNCHERS = (["python", "launch.py"], ["python", "-m", "gpt_jax"], ["gpt-jax"], ["launch.py"])
+LOOSE = re.compile(r"=(\S*…\S*|[A-Z_]+)(?=\s|$)")  # a value left to the reader
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+FILE = re.compile(r"# ([\w./]+\.py)(, continued)?\n")  # the first line of a snippet that is to be saved
+SNIPPET = "a snippet of a page"
+SHELLS = ("sh", "bash", "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """Something to be typed.
+
+    ``kind``: shell, script (several lines of shell), python, flags, setting (a line of a file of settings), or mention (a
+    command in a sentence, without all of its flags).
+    """
+
+    kind: str
+    text: str
+    line: int
+
+
+def read(text: str) -> Iterator[Printed]:
+    """Everything a page prints to be typed, from its first line to its last."""
+    lines = text.splitlines()
+    n = 0
+    while n < len(lines):
+        start, line = n + 1, lines[n]
+        n += 1
+        if line.startswith("```"):
+            block: list[str] = []
+            while not lines[n].startswith("```"):
+                block.append(lines[n])
+                n += 1
+            n += 1
+            yield from _block(line[3:].strip(), block, start + 1)
+        elif line.startswith("    "):
+            while line.endswith("\\"):
+                line = line[:-1] + lines[n].strip()
+                n += 1
+            yield from _shell_line(line.strip(), start)
+        else:
+            while line.count("`") % 2 and n < len(lines):
+                line += " " + lines[n]
+                n += 1
+            for code in CODE.findall(line):
+                yield from _inline(code, start)
+
+
+def _block(language: str, lines: list[str], start: int) -> Iterator[Printed]:
+    if language == "python":
+        yield Printed("python", "\n".join(lines) + "\n", start)
+    elif language in SHELLS and any(line.startswith(("export ", "for ")) for line in lines):
+        yield Printed("script", "\n".join(lines) + "\n", start)
+    elif language in SHELLS:
+        joined = "\n".join(lines).replace("\\\n", " ")
+        for i, line in enumerate(joined.splitlines()):
+            yield from _shell_line(line.strip(), start + i)
+
+
+def _shell_line(line: str, number: int) -> Iterator[Printed]:
+    if line.startswith("--"):
+        yield Printed("flags", line, number)
+    elif command_of(line):
+        yield Printed("shell", line, number)
+
+
+def _inline(code: str, number: int) -> Iterator[Printed]:
+    if code.startswith("--") and not code.startswith("--xla"):
+        yield Printed("flags", code, number)
+    elif code.startswith(("python -m ", "make ", "pip install ")):
+        yield Printed("shell", code, number)
+    elif re.match(r"config\.\S+ = ", code):
+        yield Printed("setting", code, number)
+    elif argv_of(words_of(code)) and "--" in code:
+        mentioned = code.startswith("launch.py ") or LOOSE.search(code)
+        yield Printed("mention" if mentioned else "shell", code, number)
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line, without comment, environment and srun; [optional] flags are taken."""
+    line = re.sub(r"\[(--[^\]]*)\]", r"\1", line)
+    try:
+        words = shlex.split(os.path.expandvars(line), comments=True)
+    except ValueError:  # a formula
+        return []
+    while words and (ASSIGNED.match(words[0]) or words[0] == "srun"):
+        words = words[1:]
+    return words
+
+
+def command_of(line: str) -> list[str]:
+    """The words of a line that is a command of a kind known here; else none."""
+    words = words_of(line)
+    known = words[:2] in (["python", "-m"], ["pip", "install"]) or words[:1] == ["make"]
+    return words if known or argv_of(words) else []
+
+
+def argv_of(words: list[str]) -> list[str]:
+    """The arguments of ours, of a command line that is ours."""
+    return next((words[len(start) :] for start in LAUNCHERS if words[: len(start)] == start), [])
+
+
+def short(argv: list[str]) -> list[str]:
+    """A command line with the settings that make it short."""
+    corpus = str(Path.home() / CORPUS)
+    text = [f"--config.data.source=text(path={corpus!r})"] if argv[0] in ("train", "sweep") else []
+    return [argv[0], *SHORT.get(argv[0], []), *text, *argv[1:]]
+
+
+class Page:
+    """Tries what a page prints, one after another, in the current directory.
+
+    Args:
+      shims: an empty folder for the ``python`` of scripts.
+    """
+
+    def __init__(self, shims: Path):
+        self.shims = shims
+        self.names: dict[str, Any] = {"__name__": SNIPPET}
+        self.modules: list[str] = []  # named so far: a flag that is printed alone may be of one of them
+
+    def fault(self, printed: Printed) -> str:
+        """Why something printed does not work; empty where it does."""
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                why = getattr(self, f"_{printed.kind}")(printed.text)
+        except (Exception, SystemExit):
+            why = traceback.format_exc(limit=-3)
+        return f"line {printed.line}: {printed.text.strip()}\n{why}\n{said.getvalue()[-1500:]}" if why else ""
+
+    def _shell(self, line: str) -> str:
+        words = command_of(line)
+        if argv := argv_of(words):
+            return f"exit code {code}" if (code := main(short(argv))) else ""
+        if words[0] == "python":
+            self.modules.append(words[2])
+        return {"make": _make, "pip": _pip, "python": _module}[words[0]](words)
+
+    def _mention(self, code: str) -> str:
+        verb, *words = argv_of(words_of(code))
+        return refused(verb, words) if verb in NEEDED else f"exit code {code}" if (code := main([verb])) else ""
+
+    def _flags(self, text: str) -> str:
+        faults = [refused(verb, words_of(text)) for verb in registry.names("commands") if verb in NEEDED]
+        taken = "" in faults or any(not _module(["python", "-m", name, *words_of(text)]) for name in self.modules)
+        return "" if taken else "no verb takes it: " + "; ".join(faults)
+
+    def _python(self, code: str) -> str:
+        file = FILE.match(code)
+        if file and not file[1].startswith("gpt_jax/"):
+            with open(file[1], "a" if file[2] else "w", encoding="utf-8") as saved:
+                saved.write(code)
+            return ""
+        exec(compile(code, "the snippet", "exec"), self.names)
+        return ""
+
+    def _setting(self, code: str) -> str:
+        exec(code, {"config": base.get_config()})  # which is locked
+        return ""
+
+    def forget(self) -> None:
+        """What snippets registered is no longer known."""
+        for key in [key for key, variant in registry._variants.items() if variant.__module__ == SNIPPET]:
+            del registry._variants[key]
+
+    def _script(self, text: str) -> str:
+        """The shell is real; its processes of ours read their flags alone (tests/mesh/test_processes.py trains with two)."""
+        faults, shim = self.shims / "faults", self.shims / "python"
+        shim.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.printed import refused\n"
+            f"open({str(faults)!r}, 'a').write('process: ' + refused(sys.argv[2], sys.argv[3:]) + '\\n')\n"
+        )
+        shim.chmod(0o755)
+        path = f"{self.shims}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(["bash", "-ec", text], env=os.environ | {"PATH": path}, capture_output=True, text=True)
+        found = faults.read_text() if faults.exists() else "no process"
+        return (
+            "" if done.returncode == 0 and set(found.splitlines()) == {"process: "} else f"{found}{done.stderr[-2000:]}"
+        )
+
+
+def refused(verb: str, words: list[str]) -> str:
+    """What a verb's flag parser has against these words; values left to the reader, or left out, are no fault."""
+    flags = Flags(verb)
+    registry.lookup("commands", verb)().define(flags)
+    given = [word for word in words if not LOOSE.search(word)]
+    names = {word.partition("=")[0] for word in given}
+    try:
+        flags.parse([*(word for word in NEEDED[verb] if word.partition("=")[0] not in names), *given])
+    except Failure as failure:
+        return "" if "is given no value" in str(failure) else str(failure)
+    return ""
+
+
+def _make(words: list[str]) -> str:
+    recipes = dict(re.findall(r"^([\w-]+):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    variables = dict(word.partition("=")[::2] for word in words[1:] if "=" in word)
+    faults = []
+    for target in (word for word in words[1:] if "=" not in word):
+        if target not in recipes:
+            faults.append(f"there is no target {target}")
+        recipe = re.sub(r"\$\((\w+)\)", lambda name: variables.get(name[1], ""), recipes.get(target, ""))
+        modules = re.findall(r"python (-m (?:tests|docs|benchmarks|experiments)\b[^&\n]*)", recipe)
+        faults += [_module(["python", *shlex.split(line)]) for line in modules]
+    return "\n".join(filter(None, faults))
+
+
+def _pip(words: list[str]) -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    dynamic = project.get("tool", {}).get("setuptools", {}).get("dynamic", {})
+    known = [table.get("optional-dependencies", {}) for table in (project["project"], dynamic)]
+    for word in words[2:]:
+        if extras := re.search(r"\[(.*)\]", word):
+            unknown = set(extras[1].split(",")).difference(*known)
+            if unknown:
+                return f"no extras {unknown}"
+        elif "/" in word and not (ROOT / word).is_file():
+            return f"there is no {word}"
+    return ""
+
+
+class _Parsed(Exception):
+    """Raised once a module has read its command line."""
+
+
+def _module(words: list[str]) -> str:
+    """Whether ``python -m MODULE …`` reads its command line; nothing after that is run."""
+    name, rest = words[2], words[3:]
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return f"there is no module {name}"
+    if spec.submodule_search_locations:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    if spec is None or spec.origin is None:
+        return f"{name} cannot be run"
+    source = Path(spec.origin).read_text("utf-8")
+    if "argparse" not in source:
+        paths = [word for word in rest if "/" in word and not (ROOT / word).exists()]
+        return (
+            f"there is no {paths[0]}" if paths else "" if not rest or "sys.argv" in source else "it takes no arguments"
+        )
+    read_line = argparse.ArgumentParser.parse_args
+
+    def parse_args(parser, *args, **kwargs):
+        read_line(parser, *args, **kwargs)
+        raise _Parsed
+
+    with (
+        mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args),
+        mock.patch.object(sys, "argv", [name, *rest]),
+    ):
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=False)
+        except _Parsed:
+            return ""
+    return "it never reads its command line"
