@@ -62,8 +62,8 @@ def main() -> None:
     ]
     print(f"optimal params at {BUDGET:.0e} FLOPs by 20 seeds: {min(optima):.6g} to {max(optima):.6g}")
     inside = np.array([covered(1000 + seed, 60, 300) for seed in tqdm(range(sets))])
-    told = ", ".join(f"{name} {share:.0%}" for name, share in zip(law.coefficients, inside.mean(0), strict=True))
-    print(f"{sets} sets with {NOISE:.0%} noise: inside their 95% intervals {inside.mean():.1%} ({told})")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(law.coefficients, inside.mean(0), strict=True))
+    print(f"{sets} sets with {NOISE:.0%} noise: inside their 95% intervals {inside.mean():.1%} ({shares})")
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def attention(results: dict[str, Any]) -> str:
         cells = []
         for values in lengths.values():
             found = values[name]
-            told = "refused"
+            cell = "refused"
             if "seconds" in found:
-                told = f"{_milliseconds(found['seconds']['median'])} ({found['temporaries'] / 2**20:.0f})"
-            cells.append(told)
+                cell = f"{_milliseconds(found['seconds']['median'])} ({found['temporaries'] / 2**20:.0f})"
+            cells.append(cell)
         rows.append([f"`{name}`", *cells])
     batch, heads, head_dim = results["shape"]
     return f"{markdown(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {_conditions(results)}"

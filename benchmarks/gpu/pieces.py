@@ -11,7 +11,7 @@ Parts = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
 
 @dataclass(frozen=True)
 class Task:
-    """What a piece is told: toy sizes or not, and a folder that it shares with the pieces after it."""
+    """What a piece gets: toy sizes or not, and a folder that it shares with the pieces after it."""
 
     toy: bool
     scratch: Path

@@ -30,7 +30,7 @@ def main() -> None:
         for label, measure in getattr(importlib.import_module(module), function)(Task(bool(toy), Path(scratch))):
             found = _measured(measure)
             print(json.dumps({label: found}), file=file, flush=True)
-            print(f"  {label}: {told(found)}", file=terminal, flush=True)
+            print(f"  {label}: {summary(found)}", file=terminal, flush=True)
             _forget()
 
 
@@ -51,7 +51,7 @@ def _measured(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 QUIET = {"device", "context", "parameters", "skipped", "lower_s", "new", "steps", "numbers"}
 
 
-def told(found: dict[str, Any]) -> str:
+def summary(found: dict[str, Any]) -> str:
     """The figures as a line; lists, and what is the same in most lines, stay in the file."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

@@ -1,4 +1,4 @@
-"""The parameters as decoding wants them: layers unrolled, matrices in ``model.dtype`` and turned.
+"""The parameters as decoding wants them: layers unrolled, matrices in ``model.dtype`` and transposed.
 
 A turn of the decoding loop multiplies B rows with every matrix of the model, so it is as fast as the matrices can be
 read. XLA's CPU backend reads w_FD faster than w_DF for such thin products (docs/sampling.md has the figures).
@@ -63,7 +63,7 @@ def prepare(config: ModelConfig, params: dict) -> dict:
     def change(path, leaf):
         names = tuple(str(entry.key) for entry in path)
         if names[:-1] in linears and names[-1] == "w":
-            return _turned(leaf, linears[names[:-1]][1], config.dtype)
+            return _transposed(leaf, linears[names[:-1]][1], config.dtype)
         return leaf.astype(config.dtype) if names in TABLES else leaf
 
     return jax.tree.map_with_path(change, params)
@@ -87,5 +87,5 @@ def _linears(config: ModelConfig) -> dict[tuple[str, ...], tuple[tuple[int, ...]
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _turned(w: jax.Array, rank_in: int, dtype: str) -> jax.Array:
+def _transposed(w: jax.Array, rank_in: int, dtype: str) -> jax.Array:
     return w.reshape(math.prod(w.shape[:rank_in]), -1).T.astype(dtype)
