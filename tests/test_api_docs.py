@@ -53,9 +53,9 @@ def test_every_example_runs(place, capsys):
     for number, example in enumerate(EXAMPLES):
         exec(compile(example, f"example {number + 1} of {DOC.name}", "exec"), names)
     said = capsys.readouterr().out
-    assert "Model('q': " in said and "against learned" in said and "--- sample 3" in said
+    assert "Model('q': " in said and "difference from learned" in said and "--- sample 3" in said
     assert (place / "attention.png").stat().st_size > 1000
     results = names["results"]
-    assert results.ended and set(results.values()) == {"learned", "rope"}
+    assert results.complete and set(results.values()) == {"learned", "rope"}
     assert "2 arms x 2 seeds, 4 of 4 runs done" in repr(results)
     assert "<table>" in results._repr_html_() and ">rope<" in results._repr_html_()
