@@ -50,14 +50,16 @@ def losses(found: dict[str, Curve], name: str) -> Any:
             at = getattr(curve, column)
             if not np.isfinite(at).all():
                 continue
-            axis.plot(at, curve.mean, color=colour, linestyle=dash, linewidth=1.4, label=arm)
+            marker = "o" if len(at) == 1 else ""  # a line of one point is invisible
+            axis.plot(at, curve.mean, color=colour, linestyle=dash, linewidth=1.4, marker=marker, label=arm)
             axis.fill_between(at, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
         axis.set_xlabel(AXES[column])
     for axis in grid[:, 0]:
         axis.set_ylabel(name)
     values = np.concatenate([curve.mean for curve in found.values()])
     low, high = values.min(), np.quantile(values, 0.98)
-    grid[0, 0].set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    margin = 0.05 * (high - low) or 1e-3
+    grid[0, 0].set_ylim(low - margin, high + margin)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
