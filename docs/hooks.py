@@ -13,7 +13,7 @@ PACKAGE = ROOT / "gpt_jax"
 PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
 PRESETS = PACKAGE / "configs"  # a function each, without a docstring
 CODE_OR_LINK = re.compile(r"(?P<code>^```.*?^```|`[^`\n]*`)|\]\((?P<target>[^)\s#]+)(?P<rest>[^)]*)\)", re.M | re.S)
-BINARY = (".png", ".svg")
+ASSETS = (".png", ".svg", ".ipynb")  # copied as they are
 
 
 def on_config(config: Any) -> Any:
@@ -69,7 +69,7 @@ def _linked(file: File) -> list[Path]:
 def _place(path: Path) -> str:
     """Where the site has a file of the repository, as MkDocs names its sources: code is a page."""
     inside = path.relative_to(DOCS if path.is_relative_to(DOCS) else ROOT).as_posix()
-    return inside if path.suffix in (".md", *BINARY) else f"{inside}.md"
+    return inside if path.suffix in (".md", *ASSETS) else f"{inside}.md"
 
 
 def _folder(place: str) -> Path | None:
@@ -79,7 +79,7 @@ def _folder(place: str) -> Path | None:
 
 def _file(path: Path, config: Any) -> File:
     place = _place(path)
-    if path.suffix in (".md", *BINARY):
+    if path.suffix in (".md", *ASSETS):
         return File.generated(config, place, abs_src_path=str(path))
     name = path.relative_to(ROOT).as_posix()
     text = f"---\nsearch: {{exclude: true}}\n---\n# {name}\n\n````{path.suffix[1:]}\n{path.read_text('utf-8')}````\n"
