@@ -6,6 +6,7 @@ decorates, and looking a name up imports the file that would hold it. Nothing el
 """
 
 import ast
+import dataclasses
 import fnmatch
 import importlib
 import inspect
@@ -19,11 +20,18 @@ from typing import Any, get_args
 from gpt_jax.errors import UserError, did_you_mean
 
 _variants: dict[tuple[str, str], Callable] = {}
-_examples: dict[tuple[str, str], tuple[str, ...]] = {}
-_typical: dict[tuple[str, str], str] = {}
+_notes: dict[tuple[str, str], "_Notes"] = {}
 _renamed: dict[tuple[str, str], str] = {}
-_reads: dict[tuple[str, str], Sequence[str]] = {}
 _UNQUOTED = re.compile(r"(\w+)\((\w+)=\s*([^'\"()=,]+)\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Notes:
+    """What ``register`` was given beside a variant, for tests, documents and messages."""
+
+    examples: tuple[str, ...]
+    typical: str
+    reads: Sequence[str]
 
 
 def register(
@@ -52,10 +60,8 @@ def register(
         if (kind, name) in _variants:
             raise ValueError(f"{kind} already has a variant {name!r}: {_variants[kind, name]}")
         _variants[kind, name] = variant
-        _examples[kind, name] = examples
-        _typical[kind, name] = typical
+        _notes[kind, name] = _Notes(examples, typical, reads)
         _renamed.update({(kind, old): name for old in formerly})
-        _reads[kind, name] = reads
         return variant
 
     return add
@@ -108,7 +114,7 @@ def _path_call(kind: str, text: str) -> str:
         return ""
     folder = text.endswith("/") or os.path.isdir(path)
     found = ["/", *(f"/{entry.name}" for entry in path.glob("*"))] if folder else [path.name]
-    patterns = [(pattern, name) for name in names(kind) for pattern in _reads[kind, name]]
+    patterns = [(pattern, name) for name in names(kind) for pattern in _notes[kind, name].reads]
     fitting = [
         (pattern, name)
         for pattern, name in patterns
@@ -186,7 +192,7 @@ def examples(kind: str, name: str) -> tuple[str, ...]:
     where it has arguments without a default."""
     variant = lookup(kind, name)
     needed = [p for p in _signature(variant).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    return _examples[kind, name] or (() if needed else (name,))
+    return _notes[kind, name].examples or (() if needed else (name,))
 
 
 def typical(kind: str, name: str) -> str:
@@ -195,10 +201,10 @@ def typical(kind: str, name: str) -> str:
     Raises:
       ValueError: it has arguments without a default, and was registered without examples.
     """
-    calls = examples(kind, name)
-    if not _typical[kind, name] and not calls:
+    calls, shown = examples(kind, name), _notes[kind, name].typical
+    if not shown and not calls:
         raise ValueError(f"{name!r} needs an example: @register({kind!r}, {name!r}, examples=('{name}(…)',))")
-    return _typical[kind, name] or calls[0]
+    return shown or calls[0]
 
 
 def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> Any:
