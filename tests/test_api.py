@@ -230,6 +230,7 @@ def test_a_run_of_eight_devices_opens_on_one_without_its_data(settings, tmp_path
     environment = os.environ | {"XLA_FLAGS": xla.flags()}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "data=-1 instead of data=1, fsdp=1 instead of fsdp=8, to fit 1 device" in done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "there.npy"), here.logits(TEXT), atol=1e-5)
     for other in ({"mesh.tensor": 2, "mesh.fsdp": 8}, {"mesh.data": 3}):
         changed = Config.from_dict(here.config.to_dict() | _section(here, "mesh", **_short(other)))

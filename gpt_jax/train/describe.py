@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from gpt_jax.config import Config
+from gpt_jax.config import Config, MeshConfig
 from gpt_jax.data.open import Data
+from gpt_jax.mesh.mesh import AXES
 from gpt_jax.model import flops
 
 Say = Callable[[str, str], None]  # (label, text)
@@ -31,9 +32,16 @@ def devices(mesh: Mesh) -> str:
     return f"{axes}: {mesh.size} x {first.device_kind}{processes}"
 
 
+def refitted(asked: MeshConfig, used: MeshConfig) -> str:
+    """A reader's mesh where the one that was asked for does not fit the devices."""
+    wanted, found = ([f"{axis}={getattr(mesh, axis)}" for axis in AXES] for mesh in (asked, used))
+    changes = [f"{new} instead of {old}" for old, new in zip(wanted, found, strict=True) if old != new]
+    return f"{', '.join(changes)}, to fit {jax.device_count()} device{'s' if jax.device_count() > 1 else ''}"
+
+
 def data_to_read(config: Config) -> str:
     """What is about to be read; tokenising a long text takes minutes, once."""
-    return f"reading {config.data.source} (tokenised once, then kept in {config.data.cache})"
+    return f"reading {config.data.source}; tokenised texts are kept in {config.data.cache}"
 
 
 def data(read: Data, config: Config) -> str:

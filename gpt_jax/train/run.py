@@ -85,7 +85,10 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
 def to_read(config: Config) -> Config:
     """The configuration with a mesh that fits the devices: what was trained on eight is read on one."""
     processes.start_processes()
-    return dataclasses.replace(config, mesh=meshes.fitting(config.mesh))
+    mesh = meshes.fitting(config.mesh)
+    if mesh != config.mesh:
+        describe.on_stderr("mesh", describe.refitted(config.mesh, mesh))
+    return dataclasses.replace(config, mesh=mesh)
 
 
 def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -> Run:
