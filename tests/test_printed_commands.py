@@ -12,7 +12,8 @@ import pytest
 
 from gpt_jax.main import main
 from gpt_jax.mesh import plan
-from tests.printed import CORPUS, ROOT, Page, read, short
+from tests.printed import CORPUS, ROOT, Page, short
+from tests.printed_reader import read
 
 OWN_TEST = "api.md"  # tests/test_api_docs.py
 DOCS = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != OWN_TEST)
