@@ -22,6 +22,7 @@ class Scaling:
         times kept, a ramp over the channels between, from and to whole ones if ``truncate`` (gpt-oss: not); cosines and
         sines times 0.1 ln(factor) + 1 (Peng et al. 2023, sections 3.2 and 3.4). llama3: the same with a ramp over turns,
         and cosines and sines as they are (Llama 3.1).
+      size: what yarn multiplies cosines and sines with instead; 0 = by the factor.
     """
 
     kind: str = "none"
@@ -30,6 +31,7 @@ class Scaling:
     low: float = 1.0
     high: float = 0.0
     truncate: bool = True
+    size: float = 0.0
 
 
 HIGH = {"yarn": 32.0, "llama3": 4.0}  # turns, where none are given
@@ -43,8 +45,13 @@ def frequencies(theta: float, rotated: int, scaling: Scaling) -> tuple[np.ndarra
     plain_P = _plain(theta, rotated)
     kept_P = KEPT[s.kind](theta, rotated, s)
     mixed_P = plain_P * kept_P + plain_P / s.factor * (1 - kept_P)
-    size = 0.1 * math.log(s.factor) + 1 if s.kind == "yarn" and s.factor > 1 else 1.0
+    size = s.size or yarn_size(s.factor, 1.0) if s.kind == "yarn" else 1.0
     return mixed_P.astype(np.float32), size
+
+
+def yarn_size(factor: float, weight: float) -> float:
+    """By how much yarn lengthens queries and keys (Peng et al. 2023, equation 22, as a product of the two)."""
+    return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
 
 
 def _kept_by_channel(theta: float, rotated: int, s: Scaling) -> np.ndarray:
