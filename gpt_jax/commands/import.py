@@ -21,6 +21,7 @@ class Import(Command):
         flags.path("from", None, "directory with config.json and safetensors", "--from=HF_DIR")
         flags.path("workdir", None, "directory of the run to be made", "--workdir=runs/x")
         defaults = base.get_config()
+        defaults.data.tokenizer = "none"  # unless the directory has one, or another is asked for
         flags.tables(lambda values: {section: defaults[section] for section in SECTIONS})
 
     def run(self, flags: Any) -> None:

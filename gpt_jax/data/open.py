@@ -1,8 +1,10 @@
 """From a config to data: finds the sources, makes the tokenizer, reads or builds the cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gpt_jax import registry
 from gpt_jax.config import Config
@@ -16,6 +18,7 @@ from gpt_jax.data.windows import TaskWindows, TokenWindows, Windows
 from gpt_jax.errors import UserError
 
 WHERE = "config.data.source"
+SCANNED = 1 << 24  # ids looked at together: bounds memory
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,30 @@ def open_data(config: Config) -> Data:
 
 def _tokenised(source: Any, tokenizer: Tokenizer | None, config: Config, root: Path) -> TokenCorpus | Task:
     if isinstance(source, Documents) and tokenizer is not None:
-        return open_corpus(source, tokenizer, config.data.valid_fraction, root)
+        corpus = open_corpus(source, tokenizer, config.data.valid_fraction, root)
+        return _within(corpus, tokenizer, config.model.vocab)
     return source
+
+
+def _within(corpus: TokenCorpus, tokenizer: Tokenizer, vocab: int) -> TokenCorpus:
+    """The corpus of a tokenizer that may have more ids than the model, which then do not occur in it.
+
+    Raises:
+      UserError: one occurs; the message has the token.
+    """
+    if not vocab or corpus.vocab <= vocab:
+        return corpus
+    for part in (corpus.train, corpus.valid):
+        for begin in range(0, len(part.ids), SCANNED):
+            ids = part.ids[begin : begin + SCANNED]
+            if ids.max() >= vocab:
+                first = int(ids[np.argmax(ids >= vocab)])
+                raise UserError(
+                    f"the text has the token {tokenizer.decode([first])!r}, id {first}, and model.vocab is {vocab}",
+                    where="config.model.vocab",
+                    allowed=f"{corpus.vocab} or more, or 0 for exactly that; or a text without such tokens",
+                )
+    return replace(corpus, vocab=vocab)
 
 
 def _split(parts: list[TokenCorpus | Task], stream: int, weights: list[float], config: Config) -> Split:

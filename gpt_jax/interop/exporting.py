@@ -14,6 +14,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.interop import families, plan, tensors, tokenizer, weights
 from gpt_jax.interop.importing import make_directory, refuse_used, shapes
 from gpt_jax.interop.rows import sizes_of
+from gpt_jax.interop.settings import OF_THE_MODEL
 from gpt_jax.model import layout
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.run_directory import CONFIG
@@ -59,11 +60,15 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
     sizes = [(t.name, int(np.prod(t.row.shape(sizes_of(said)))) * dtype.itemsize) for t in wanted.values()]
     step, arrays = _parameters(config, workdir, step)
 
+    same = carried.get("model_type") == family.name
+    kept = {key: value for key, value in carried.items() if key in OF_THE_MODEL and same}
+
     def make(name: str) -> np.ndarray:
         return weights.make(wanted[name], said, arrays, dtype)
 
     def fill(folder: Path) -> None:
         named = {
+            **kept,
             **values,
             **{name: carried.get(name) for name in TOKEN_IDS},
             "dtype": form.dtype,

@@ -42,7 +42,8 @@ def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pret
 
     Args:
       source: the directory; its ``config.json`` says what the model is.
-      others: a complete configuration, whose knobs hold where the directory says nothing.
+      others: a complete configuration, whose knobs hold where the directory says nothing; its tokenizer, unless that
+        is "none".
       files: where the configuration says that the tokenizer's files are.
 
     Raises:
@@ -52,9 +53,9 @@ def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pret
         raise UserError("there is no such directory", where=str(source))
     described = source / CONFIG
     values = tensors.read_json(described)
-    family = families.named(str(values.get("model_type")), f"{described}: model_type")
+    family = families.of_directory(values, str(described))
     config = _with_tokenizer(family.config(values, str(described), others), source, files)
-    with tensors.Reader(source) as reader:
+    with tensors.Reader(source, values.get("transformers_weights") or "") as reader:
         arrays = weights.read(family, config.model, shapes(config.model), reader, str(source))
     return Pretrained(family.name, config, arrays, _usable_tokenizer(source))
 
@@ -139,20 +140,23 @@ def _umask() -> int:
 
 
 def _with_tokenizer(config: Config, source: Path, files: Path) -> Config:
-    """With the directory's ``tokenizer.json`` as the tokenizer of data."""
-    if not (source / TOKENIZER).is_file():
+    """With the directory's tokenizer as that of data, unless another was asked for."""
+    if config.data.tokenizer != tokenizer.NONE:
         return config
-    call = f"file(path={str(files / TOKENIZER)!r}, separator={tokenizer.separator(source)!r})"
+    call = tokenizer.call(source, files)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=call))
 
 
 def _usable_tokenizer(source: Path) -> Subwords | None:
     """The directory's tokenizer, if it can be used here; a line says why not."""
+    reason = "the directory has no tokenizer"
     try:
-        return tokenizer.read(source)
+        found = tokenizer.read(source)
     except UserError as error:
-        print(f"prompts have to be given as ids: {error.what}")
-        return None
+        found, reason = None, ": ".join(filter(None, (error.what, error.fix)))
+    if found is None:
+        print(f"prompts have to be given as ids: {reason}")
+    return found
 
 
 def params_of(model: ModelConfig, arrays: dict[str, np.ndarray]) -> dict:

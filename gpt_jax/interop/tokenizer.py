@@ -5,23 +5,30 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from gpt_jax.data import vocab_files
 from gpt_jax.data.tokenizers import SEPARATOR
-from gpt_jax.data.tokenizers.file import Subwords
+from gpt_jax.data.tokenizers.file import Subwords, read_spec
 from gpt_jax.errors import UserError
 from gpt_jax.interop.tensors import read_json
 from gpt_jax.train.checkpoint.run_directory import TOKENIZER
 
 FOLDER = "huggingface"  # in a run directory: what was carried along
 CONFIG = "config.json"
+NONE = "none"  # the tokenizer of data for a model without one
+SENTENCES = "tokenizer.model*"
 CARRIED = (
     TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
-    "tokenizer.model",
+    SENTENCES,
+    "tekken.json",
     "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
 
@@ -30,42 +37,67 @@ def carry(source: Path, workdir: Path) -> None:
     """Copies ``config.json`` and the tokenizer's files of a directory into a run's."""
     folder = workdir / FOLDER
     folder.mkdir()
-    for name in (CONFIG, *CARRIED):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    _copy(source, folder, (CONFIG, *CARRIED))
+
+
+def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> list[str]:
+    """Copies the files that match; their names."""
+    found = [path for pattern in patterns for path in sorted(source.glob(pattern)) if path.is_file()]
+    for path in found:
+        into = target / path.relative_to(source)
+        into.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, into)
+    return [path.name for path in found]
 
 
 def separator(source: Path) -> str:
     """The text of the token that ends a document."""
-    path = source / "tokenizer_config.json"
-    token = read_json(path).get("eos_token") if path.exists() else None
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) and token else SEPARATOR
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = read_json(source / name).get("eos_token") if (source / name).is_file() else None
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str) and token:
+            return token
+    return SEPARATOR
+
+
+def call(source: Path, files: Path) -> str:
+    """The tokenizer of data for a directory's model.
+
+    Args:
+      source: the directory.
+      files: where its files will be.
+    """
+    path = _path(source, files)
+    return NONE if path is None else f"file(path={str(path)!r}, separator={separator(source)!r})"
 
 
 def read(source: Path) -> Subwords | None:
-    """The tokenizer of a directory; None where there is no ``tokenizer.json``.
+    """The tokenizer of a directory; None where there is none.
 
     Raises:
-      UserError: it is damaged, or one whose tokens stand for no definite number of bytes.
+      UserError: it is damaged, or none that can be used here.
     """
-    path = source / TOKENIZER
-    if not path.is_file():
-        return None
-    try:
-        return Subwords(path.read_text("utf-8"), separator(source), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from None
+    path = _path(source, source)
+    if path is not None:
+        return Subwords(read_spec(str(path)), separator(source), str(path))
+    for other in sorted(source.glob(SENTENCES)):
+        raise UserError(f"{other.name} is a file of sentencepiece", where=str(other), fix=vocab_files.CONVERT)
+    return None
+
+
+def _path(source: Path, files: Path) -> Path | None:
+    """What a tokenizer is read from: a ``tokenizer.json``, or else the folder with its parts."""
+    if (source / TOKENIZER).is_file():
+        return files / TOKENIZER
+    return files if vocab_files.has_files(source) else None
 
 
 def restore(workdir: Path, target: Path) -> bool:
     """Puts a run's tokenizer into a directory; whether there was one that can be put there."""
     carried = workdir / FOLDER
     if carried.is_dir():
-        found = [name for name in CARRIED if (carried / name).is_file()]
-        for name in found:
-            shutil.copyfile(carried / name, target / name)
-        return any(name in found for name in (TOKENIZER, "vocab.json", "tokenizer.model"))
+        found = _copy(carried, target, CARRIED)
+        return any(name.startswith(("tokenizer.", "vocab.", "tekken.")) for name in found)
     own = read_json(workdir / TOKENIZER) if (workdir / TOKENIZER).exists() else {}
     if own.get("kind") != "file":
         return False

@@ -63,10 +63,13 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
     return prompts
 
 
-def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool) -> list[int]:
+def lengths(
+    prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool, tokenizer: Tokenizer | None
+) -> list[int]:
     """How many new tokens each prompt gets: ``wanted``, or what is left of the context where that is less.
 
     Args:
+      tokenizer: of the prompts, which may have ids beyond the model's; None where there is none.
       exact: whether ``wanted`` was asked for, so that one which does not fit is refused instead.
 
     Raises:
@@ -74,6 +77,13 @@ def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: b
     """
     found = []
     for prompt in prompts:
+        beyond = next((i for i in prompt.ids if i >= model.vocab and prompt.text is not None), None)
+        if beyond is not None and tokenizer is not None:
+            raise UserError(
+                f"the token {tokenizer.decode([beyond])!r}, id {beyond}, is outside the model's vocabulary",
+                where=prompt.where,
+                allowed=f"texts whose ids are below {model.vocab}",
+            )
         room = max(0, model.context - len(prompt.ids))
         found.append(wanted if exact else min(wanted, room))
         check(model, prompt.ids, found[-1], prompt.where)

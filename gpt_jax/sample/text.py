@@ -67,7 +67,7 @@ def sample_command(
     found = read_prompts(prompts, sample, tokenizer)
     if output == "text" and tokenizer is None:
         raise UserError("this run's data has no tokenizer", where="--output", allowed="ids, jsonl")
-    new = lengths(found, model, sample.max_new_tokens, exact)
+    new = lengths(found, model, sample.max_new_tokens, exact, tokenizer)
     note_shortened(new, model, sample.max_new_tokens)
     decoder = Decoder(model, params)
     if output == "text" and tokenizer is not None and len(found) == 1:
@@ -89,7 +89,7 @@ def continuations(model: ModelConfig, params: dict, tokenizer: Tokenizer, sample
       UserError: a prompt is longer than the context, or is no text of this tokenizer.
     """
     prompts = [encoded(text, "sample.prompts", tokenizer) for text in sample.prompts]
-    new = lengths(prompts, model, sample.max_new_tokens, exact=False)
+    new = lengths(prompts, model, sample.max_new_tokens, exact=False, tokenizer=tokenizer)
     return [str(row) for row in written(Decoder(model, params), prompts, new, sample, tokenizer)]
 
 

@@ -124,7 +124,7 @@ def with_vocab(config: Config, needed: int) -> Config:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
     if config.model.vocab < needed:
         raise UserError(
-            f"model.vocab = {config.model.vocab} is smaller than the {needed} ids of the tokenizer",
+            f"model.vocab = {config.model.vocab} is smaller than the {needed} ids of the data",
             where="config.model.vocab",
             allowed=f"{needed} or more, or 0 for exactly that",
         )
@@ -132,8 +132,9 @@ def with_vocab(config: Config, needed: int) -> Config:
 
 
 def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
-    """Per-id lengths for a vocabulary with unused ids at its end, as float32 [V]."""
-    return np.pad(np.asarray(lengths, np.float32), (0, vocab - len(lengths)))
+    """Per-id lengths for a vocabulary with unused ids at its end, or without a tokenizer's last ones, as float32 [V]."""
+    found = np.asarray(lengths, np.float32)[:vocab]
+    return np.pad(found, (0, vocab - len(found)))
 
 
 def _keep_compiled() -> None:

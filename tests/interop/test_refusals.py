@@ -10,7 +10,7 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families
 from gpt_jax.interop.exporting import Form, export_run
-from gpt_jax.interop.importing import import_directory
+from gpt_jax.interop.importing import import_directory, read_directory
 from gpt_jax.train.checkpoint.run_directory import read_config
 from tests.interop.models import fresh_run, model, others
 
@@ -136,6 +136,21 @@ def test_tensors(copy, edit, said):
     source = copy("gpt2")
     rewrite(source, edit)
     refused(source, said, str(source))
+
+
+def test_of_a_tied_pair_either_may_be_stored(copy):
+    """safetensors' save_model keeps the first by name."""
+    source = copy("gpt2")
+    expected = read_directory(source, others(), source).arrays
+    rewrite(source, lambda t: t.update({"lm_head.weight": t.pop("transformer.wte.weight")}))
+    found = read_directory(source, others(), source).arrays
+    assert all(np.array_equal(found[path], array) for path, array in expected.items())
+
+
+def test_a_readout_that_ought_to_be_there(copy):
+    source = copy("gpt2")
+    change(source, tie_word_embeddings=False)
+    refused(source, "lm_head.weight is missing", '"tie_word_embeddings": true')
 
 
 def test_buffers_are_left_out(copy, tmp_path):

@@ -35,7 +35,7 @@ MODEL = config(vocab=257, context=32)
 def read(sample=SAMPLE, tokenizer=None, **given):
     names = ("prompt", "prompt_ids", "prompts")
     found = read_prompts({name: given.get(name) for name in names}, sample, tokenizer or Bytes())
-    lengths(found, MODEL, sample.max_new_tokens, exact=True)
+    lengths(found, MODEL, sample.max_new_tokens, exact=True, tokenizer=None)
     return found
 
 

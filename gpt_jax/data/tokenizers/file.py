@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_jax.data import cache
+from gpt_jax.data import cache, vocab_files
 from gpt_jax.data.tokenizers import SEPARATOR, Texts
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
@@ -26,7 +26,7 @@ class Subwords:
     """
 
     def __init__(self, spec: str, separator: str, where: str):
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, decoders
 
         try:
             self._tokenizer = Tokenizer.from_str(spec)
@@ -35,7 +35,19 @@ class Subwords:
         self._tokenizer.encode_special_tokens = True  # in a text they are text
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        parsed = json.loads(spec)
+        parsed = {"normalizer": None, "pre_tokenizer": None, **json.loads(spec)}
+        parsed["added_tokens"] = parsed.get("added_tokens") or []
+        if not parsed.get("decoder") and '"ByteLevel"' in json.dumps(parsed["pre_tokenizer"]):
+            parsed["decoder"] = {"type": "ByteLevel"}
+            self._tokenizer.decoder = decoders.ByteLevel()
+        for token in parsed["added_tokens"]:
+            # The library numbers them one after another, whatever their ids are.
+            if self._tokenizer.token_to_id(token["content"]) != token["id"]:
+                raise UserError(
+                    f"the added token {token['content']!r} has the id {token['id']}, and there is a gap below it",
+                    where=where,
+                    fix="add tokens for the ids between",
+                )
         self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator})
         self._splits_at_newlines = not parsed["normalizer"] and _is_gpt2_pattern(parsed["pre_tokenizer"])
         self.vocab = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -74,14 +86,21 @@ def restore(spec: str, separator: str) -> Subwords:
     return Subwords(spec, separator, "the stored tokenizer")
 
 
-@register("data.tokenizers", "file", reads=("*.json",))
+@register("data.tokenizers", "file", reads=("*.json", "/merges.txt"))
 def file(texts: Texts, *, path: str, separator: str = SEPARATOR) -> Subwords:
-    """A ``tokenizer.json`` as Hugging Face models have it; ``separator`` names its token between documents.
+    """A ``tokenizer.json`` as Hugging Face models have it, or a folder with ``vocab.json`` and ``merges.txt``;
+    ``separator`` names its token between documents.
 
     Raises:
       UserError: no such file, or not one this can use.
     """
-    return Subwords(read_text(path), separator, path)
+    return Subwords(read_spec(path), separator, path)
+
+
+def read_spec(path: str) -> str:
+    """The text of a ``tokenizer.json``, or what the files of a folder amount to."""
+    folder = Path(path).expanduser()
+    return vocab_files.spec(folder) if vocab_files.has_files(folder) else read_text(path)
 
 
 def read_text(path: str) -> str:
@@ -101,7 +120,7 @@ def _is_gpt2_pattern(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 def _byte_lengths(parsed: dict[str, Any], vocab: dict[str, int], size: int, where: str) -> np.ndarray:
     """[V] int32. Byte-level tokens have one letter per byte; with byte fallback they are text, "▁" for a space."""
-    decoder = json.dumps(parsed["decoder"])
+    decoder = json.dumps(parsed.get("decoder"))
     if '"ByteLevel"' in decoder:
         length: Callable[[str], int] = len
     elif '"ByteFallback"' in decoder:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gpt_jax.data.tokenizers import SEPARATOR, Texts
 from gpt_jax.data.tokenizers.file import Subwords, read_text
+from gpt_jax.data.vocab_files import merges_of
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
 
@@ -22,10 +23,7 @@ def gpt2(texts: Texts, *, path: str) -> Subwords:
     vocab_text, merges_text = (_read(folder / name) for name in ("encoder.json", "vocab.bpe"))
     try:
         vocab = json.loads(vocab_text)
-        merges = [
-            (a, b) for a, b in (line.split() for line in merges_text.split("\n")[1:] if line)
-        ]  # line 1: a version
-        tokenizer = Tokenizer(models.BPE(vocab, merges))
+        tokenizer = Tokenizer(models.BPE(vocab, merges_of(merges_text)))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path} does not hold GPT-2's tokenizer: {error}", where="config.data.tokenizer") from None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
