@@ -22,6 +22,7 @@ SCHEMES: dict[str, tuple[dict | None, str]] = {
     "Qwen2Tokenizer": (NFC, QWEN),
 }
 CONVERT = "transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…) writes a tokenizer.json"
+OF_NONE = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend")  # classes that say nothing
 OF_MODELS = {
     "gpt2": "GPT2Tokenizer",
     "gptj": "GPT2Tokenizer",
@@ -79,7 +80,9 @@ def spec(folder: Path) -> str:
 
 def _scheme(folder: Path, settings: Mapping[str, Any]) -> tuple[dict | None, str]:
     model_type = _optional(folder / MODEL).get("model_type")
-    name = settings.get("tokenizer_class") or OF_MODELS.get(str(model_type), "GPT2Tokenizer")
+    name = settings.get("tokenizer_class")
+    if name is None or name in OF_NONE:
+        name = OF_MODELS.get(str(model_type), "GPT2Tokenizer")
     if name.removesuffix("Fast") not in SCHEMES:
         allowed = ", ".join(SCHEMES)
         raise UserError(f"a {name} cannot be made of two files", where=str(folder), allowed=allowed, fix=CONVERT)

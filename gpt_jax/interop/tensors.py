@@ -18,6 +18,8 @@ from gpt_jax.interop import packed
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = ("F32", "F16", "BF16")
+POINTER, POINTER_SIZE = b"version https://git-lfs", 1024  # what such a file begins with, and bytes that it stays below
+CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
 # Weights in other forms -> what to do about them.
 OTHERS = (
@@ -38,15 +40,37 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       UserError: there is no such file, or something else in it.
     """
+    refuse_pointer(path)
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
+        raise UserError(
+            f"{path.name} cannot be read: {error.strerror}", where=str(path), fix=_snapshot(path.parent)
+        ) from None
     except ValueError as error:
         raise UserError(f"{path.name} is not JSON: {error}", where=str(path)) from None
     if not isinstance(values, dict):
         raise UserError(f"{path.name} is not a JSON object", where=str(path))
     return values
+
+
+def refuse_pointer(path: Path) -> None:
+    """
+    Raises:
+      UserError: the file stands for one that Git LFS has not fetched.
+    """
+    if path.is_file() and path.stat().st_size < POINTER_SIZE and path.read_bytes().startswith(POINTER):
+        raise UserError(
+            f"{path.name} is a pointer of Git LFS, not the file itself",
+            where=str(path),
+            fix="git lfs pull in its folder",
+        )
+
+
+def _snapshot(directory: Path) -> str:
+    """Advice where the directory is one of huggingface_hub's cache, which has the files of a version further down."""
+    found = sorted(path.parent for path in directory.glob(f"snapshots/*/{CONFIG}"))
+    return f"the model is in {found[-1]}" if found else ""
 
 
 class Reader:
@@ -218,6 +242,7 @@ def _nothing_to_read(directory: Path) -> UserError:
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> Any:
+    refuse_pointer(path)
     try:
         return stack.enter_context(safe_open(path, framework="numpy"))
     except FileNotFoundError:

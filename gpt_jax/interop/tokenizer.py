@@ -9,7 +9,7 @@ from gpt_jax.data import vocab_files
 from gpt_jax.data.tokenizers import SEPARATOR
 from gpt_jax.data.tokenizers.file import Subwords, read_spec
 from gpt_jax.errors import UserError
-from gpt_jax.interop.tensors import read_json
+from gpt_jax.interop.tensors import read_json, refuse_pointer
 from gpt_jax.train.checkpoint.run_directory import TOKENIZER
 
 FOLDER = "huggingface"  # in a run directory: what was carried along
@@ -79,6 +79,7 @@ def read(source: Path) -> Subwords | None:
     """
     path = _path(source, source)
     if path is not None:
+        refuse_pointer(path)
         return Subwords(read_spec(str(path)), separator(source), str(path))
     for other in sorted(source.glob(SENTENCES)):
         raise UserError(f"{other.name} is a file of sentencepiece", where=str(other), fix=vocab_files.CONVERT)

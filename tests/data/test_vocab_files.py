@@ -82,13 +82,21 @@ def test_bytes_and_round_trips(folder):
 def test_added_tokens_keep_their_ids(folder):
     size = len(json.loads((folder / "vocab.json").read_text()))
     (folder / "added_tokens.json").write_text(json.dumps({"word": size + 1, "other": size}))
+    listed = {str(size + 3): {"content": "<|im_end|>", "special": True, "lstrip": True}}
+    settings = {"tokenizer_class": "TokenizersBackend", "added_tokens_decoder": listed}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>", "pad_token": "<new>"}))
     parsed = json.loads(read_spec(str(folder)))
     ids = {token["content"]: (token["id"], token["special"]) for token in parsed["added_tokens"]}
     assert ids["other"] == (size, False) and ids["word"] == (size + 1, False)
-    assert ids["<new>"] == (size + 2, True) and ids["</s>"][1]
+    assert ids["<|im_end|>"] == (size + 3, True) and ids["</s>"][1]
+    assert ids.pop("<new>") == (size + 4, True)
+    parsed["added_tokens"] = [token for token in parsed["added_tokens"] if token["content"] != "<new>"]
+    with pytest.raises(UserError, match="there is a gap below it"):
+        Subwords(json.dumps(parsed), "</s>", "t.json")
+    (folder / "added_tokens.json").write_text(json.dumps({"word": size + 1, "other": size, "third": size + 2}))
     tokenizer = subwords(folder)
-    assert tokenizer.vocab == size + 3
+    assert tokenizer.vocab == size + 5
     assert size + 1 in tokenizer.encode("a word")
 
 
@@ -119,7 +127,8 @@ def test_keys_that_a_tokenizer_json_may_leave_out(folder):
     whole = json.loads(vocab_files.spec(folder))
     least = {key: whole[key] for key in ("version", "pre_tokenizer", "model")}
     expected = subwords(folder)
-    for spec in (least, least | {"decoder": None, "normalizer": None, "added_tokens": []}):
+    as_text = least["model"] | {"merges": [" ".join(pair) for pair in least["model"]["merges"]]}
+    for spec in (least, least | {"model": as_text}, least | {"decoder": None, "normalizer": None, "added_tokens": []}):
         tokenizer = Subwords(json.dumps(spec), "</s>", "t.json")
         ids = tokenizer.encode(TEXT.replace("</s>", ""))
         np.testing.assert_array_equal(ids, expected.encode(TEXT.replace("</s>", "")))

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from gpt_jax.errors import UserError
 from gpt_jax.interop import packed
-from gpt_jax.interop.tensors import Reader
+from gpt_jax.interop.tensors import Reader, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -103,6 +103,22 @@ def test_an_index_without_its_files(put, tmp_path):
 def test_what_is_said_where_there_are_none(tmp_path, file, said):
     (tmp_path / file).touch()
     assert said in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", [SINGLE, "model-00001-of-00001.safetensors"])
+def test_what_git_lfs_has_not_fetched(put, tmp_path, name):
+    put(INDEX, placed={"a": "model-00001-of-00001.safetensors"})
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 548105171\n")
+    assert "git lfs pull" in refusal(tmp_path)
+
+
+def test_the_folder_of_a_cache_says_where_the_model_is(tmp_path):
+    model = tmp_path / "models--gpt2" / "snapshots" / "607a30"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("\ufeff{}")
+    with pytest.raises(UserError, match=f"the model is in {model}"):
+        read_json(tmp_path / "models--gpt2" / "config.json")
+    assert read_json(model / "config.json") == {}  # a byte order mark is none of its text
 
 
 def test_adapters(put, tmp_path):
