@@ -14,6 +14,8 @@ OF_THE_FILE = frozenset(
     _experts_implementation _experts_implementation_autoset _flash_attn_2_enabled is_llama_config use_cache torchscript
     gradient_checkpointing use_bfloat16 output_past transformers.js_config transformers_weights chunk_size_feed_forward
     keys_to_ignore_at_inference is_decoder pretraining_tp cache_implementation max_sequence_length model_max_length
+    max_seq_len max_seq_length seq_length use_flash_attn use_flash_attention use_flash_attention_2
+    _use_flash_attention_2 use_sdpa loss_type custom_pipelines author license created_date
     """.split()
 )
 # How the model was initialised and trained, is wrapped for other tasks, or generates: an export keeps these.
