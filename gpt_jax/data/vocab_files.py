@@ -12,6 +12,7 @@ VOCAB, MERGES = "vocab.json", "merges.txt"
 SETTINGS, SPECIAL, ADDED, MODEL = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"
 SPACE = "Ġ"  # byte 32 in byte-level vocabularies
 NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask"))
+SEVERAL = ("additional_special_tokens", "extra_special_tokens")
 NFC = {"type": "NFC"}
 QWEN = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 # Class of transformers -> the normaliser and the pattern that it has; without a pattern GPT-2's.
@@ -51,6 +52,13 @@ def spec(folder: Path) -> str:
     Raises:
       UserError: a file is missing or damaged, or the tokenizer is of another kind.
     """
+    try:
+        return json.dumps(_built(folder))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise UserError(f"a value is not of the type it should be: {error}", where=str(folder), fix=CONVERT) from error
+
+
+def _built(folder: Path) -> dict[str, Any]:
     settings = {**_optional(folder / SPECIAL), **_optional(folder / SETTINGS)}
     normalizer, pattern = _scheme(folder, settings)
     vocab = _read(folder / VOCAB, json.loads)
@@ -65,17 +73,15 @@ def spec(folder: Path) -> str:
     }
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     steps = [split, {**bytes_first, "use_regex": False}]
-    return json.dumps(
-        {
-            "version": "1.0",
-            "added_tokens": added,
-            "normalizer": normalizer,
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps} if pattern else bytes_first,
-            "post_processor": _around(settings, {token["content"]: token["id"] for token in added}),
-            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-            "model": {"type": "BPE", "vocab": vocab, "merges": merges},
-        }
-    )
+    return {
+        "version": "1.0",
+        "added_tokens": added,
+        "normalizer": normalizer,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps} if pattern else bytes_first,
+        "post_processor": _around(settings, {token["content"]: token["id"] for token in added}),
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }
 
 
 def _scheme(folder: Path, settings: Mapping[str, Any]) -> tuple[dict | None, str]:
@@ -91,11 +97,11 @@ def _scheme(folder: Path, settings: Mapping[str, Any]) -> tuple[dict | None, str
 
 def _added_tokens(folder: Path, settings: Mapping[str, Any], vocab: Mapping[str, int]) -> list[dict[str, Any]]:
     """The tokens that are matched as a whole, by id: those with an id of their own, and those with a role."""
-    listed = {int(i): _token(token) for i, token in settings.get("added_tokens_decoder", {}).items()}
+    listed = {int(i): _token(token) for i, token in (settings.get("added_tokens_decoder") or {}).items()}
     listed |= {i: _token(text) for text, i in _optional(folder / ADDED).items() if i not in listed}
     ids = {token["content"]: i for i, token in listed.items()}
     settings = {"eos_token": SEPARATOR if SEPARATOR in vocab else None, **settings}
-    several = [*settings.get("additional_special_tokens", []), *settings.get("extra_special_tokens", [])]
+    several = [t for name in SEVERAL for t in settings.get(name) or []]
     roles = [settings[name] for name in NAMED if settings.get(name)] + several
     for token in map(_token, roles):
         text = token["content"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLOCKS, SCALES = "_blocks", "_scales"  # after the name of the tensor that the two hold together
+PARTS = BLOCKS, SCALES = "_blocks", "_scales"  # after the name of the tensor that the two hold together
 DTYPE = "U8"
 # Sign, two bits of exponent, one of mantissa.
 VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)

@@ -38,7 +38,7 @@ NEUTRAL: dict[str, tuple] = {
     "partial_rotary_factor": (1.0,),
     "finetuned": (True, False),
 }
-DYNAMIC = "remove it: up to max_position_embeddings, the context of the run, it changes nothing"
+DYNAMIC = "remove rope_scaling: up to max_position_embeddings, the context of the run, it changes nothing"
 
 
 def rotary(model: ModelConfig, call: str) -> Turning | None:

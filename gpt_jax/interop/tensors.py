@@ -102,7 +102,7 @@ class Reader:
         self._stack.close()
 
     def names(self) -> set[str]:
-        parts = {f"{name}{end}" for name in self._packed for end in (packed.BLOCKS, packed.SCALES)}
+        parts = {f"{name}{end}" for name in self._packed for end in packed.PARTS}
         return set(self._files) - parts | self._packed
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -112,13 +112,16 @@ class Reader:
           UserError: its type is none that is read.
         """
         if name in self._packed:
-            return packed.shape(self._stored_shape(f"{name}{packed.BLOCKS}", (packed.DTYPE,)))
+            blocks, scales = (self._stored_shape(f"{name}{end}", (packed.DTYPE,)) for end in packed.PARTS)
+            if len(blocks) != 4 or scales != blocks[:-1]:
+                raise UserError(f"the blocks of {name} have shape {blocks}, and their scales {scales}")
+            return packed.shape(blocks)
         return self._stored_shape(name, DTYPES)
 
     def get(self, name: str) -> np.ndarray:
         """A tensor, in the type it is stored in; float32 where it is packed."""
         if name in self._packed:
-            return packed.unpack(self.get(f"{name}{packed.BLOCKS}"), self.get(f"{name}{packed.SCALES}"))
+            return packed.unpack(*(self.get(f"{name}{end}") for end in packed.PARTS))
         return self._files[name][0].get_tensor(name)
 
     def _stored_shape(self, name: str, allowed: tuple[str, ...]) -> tuple[int, ...]:

@@ -109,6 +109,9 @@ def test_added_tokens_keep_their_ids(folder):
         ("vocab.json", "{", "vocab.json is not what its name says"),
         ("merges.txt", "a b c\n", "merges.txt is not what its name says"),
         ("added_tokens.json", '{"far": 5000}', "the id 5000"),
+        ("added_tokens.json", "[1]", "not of the type"),
+        ("vocab.json", '["Ġ"]', "is not a tokenizer.json"),
+        ("tokenizer_config.json", '{"eos_token": 3}', "not of the type"),
     ],
 )
 def test_what_cannot_be_used_is_named(folder, file, text, said):

@@ -146,5 +146,12 @@ def test_four_bits(tmp_path):
     np.testing.assert_array_equal(found, theirs.numpy())
 
 
+def test_four_bits_of_other_shapes(tmp_path):
+    blocks, scales = np.zeros((2, 6, 3, 16), np.uint8), np.zeros((2, 6, 2), np.uint8)
+    save_file({"w_blocks": blocks, "w_scales": scales}, tmp_path / SINGLE)
+    with Reader(tmp_path) as reader, pytest.raises(UserError, match=r"w have shape .* and their scales \(2, 6, 2\)"):
+        reader.shape("w")
+
+
 def test_half_of_four_bits_is_not_folded():
     assert packed.names({"a_blocks", "a_scales", "b_blocks", "c_scales"}) == {"a"}
