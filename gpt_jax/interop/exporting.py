@@ -20,8 +20,6 @@ from gpt_jax.train.checkpoint.run_directory import CONFIG
 from gpt_jax.train.step import init_state, read_params
 from gpt_jax.tree_paths import path_of
 
-TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-
 
 @dataclass(frozen=True)
 class Form:
@@ -58,6 +56,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
     dtype = tensors.dtype_of(form.dtype)
     sizes = [(t.name, int(np.prod(t.row.shape(sizes_of(said)))) * dtype.itemsize) for t in wanted.values()]
     step, arrays = _parameters(config, workdir, step)
+    ids = tokenizer.token_ids(workdir)
 
     def make(name: str) -> np.ndarray:
         return weights.make(wanted[name], said, arrays, dtype)
@@ -65,7 +64,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
     def fill(folder: Path) -> None:
         named = {
             **values,
-            **{name: carried.get(name) for name in TOKEN_IDS},
+            **ids,
             "dtype": form.dtype,
             "torch_dtype": form.dtype,
         }
@@ -76,6 +75,8 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
         progress.close()
         if not tokenizer.restore(workdir, folder):
             print("the run has no tokenizer that transformers could use; none was written")
+        if not (folder / tokenizer.GENERATION).exists():
+            (folder / tokenizer.GENERATION).write_text(json.dumps(ids, indent=2) + "\n", "utf-8")
 
     make_directory(target, fill)
     return step

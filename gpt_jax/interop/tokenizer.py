@@ -9,10 +9,12 @@ from gpt_jax.data.tokenizers import SEPARATOR
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.interop.tensors import read_json
-from gpt_jax.train.checkpoint.run_directory import TOKENIZER
+from gpt_jax.train.checkpoint.run_directory import TOKENIZER, read_tokenizer
 
 FOLDER = "huggingface"  # in a run directory: what was carried along
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 CARRIED = (
     TOKENIZER,
     "tokenizer_config.json",
@@ -22,7 +24,7 @@ CARRIED = (
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
-    "generation_config.json",
+    GENERATION,
 )
 
 
@@ -43,6 +45,15 @@ def separator(source: Path) -> str:
     return token if isinstance(token, str) and token else SEPARATOR
 
 
+def ends(source: Path) -> list[int]:
+    """The ids that end what the directory's model writes, as ``generate`` of transformers has them."""
+    for name in (GENERATION, CONFIG):
+        found = read_json(source / name).get("eos_token_id") if (source / name).exists() else None
+        if found is not None:
+            return found if isinstance(found, list) else [found]
+    return []
+
+
 def read(source: Path) -> Subwords | None:
     """The tokenizer of a directory; None where there is no ``tokenizer.json``.
 
@@ -53,7 +64,7 @@ def read(source: Path) -> Subwords | None:
     if not path.is_file():
         return None
     try:
-        return Subwords(path.read_text("utf-8"), separator(source), str(path))
+        return Subwords(path.read_text("utf-8"), separator(source), str(path), opens=True, ends=ends(source))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from None
 
@@ -73,6 +84,14 @@ def restore(workdir: Path, target: Path) -> bool:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": own["separator"]}
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
     return True
+
+
+def token_ids(workdir: Path) -> dict[str, Any]:
+    """The ids that a model begins, ends and fills up with: those that a run was imported with, else the separator of its
+    tokenizer as the one that it ends with."""
+    found = {name: carried_config(workdir).get(name) for name in TOKEN_IDS}
+    own = read_tokenizer(workdir) if all(value is None for value in found.values()) else None
+    return found if own is None else {**found, "eos_token_id": own.separator}
 
 
 def carried_config(workdir: Path) -> dict[str, Any]:

@@ -30,13 +30,13 @@ SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so
 class Sampling:
     """How tokens are drawn (see ``processors.choose``). Values may differ by row: a scalar or a sequence of B.
 
-    ``stop_id`` ends a row after it has been written; None never does.
+    Each of ``stop_ids`` ends a row after it has been written.
     """
 
     temperature: float | Sequence[float] = 1.0
     top_k: int | Sequence[int] = 0
     top_p: float | Sequence[float] = 1.0
-    stop_id: int | None = None
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
         "tokens_BR": jax.lax.dynamic_update_slice_in_dim(state["tokens_BR"], tokens_B[:, None], step, axis=1),
         "logprobs_BR": jax.lax.dynamic_update_slice_in_dim(state["logprobs_BR"], logprobs_B[:, None], step, axis=1),
         "count_B": state["count_B"] + open_B,
-        "open_B": open_B & (tokens_B != state["stop_id"]) & (step + 1 < state["limits_B"]),
+        "open_B": open_B & (tokens_B[:, None] != state["stop_ids"]).all(1) & (step + 1 < state["limits_B"]),
         "written": step + 1,
     }
 
@@ -246,7 +246,7 @@ def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> 
         "top_k_B": spread(sampling.top_k, jnp.int32),
         "top_p_B": spread(sampling.top_p, jnp.float32),
         "keys_B": jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
-        "stop_id": jnp.int32(-1 if sampling.stop_id is None else sampling.stop_id),
+        "stop_ids": jnp.array(sampling.stop_ids or (-1,), jnp.int32),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpt_jax.config import ModelConfig, SampleConfig
+from gpt_jax.data.tokenizers import writable
 from gpt_jax.errors import UserError
 from gpt_jax.sample.decode import check
 
@@ -17,9 +18,13 @@ LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line'
 
 
 class Tokenizer(Protocol):
-    """What is used here of a tokenizer; ``separator`` is the id between documents, or None."""
+    """What is used here of a tokenizer; see ``gpt_jax.data.tokenizers.Tokenizer``."""
 
     separator: int | None
+    stop_ids: tuple[int, ...]
+    opening: tuple[int, ...]
+    unopened: str
+    fused_ids: frozenset[int]
 
     def encode(self, text: str) -> np.ndarray: ...
 
@@ -87,15 +92,23 @@ def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> N
         print(f"note: {room} new tokens instead of {wanted}, up to the context of {model.context}", file=sys.stderr)
 
 
+def note_unopened(prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> None:
+    """Says on standard error what the tokenizer's file puts before a text, where texts are continued without it."""
+    if tokenizer is not None and tokenizer.unopened and any(prompt.text is not None for prompt in prompts):
+        print(f"note: prompts begin without {tokenizer.unopened}, as the documents of training do", file=sys.stderr)
+
+
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
-    """A text as a prompt. An empty one becomes the token between documents, after which a new one starts."""
+    """A text as a prompt, after the tokenizer's ``opening``. An empty one without becomes the token between documents,
+    after which a new one starts."""
     if tokenizer is None:
         raise UserError(
             "this run's data has no tokenizer, so a text cannot be continued",
             where=where,
             fix='give token ids: --prompt_ids="5 17 3"',
         )
-    ids = tokenizer.encode(text).tolist()
+    text = writable(text)
+    ids = [*tokenizer.opening, *tokenizer.encode(text).tolist()]
     if not ids and tokenizer.separator is not None:
         ids = [tokenizer.separator]
     if not ids:

@@ -126,7 +126,7 @@ def test_stop_id_ends_a_row_and_is_kept():
     given = prompts(C, [9, 3, 16])
     free = run(given, GREEDY)
     stop = free.tokens[0][4]
-    got = run(given, Sampling(0.0, stop_id=stop))
+    got = run(given, Sampling(0.0, stop_ids=(stop,)))
     for row, whole in enumerate(free.tokens):
         end = whole.index(stop) + 1 if stop in whole else NEW
         assert got.tokens[row] == whole[:end] and len(got.logprobs[row]) == end
@@ -135,10 +135,10 @@ def test_stop_id_ends_a_row_and_is_kept():
 def test_a_stop_id_may_come_first_and_in_the_prompt():
     (prompt,) = prompts(C, [9])
     first = run([prompt], GREEDY).tokens[0][0]
-    assert run([prompt], Sampling(0.0, stop_id=first)).tokens == [[first]]
+    assert run([prompt], Sampling(0.0, stop_ids=(first,))).tokens == [[first]]
     others = set(range(C.vocab)) - set(run([prompt], GREEDY).tokens[0])
     inside = next(t for t in prompt if t in others)
-    assert len(run([prompt], Sampling(0.0, stop_id=inside)).tokens[0]) == NEW
+    assert len(run([prompt], Sampling(0.0, stop_ids=(inside,))).tokens[0]) == NEW
 
 
 @pytest.mark.parametrize("every", [1, 5, 100])
@@ -155,7 +155,7 @@ def test_what_sweeps_vary_does_not_compile_again():
     run(prompts(C, [16]), WARM)
     programs = decode.compiled()
     before = [program._cache_size() for program in programs]
-    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_id=3), Sampling(2.0, 0, 0.9)):
+    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_ids=(3,)), Sampling(2.0, 0, 0.9)):
         for length, new in ((16, NEW), (2, 3), (11, 16)):
             run(prompts(C, [length]), sampling, seeds=[length], new=new)
     Decoder(C, parameters(C)).generate(prompts(C, [5]), max_new_tokens=NEW, sampling=WARM, seeds=[0])

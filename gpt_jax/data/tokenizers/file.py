@@ -2,30 +2,38 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpt_jax.data import cache
-from gpt_jax.data.tokenizers import SEPARATOR, Texts
+from gpt_jax.data.tokenizers import SEPARATOR, Texts, writable
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
 
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of byte fallback
 PIECE = 1 << 16  # characters; enough pieces to occupy every core
 # GPT-2's pattern always ends a match between a newline that stands alone and the text after it.
 LONE_NEWLINE = re.compile(r"(?<=\S\n)(?=\S)")
 
 
 class Subwords:
-    """See ``Tokenizer``; ``spec`` is the text of a tokenizer.json and ``separator`` one of its tokens.
+    """See ``Tokenizer``.
+
+    Args:
+      spec: the text of a tokenizer.json.
+      separator: one of its tokens.
+      where: for messages.
+      opens: whether prompts begin with what the file's post-processor puts before a text.
+      ends: ids that end a text, besides the separator.
 
     Raises:
       UserError: ``spec`` is no tokenizer, or one whose ids have no definite number of bytes.
     """
 
-    def __init__(self, spec: str, separator: str, where: str):
+    def __init__(self, spec: str, separator: str, where: str, opens: bool = False, ends: Sequence[int] = ()):
         from tokenizers import Tokenizer
 
         try:
@@ -36,16 +44,22 @@ class Subwords:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         parsed = json.loads(spec)
-        self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator})
+        prompts = {"opens": opens, "ends": list(ends)} if opens or ends else {}
+        self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator, **prompts})
         self._splits_at_newlines = not parsed["normalizer"] and _is_gpt2_pattern(parsed["pre_tokenizer"])
         self.vocab = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.separator = self._tokenizer.token_to_id(separator)
+        own = () if self.separator is None else (self.separator,)
+        self.stop_ids = tuple(dict.fromkeys([*own, *ends]))
+        added = _before(self._tokenizer.encode("a", add_special_tokens=True))
+        self.opening = tuple(added) if opens else ()
+        self.unopened = "" if opens else "".join(str(self._tokenizer.id_to_token(i)) for i in added)
         self.byte_lengths = _byte_lengths(parsed, self._tokenizer.get_vocab(with_added_tokens=True), self.vocab, where)
+        self.fused_ids = _fused(parsed, self._tokenizer.get_vocab(with_added_tokens=True))
         self.fingerprint = cache.digest(spec, separator)
 
     def encode(self, text: str) -> np.ndarray:
-        text = text.encode("utf-8", "replace").decode()  # a prompt may hold lone surrogates
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        return np.array(self._tokenizer.encode(writable(text), add_special_tokens=False).ids, np.int32)
 
     def encode_many(self, texts: list[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -70,8 +84,8 @@ class Subwords:
         return self._json
 
 
-def restore(spec: str, separator: str) -> Subwords:
-    return Subwords(spec, separator, "the stored tokenizer")
+def restore(spec: str, separator: str, opens: bool = False, ends: Sequence[int] = ()) -> Subwords:
+    return Subwords(spec, separator, "the stored tokenizer", opens, ends)
 
 
 @register("data.tokenizers", "file", reads=("*.json",))
@@ -92,6 +106,12 @@ def read_text(path: str) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.tokenizer") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 at byte {error.start}", where="config.data.tokenizer") from None
+
+
+def _before(encoding: Any) -> list[int]:
+    """The ids that a post-processor has put before a text."""
+    first = next((i for i, special in enumerate(encoding.special_tokens_mask) if not special), 0)
+    return encoding.ids[:first]
 
 
 def _is_gpt2_pattern(pre_tokenizer: dict[str, Any] | None) -> bool:
@@ -119,5 +139,11 @@ def _byte_lengths(parsed: dict[str, Any], vocab: dict[str, int], size: int, wher
     return lengths
 
 
+def _fused(parsed: dict[str, Any], vocab: dict[str, int]) -> frozenset[int]:
+    """The byte tokens, where the decoder makes characters of a row of them, or U+FFFD of each if the row is not UTF-8."""
+    fallback = '"ByteFallback"' in json.dumps(parsed.get("decoder"))
+    return frozenset(i for token, i in vocab.items() if fallback and BYTE.fullmatch(token))
+
+
 def _fallback_length(token: str) -> int:
-    return 1 if re.fullmatch("<0x[0-9A-F]{2}>", token) else len(token.replace("▁", " ").encode())
+    return 1 if BYTE.fullmatch(token) else len(token.replace("▁", " ").encode())
