@@ -14,6 +14,7 @@ from gpt_jax.errors import UserError
 
 FORMAT = 1  # raise it when what is written for the same input changes
 BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
+UNEVEN = "uneven.txt"  # the number of texts whose tokens' bytes do not add up
 CHUNK = 4_000_000  # characters tokenised at once: bounds memory, and feeds every core
 
 
@@ -27,12 +28,17 @@ class TokenArray:
 
 @dataclass(frozen=True)
 class TokenCorpus:
-    """What a source of tokens returns, and what a source of text becomes: both splits, ids below ``vocab``."""
+    """What a source of tokens returns, and what a source of text becomes: both splits, ids below ``vocab``.
+
+    ``uneven`` counts the texts whose tokens' ``byte_lengths`` do not add up to the text's bytes: the tokenizer puts a space
+    before them, or changes or loses characters.
+    """
 
     train: TokenArray
     valid: TokenArray
     vocab: int
     digest: str
+    uneven: int = 0
 
 
 def open_corpus(documents: Documents, tokenizer: Tokenizer, valid_fraction: float, root: Path) -> TokenCorpus:
@@ -53,15 +59,18 @@ def open_corpus(documents: Documents, tokenizer: Tokenizer, valid_fraction: floa
     dtype = np.dtype(np.uint16 if tokenizer.vocab <= 1 << 16 else np.uint32)
 
     def build(folder: Path) -> None:
+        uneven = 0
         for side, part in zip(("train", "valid"), documents.split(valid_fraction), strict=True):
-            _write(part, tokenizer, None if documents.single else tokenizer.separator, dtype, folder, side)
+            uneven += _write(part, tokenizer, None if documents.single else tokenizer.separator, dtype, folder, side)
+        (folder / UNEVEN).write_text(str(uneven))
 
-    folder = cache.entry(root / "corpora", key, build)
+    # The key names the corpus in runs' fingerprints; the folder's name also says which files are in it.
+    folder = cache.entry(root / "corpora", cache.digest(key, UNEVEN), build)
     train, valid = (
         TokenArray(memmap(folder / f"{side}.ids", dtype), memmap(folder / f"{side}.starts", np.dtype(np.int64)))
         for side in ("train", "valid")
     )
-    return TokenCorpus(train, valid, tokenizer.vocab, key)
+    return TokenCorpus(train, valid, tokenizer.vocab, key, int((folder / UNEVEN).read_text()))
 
 
 def memmap(path: Path, dtype: np.dtype, offset: int = 0) -> np.ndarray:
@@ -73,10 +82,12 @@ def memmap(path: Path, dtype: np.dtype, offset: int = 0) -> np.ndarray:
 
 def _write(
     part: Documents, tokenizer: Tokenizer, separator: int | None, dtype: np.dtype, folder: Path, side: str
-) -> None:
-    starts, position, begun = [], 0, False
+) -> int:
+    """Writes a side and returns how many pieces of it are uneven (see ``TokenCorpus``)."""
+    starts, position, begun, uneven = [], 0, False, 0
     with open(folder / f"{side}.ids", "wb") as file:
-        for ids, ends in _encoded(part, tokenizer, f"tokenising {side}"):
+        for ids, ends, even in _encoded(part, tokenizer, f"tokenising {side}"):
+            uneven += not even
             if not begun:
                 starts.append(position)
             begun = not ends
@@ -85,10 +96,11 @@ def _write(
             file.write(ids.astype(dtype).tobytes())
             position += len(ids)
     np.asarray(starts, np.int64).tofile(folder / f"{side}.starts")
+    return uneven
 
 
-def _encoded(part: Documents, tokenizer: Tokenizer, label: str) -> Iterator[tuple[np.ndarray, bool]]:
-    """(ids, whether a document ends with them) of every piece of every document, in order."""
+def _encoded(part: Documents, tokenizer: Tokenizer, label: str) -> Iterator[tuple[np.ndarray, bool, bool]]:
+    """(ids, whether a document ends with them, whether their bytes add up) of every piece of every document, in order."""
     chunk: list[tuple[str, bool]] = []
     size = 0
     with bars.bar(desc=label, total=len(part.names), leave=False, bar_format=BAR) as bar:
@@ -104,6 +116,6 @@ def _encoded(part: Documents, tokenizer: Tokenizer, label: str) -> Iterator[tupl
         yield from _encode_chunk(chunk, tokenizer)
 
 
-def _encode_chunk(chunk: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, bool]]:
-    ids = tokenizer.encode_many([piece for piece, _ in chunk])
-    return zip(ids, (ends for _, ends in chunk), strict=True)
+def _encode_chunk(chunk: list[tuple[str, bool]], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, bool, bool]]:
+    for ids, (piece, ends) in zip(tokenizer.encode_many([piece for piece, _ in chunk]), chunk, strict=True):
+        yield ids, ends, tokenizer.byte_lengths[ids].sum() == len(piece.encode())

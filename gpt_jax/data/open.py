@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.data import cache
@@ -25,6 +27,7 @@ class Data:
     Attributes:
       vocab: ids are below it.
       tokenizer: of the text, or None where the source gives ids.
+      byte_lengths: the tokenizer's, or None where they do not add up to the bytes of all texts.
       fingerprint: of content, tokenizer and order; the same fingerprint, seed and k give the same batch.
       facts: what is known about the source, by name.
       train, valid: the two sides.
@@ -32,6 +35,7 @@ class Data:
 
     vocab: int
     tokenizer: Tokenizer | None
+    byte_lengths: np.ndarray | None
     fingerprint: str
     facts: dict[str, float]
     train: Split
@@ -57,10 +61,12 @@ def open_data(config: Config) -> Data:
         tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
     parts = [_tokenised(source, tokenizer, config, root) for source in sources]
     train, valid = (_split(parts, stream, weights, config) for stream in (TRAIN_STREAM, VALID_STREAM))
+    even = not any(part.uneven for part in parts if isinstance(part, TokenCorpus))
     inputs = [value for pair in zip(weights, (part.digest for part in parts), strict=True) for value in pair]
     return Data(
         vocab=max(part.vocab for part in parts),
         tokenizer=tokenizer,
+        byte_lengths=tokenizer.byte_lengths if tokenizer is not None and even else None,
         fingerprint=cache.digest(ORDER, config.data.pack, *inputs),
         facts={name: value for part in parts if isinstance(part, Task) for name, value in part.facts.items()},
         train=train,

@@ -68,10 +68,9 @@ class Run(ReadRun):
 
     @property
     def byte_lengths_V(self) -> np.ndarray | None:
-        """UTF-8 bytes each token id stands for; None where tokens are not text."""
-        return (
-            None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
-        )
+        """UTF-8 bytes each token id stands for; None where tokens are not text, or do not say how many bytes it has."""
+        lengths = self.data.byte_lengths
+        return None if lengths is None else padded(lengths, self.config.model.vocab)
 
 
 def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
