@@ -175,7 +175,7 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     params = jax.tree.map(jnp.add, state["params"], updates)
     new = {"params": params, "opt": opt}
     if config.optim.ema:
-        new["ema"] = optim.ema(state["ema"], params, config.optim.ema)
+        new["ema"] = optim.ema(state["ema"], params, config.optim.ema, state["step"] - state["skipped"])
     new = jax.tree.map(functools.partial(jnp.where, ok), new, {name: state[name] for name in new})
     new |= {"step": state["step"] + 1, "skipped": state["skipped"] + (1 - ok.astype(jnp.int32))}
 
