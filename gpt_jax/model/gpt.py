@@ -41,7 +41,8 @@ class Embed(nnx.Module):
         self.scale = config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-        x_BTD = self.tokens.w[...].astype(dtype)[tokens_BT]
+        # Rounded after the rows are taken, so that their derivatives add up in float32: a frequent token has thousands.
+        x_BTD = self.tokens.w[...][tokens_BT].astype(dtype)
         return self.position.embed(x_BTD if self.scale == 1 else self.scale * x_BTD, positions_BT)
 
 

@@ -42,23 +42,38 @@ def cross_entropy(
     return {"objective": sums[0] + sums[1], "loss": fixed[0], "z_loss": fixed[1], "tokens": weights_BT.sum()}
 
 
-def with_experts(sums: dict[str, jax.Array], report: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and their
-    statistics: "moe_loss" (over layers, summed), "moe_max_load" (of the busiest expert, times the number of experts: 1 =
-    balanced), "moe_min_load" and "moe_dropped" (the worst layer's). All weighted by the batch's tokens."""
+def with_experts(
+    sums: dict[str, jax.Array], report: dict[str, jax.Array], weight: jax.Array, load_LE: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and "moe_loss"
+    (over layers, summed), "moe_load" [L, E] (times the number of experts: 1 = balanced) and "moe_dropped" [L].
+
+    Args:
+      weight: of the tokens reported of, in the batch's sums.
+      load_LE: of the whole batch, where ``report`` is of a part of it: its loss is no sum over parts.
+    """
     if not report:
         return sums
-    fixed = jax.lax.stop_gradient(report)
-    load_LE = fixed["moe_load"] * fixed["moe_load"].shape[-1]
+    loss = report["moe_loss"].sum()
+    if load_LE is not None:
+        loss += ((load_LE - jax.lax.stop_gradient(report["moe_load"])) * report["moe_pull"]).sum()
+    fixed = jax.lax.stop_gradient({**report, "moe_loss": loss})
     means = {
-        "moe_loss": fixed["moe_loss"].sum(),
-        "moe_max_load": load_LE.max(),
-        "moe_min_load": load_LE.min(),
-        "moe_dropped": fixed["moe_dropped"].max(),
+        "moe_loss": fixed["moe_loss"],
+        "moe_load": fixed["moe_load"] * fixed["moe_load"].shape[-1],
+        "moe_dropped": fixed["moe_dropped"],
     }
-    tokens = sums["tokens"]
-    objective = sums["objective"] + tokens * report["moe_loss"].sum()
-    return {**sums, "objective": objective} | {name: tokens * value for name, value in means.items()}
+    return {**sums, "objective": sums["objective"] + weight * loss} | {k: weight * v for k, v in means.items()}
+
+
+def over_layers(means: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The statistics of ``with_experts`` as scalars: "moe_max_load" and "moe_min_load" of the busiest and the idlest expert
+    of any layer, and "moe_dropped" of the worst layer."""
+    if "moe_load" not in means:
+        return means
+    load_LE = means["moe_load"]
+    worst = {"moe_max_load": load_LE.max(), "moe_min_load": load_LE.min(), "moe_dropped": means["moe_dropped"].max()}
+    return {name: value for name, value in means.items() if name != "moe_load"} | worst
 
 
 def _sums(x_BTD, projection, targets_BT, weights_BT, z_loss):

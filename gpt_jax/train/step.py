@@ -19,8 +19,10 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
+from gpt_jax.seeds import folded
 from gpt_jax.train import finite, gradient_noise, losses, optim, watch
 
+SUMMED_IN_FLOAT16 = 2**14  # tokens; a mean derivative up to 4 does not overflow
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
 
@@ -122,12 +124,14 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     live_shardings = jax.tree.map(lambda leaf: leaf.sharding, live)
     abstract_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
+    initialise = jax.jit(init, out_shardings=live_shardings)
+
     def step(watched):
         pure = functools.partial(train_step, recipe, watched)
         return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None))
 
     return Program(
-        init=jax.jit(init, out_shardings=live_shardings),
+        init=lambda seed: initialise(folded(seed)),
         step=step(watched=False),
         watch_step=step(watched=True),
         pure_step=functools.partial(train_step, recipe, False),
@@ -192,17 +196,23 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
     if config.model.dropout:
         batch = {**batch, "keys": _example_keys(hyper["seed"], state["step"], len(batch["tokens"]))}
     tokens = jnp.maximum(batch["weights"].sum(), 1)
+    # A token's share of a mean over many is below float16's range, and a sum over many above it.
+    narrow = jnp.finfo(config.model.dtype).maxexp < jnp.finfo(jnp.float32).maxexp
+    after = jnp.minimum(tokens, SUMMED_IN_FLOAT16) if narrow else 1
+    inside = tokens / after if narrow else tokens
 
-    def mean_loss(params, micro):
-        sums = _sums(recipe, params, micro)
-        return sums["objective"] / tokens, sums
+    def objective(params, micro, experts):
+        sums = _sums(recipe, params, micro, *experts)
+        return sums["objective"] / inside, sums
 
-    gradient = jax.grad(mean_loss, has_aux=True)
+    gradient = jax.grad(objective, has_aux=True)
     scattered = {}
     if config.train.accumulate == 1:
-        grads, sums = gradient(state["params"], batch)
+        grads, sums = gradient(state["params"], batch, ())
     else:
         micros = jax.tree.map(functools.partial(_split, config.train.accumulate), batch)
+        experts = (batch["weights"].sum() / config.train.accumulate, _loads(recipe, state["params"], micros))
+        gradient = functools.partial(gradient, experts=experts)
 
         def add(total, micro):
             found = gradient(state["params"], micro)
@@ -211,9 +221,12 @@ def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> t
         zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
         (grads, sums), (squares_A, tokens_A) = jax.lax.scan(add, zeros, micros)
-        scattered = gradient_noise.estimate(squares_A, tokens_A, gradient_noise.square(grads), tokens)
+        squares_A, square = squares_A / after**2, gradient_noise.square(grads) / after**2
+        scattered = gradient_noise.estimate(squares_A, tokens_A, square, tokens)
+    if narrow:
+        grads = jax.tree.map(lambda g: g / after, grads)
     means = {name: value / tokens for name, value in sums.items() if name not in ("objective", "tokens")}
-    return means | scattered | {"tokens": tokens}, grads
+    return losses.over_layers(means) | scattered | {"tokens": tokens}, grads
 
 
 def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
@@ -232,13 +245,30 @@ def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) 
     return "the loss alone"
 
 
-def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
-    """``losses.cross_entropy`` of a batch; what layers report is added as "moe_…", weighted by the batch's tokens."""
-    config, model = recipe.config, nnx.merge(recipe.graphdef, params)
+def _hidden(recipe: Recipe, model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict]:
+    """The last state of the stream, and what layers report."""
     parts = (batch.get(name) for name in ("positions", "segments", "keys"))
     # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
     place = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.batch)
-    x_BTD, report = model.hidden(batch["tokens"], *parts, place)
+    return model.hidden(batch["tokens"], *parts, place)
+
+
+def _loads(recipe: Recipe, params: dict, micros: Batch) -> jax.Array | None:
+    """The loads of all experts over all micro-batches, [L, E], if a loss depends on them: it takes a forward pass of its
+    own, since the derivative of any micro-batch needs them."""
+
+    def report(micro):
+        return _hidden(recipe, nnx.merge(recipe.graphdef, params), micro)[1]
+
+    if "moe_pull" not in jax.eval_shape(report, jax.tree.map(lambda x: x[0], micros)):
+        return None
+    return jax.lax.map(lambda micro: report(micro)["moe_load"], micros).mean(0)
+
+
+def _sums(recipe: Recipe, params: dict, batch: Batch, weight=None, load_LE=None) -> dict:
+    """``losses.cross_entropy`` of a batch, or of a part of one, with what layers report (``losses.with_experts``)."""
+    config, model = recipe.config, nnx.merge(recipe.graphdef, params)
+    x_BTD, report = _hidden(recipe, model, batch)
     sums = losses.cross_entropy(
         x_BTD,
         model.projection(),
@@ -248,7 +278,7 @@ def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
         chunk=config.train.loss_chunk,
         shards=recipe.shards,
     )
-    return losses.with_experts(sums, report)
+    return losses.with_experts(sums, report, sums["tokens"] if weight is None else weight, load_LE)
 
 
 def _example_keys(seed: jax.Array, step: jax.Array, batch: int) -> jax.Array:
@@ -271,4 +301,4 @@ def _placed(tree: Any, mesh: Mesh, table: str, scanned: bool) -> Any:
 
 def hyper_scalars(config: Config) -> dict[str, np.ndarray]:
     """The traced scalars of a run: the optimizer's, and the seed of its dropout."""
-    return {**optim.hyper_of(config), "seed": np.uint32(config.train.seed)}
+    return {**optim.hyper_of(config), "seed": folded(config.train.seed)}

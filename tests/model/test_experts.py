@@ -8,7 +8,7 @@ from flax import nnx
 
 from gpt_jax import registry
 from gpt_jax.model.mlp.grouped import BLOCK, blocked_dot
-from gpt_jax.train.losses import with_experts
+from gpt_jax.train.losses import over_layers, with_experts
 from tests.model import oracle
 from tests.model.variants import config
 
@@ -126,9 +126,10 @@ def test_the_balance_bias_is_pushed_against_the_load():
 def test_statistics_are_of_all_layers():
     load_LE = jnp.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
     report = {"moe_loss": jnp.array([1.0, 2.0]), "moe_load": load_LE, "moe_dropped": jnp.array([0.0, 0.1])}
-    sums = with_experts({"objective": jnp.float32(8), "loss": jnp.float32(8), "tokens": jnp.float32(4)}, report)
+    sums = {"objective": jnp.float32(8), "loss": jnp.float32(8), "tokens": jnp.float32(4)}
+    sums = with_experts(sums, report, sums["tokens"])
     assert float(sums["objective"]) == 8 + 4 * 3 and float(sums["loss"]) == 8
-    means = {name: float(sums[name]) / 4 for name in sums if name.startswith("moe_")}
+    means = over_layers({name: sums[name] / 4 for name in sums if name.startswith("moe_")})
     assert means == pytest.approx({"moe_loss": 3, "moe_max_load": 1.8, "moe_min_load": 0.6, "moe_dropped": 0.1})
 
 

@@ -62,8 +62,10 @@ class MoE(nnx.Module):
         self.balance = nnx.Param(jnp.zeros(given.experts)) if given.bias_balance else None
 
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
-        """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got, and
-        "moe_dropped", the share of choices that were dropped."""
+        """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got,
+        "moe_dropped", the share of choices that were dropped, and with ``balance`` "moe_pull" [E], the derivative of the
+        loss by the loads. To a part of a batch (the batch's loads - its own) . moe_pull is added, for the parts' losses to
+        average to the batch's."""
         b, t, d = x_BTD.shape
         logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
         chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
@@ -78,8 +80,11 @@ class MoE(nnx.Module):
         if self.shared is not None:
             y_BTD += self.shared(x_BTD)[0]
         load_E = jax.nn.one_hot(chosen_BTK, self.given.experts).mean((0, 1, 2))
-        loss = self._losses(logits_BTE, p_BTE, load_E)
-        return y_BTD, {"moe_loss": loss, "moe_load": load_E, "moe_dropped": dropped}
+        share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
+        report = {"moe_load": load_E, "moe_dropped": dropped}
+        if self.given.balance:
+            report["moe_pull"] = self.given.balance * self.given.experts * share_E
+        return y_BTD, report | {"moe_loss": self._losses(logits_BTE, share_E, load_E)}
 
     def choose(self, logits_BTE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The chosen experts and their weights, which add up to 1, [B, T, K] each; all probabilities, [B, T, E]."""
@@ -89,9 +94,8 @@ class MoE(nnx.Module):
         weight_BTK = jnp.take_along_axis(p_BTE, chosen_BTK, axis=-1)
         return chosen_BTK, weight_BTK / weight_BTK.sum(-1, keepdims=True), p_BTE
 
-    def _losses(self, logits_BTE, p_BTE, load_E):
+    def _losses(self, logits_BTE, share_E, load_E):
         e = self.given.experts
-        share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
         loss = self.given.balance * e * (jax.lax.stop_gradient(load_E) * share_E).sum()
         loss += self.given.z * jnp.square(jax.nn.logsumexp(logits_BTE, axis=-1)).mean()
         if self.balance is None:
