@@ -12,7 +12,7 @@ from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import registry
 from gpt_jax.model import gpt
-from gpt_jax.train import step
+from gpt_jax.train import gradients, step
 from tests.model import variants
 from tests.train import tiny
 
@@ -22,11 +22,11 @@ LIMITED = "moe(experts=4, top_k=1, balance=0.3, z=0.1, bias_balance=True, capaci
 def gradient(model, batch, **changes) -> tuple[dict, dict]:
     """(metrics, gradients) of one batch, on one device."""
     config = dataclasses.replace(tiny.config(**changes), model=model)
-    recipe = step.Recipe(config, gpt.graphdef(model), 1, SingleDeviceSharding(jax.devices()[0]))
+    recipe = gradients.Recipe(config, gpt.graphdef(model), 1, SingleDeviceSharding(jax.devices()[0]))
     params = variants.parameters(dataclasses.replace(model, dtype="float32"))
     dtype = jnp.promote_types(model.dtype, jnp.float32)
     state = {"step": jnp.int32(0), "params": jax.tree.map(lambda leaf: leaf.astype(dtype), params)}
-    return jax.jit(functools.partial(step.loss_and_grads, recipe))(state, batch, step.hyper_scalars(config))
+    return jax.jit(functools.partial(gradients.loss_and_grads, recipe))(state, batch, step.hyper_scalars(config))
 
 
 def apart(found: dict, wanted: dict) -> dict[str, float]:
