@@ -20,6 +20,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.model import attend, layout
 from gpt_jax.sample import processors
 from gpt_jax.sample.weights import merge, prepare, thin_product
+from gpt_jax.seeds import folded
 
 # Thin products are twice as fast in the library that `gpt_jax.backend` keeps away from training (docs/sampling.md).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -245,7 +246,7 @@ def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> 
         "temperature_B": spread(sampling.temperature, jnp.float32),
         "top_k_B": spread(sampling.top_k, jnp.int32),
         "top_p_B": spread(sampling.top_p, jnp.float32),
-        "keys_B": jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
+        "keys_B": jax.vmap(jax.random.key)(jnp.array([folded(seed) for seed in seeds])),
         "stop_ids": jnp.array(sampling.stop_ids or (-1,), jnp.int32),
     }
 

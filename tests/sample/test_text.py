@@ -254,3 +254,10 @@ def test_samples_after_training_keep_to_the_context():
         MODEL, parameters(MODEL), Bytes(None), replace(SAMPLE, max_new_tokens=500, prompts=("ab",))
     )
     assert written.startswith("ab")
+
+
+def test_seeds_go_round_beyond_32_bits():
+    last = replace(SAMPLE, seed=2**32 - 1, prompts=("ab", "ab"))
+    first = replace(SAMPLE, seed=2**32, prompts=("ab",))
+    rows = continuations(MODEL, parameters(MODEL), Bytes(), last)
+    assert rows[0] != rows[1] and rows[1:] == continuations(MODEL, parameters(MODEL), Bytes(), first)
