@@ -9,6 +9,7 @@ import numpy as np
 
 # Okabe and Ito's palette, distinct in every common form of colour blindness.
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
+NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot hold
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", GREY)
 
 
@@ -22,7 +23,8 @@ def save(figure: Any, path: Path) -> str:
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    path.with_suffix(".svg").write_text(text.getvalue(), encoding="utf-8")
+    drawn = NO_XML.sub("\N{REPLACEMENT CHARACTER}", text.getvalue())
+    path.with_suffix(".svg").write_text(drawn, encoding="utf-8")
     return inline(path.with_suffix(".svg"))
 
 
