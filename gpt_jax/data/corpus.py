@@ -18,11 +18,31 @@ UNEVEN = "uneven.txt"  # the number of texts whose tokens' bytes do not add up
 CHUNK = 4_000_000  # characters tokenised at once: bounds memory, and feeds every core
 
 
+class Joined:
+    """Several arrays of ids, read as one."""
+
+    def __init__(self, arrays: list[np.ndarray]):
+        self._arrays = arrays
+        self._ends = np.cumsum([len(array) for array in arrays])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def slice(self, begin: int, end: int) -> np.ndarray:
+        """The ids from ``begin`` up to ``end``."""
+        first, last = np.searchsorted(self._ends, [begin, end - 1], side="right")
+        parts = []
+        for array, stop in zip(self._arrays[first : last + 1], self._ends[first : last + 1], strict=True):
+            start = stop - len(array)
+            parts.append(array[max(begin - start, 0) : end - start])
+        return np.concatenate(parts)
+
+
 @dataclass(frozen=True)
 class TokenArray:
-    """One split: ids [N] (uint16 or uint32, usually memory-mapped) and the ascending places where documents begin."""
+    """One split: ids [N] (of any integer type, usually memory-mapped) and the ascending places where documents begin."""
 
-    ids: np.ndarray
+    ids: np.ndarray | Joined
     starts: np.ndarray
 
 

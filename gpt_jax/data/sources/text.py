@@ -15,7 +15,7 @@ def text(config: Config, *, path: str) -> Documents:
     """A file, a folder (all files below it, hidden ones apart) or a glob such as "notes/**/*.md"; a file is a document.
 
     Raises:
-      UserError: nothing there, nothing in it, or (when read) a file that is not UTF-8 text.
+      UserError: nothing there, nothing in it, or a file that is not UTF-8 text.
     """
     base, files = _find(Path(path).expanduser())
     if not files:
