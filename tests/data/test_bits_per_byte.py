@@ -1,8 +1,10 @@
 """Bytes of tokens: over a whole text they add up to the text's, or no bits per byte are reported."""
 
+import json
+
 import numpy as np
 import pytest
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from gpt_jax import registry
 from gpt_jax.data.corpus import open_corpus
@@ -55,12 +57,20 @@ def test_registered_tokenizers_count_every_byte(name, make_config, tmp_path, req
     assert counted(make_config, tmp_path, call, [HARD + PLAIN * (i + 3) for i in range(4)])
 
 
+def without_a_space():
+    """Every space is the three bytes of "▁", as a sentencepiece model without that token writes it."""
+    spec = json.loads(fallback.tokenizer(prepend=False).to_str())
+    spec["model"]["vocab"] = {("?" if token == "▁" else token): i for token, i in spec["model"]["vocab"].items()}
+    return Tokenizer.from_str(json.dumps(spec))
+
+
 TOKENIZERS = {
     "plain": (fallback.tokenizer(prepend=False), True),
     "a space before a text": (fallback.tokenizer(), False),
     "metaspace": (metaspace("never"), True),
     "metaspace with a space before a text": (metaspace("first"), False),
     "no bytes for unknown characters": (fallback.tokenizer(prepend=False, byte_fallback=False), False),
+    "no token for the space": (without_a_space(), False),
     "normalised, text as it normalises": (composed(), True),
 }
 
