@@ -59,7 +59,7 @@ def test_sample(run, capsys):
 
 def test_eval(run, tmp_path, capsys):
     """An imported model has seen no data: it may be evaluated on any."""
-    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 200)
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 200)
     command = ["eval", f"--workdir={run}", f"--config.data.source=text(path='{tmp_path / 'text.txt'}')"]
     assert launch.main([*command, f"--config.data.cache={tmp_path / 'cache'}", "--config.train.batch=8"]) == 0
     assert "bits per byte" in capsys.readouterr().out

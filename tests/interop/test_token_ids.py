@@ -60,6 +60,11 @@ def test_a_model_that_saw_documents_without_is_prompted_without_and_sampling_say
     assert "prompts begin without <s>" in shown.err and shown.out.split()[0] != "1"
 
 
+def test_a_prompt_in_another_encoding_is_continued(own, capsys):
+    assert launch.main(["sample", f"--workdir={own}", "--prompt=caf\udce9", "--output=jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "caf\N{REPLACEMENT CHARACTER}"
+
+
 def test_any_of_several_tokens_ends_a_text(run):
     assert read_tokenizer(run).stop_ids == (2, 7)
     model = gpt_jax.load(run)
