@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import bars
+from gpt_jax.backend import host_device
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families, plan, tensors, tokenizer, weights
@@ -83,7 +84,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
 
 def _parameters(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[str, np.ndarray]]:
     """The step of a checkpoint, and its parameters by path in the stacked layout."""
-    here = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    here = SingleDeviceSharding(host_device())
     live = jax.eval_shape(lambda: init_state(config, jax.random.key(0)))
     period, scan = len(config.model.attentions), config.model.scan
     abstract = live if scan else jax.eval_shape(lambda state: layout.stack(state, period), live)

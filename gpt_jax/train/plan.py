@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 
+from gpt_jax.backend import first_contact
 from gpt_jax.config import Config
 from gpt_jax.mesh import chips, plan_text
 from gpt_jax.mesh import mesh as meshes
@@ -25,6 +26,7 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
     compared = chips.find(chip)
     if devices is not None:
         plans.virtual_devices(devices)
+    first_contact()
     mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
