@@ -9,6 +9,7 @@ INTERNAL = 70
 STORAGE = 74
 RESUMABLE = 75
 NON_FINITE = 76
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as shells have them: 128 and the signal's number
 
 
 class Failure(Exception):

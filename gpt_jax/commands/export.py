@@ -13,6 +13,7 @@ class Export(Command):
     """Make a Hugging Face model of a run."""
 
     usage = ("--workdir=runs/x --to=HF_DIR [--step=N]", "--workdir=runs/x --to=HF_DIR --dtype=bfloat16 --family=llama")
+    works = True
 
     def define(self, flags: Flags) -> None:
         settings.of_run(flags)

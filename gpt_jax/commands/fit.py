@@ -14,6 +14,7 @@ class Fit(Command):
     """Fit a scaling law to finished runs, with intervals."""
 
     usage = ("--runs=runs.csv [--law=chinchilla] [--out=DIR]", "--workdir=sweeps/x [--law=chinchilla] [--out=DIR]")
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("runs", "", "CSV with the columns params,tokens,loss[,flops][,name][,status]")

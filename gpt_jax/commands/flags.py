@@ -94,9 +94,8 @@ class Flags:
             if getattr(values, name) is None:
                 raise UserError(f"--{name} is missing", where=self.verb, fix=f"add {example}")
         for name in self._paths:
-            given = getattr(values, name)
-            if given is not None and given != self._known[name].default:
-                setattr(values, name, str(local_path(given, f"--{name}")))
+            if self._known[name].present:
+                setattr(values, name, str(local_path(getattr(values, name), f"--{name}")))
         values.config_name = getattr(values, "config", None)
         values.argv = list(argv)
         values.given = frozenset(overrides)

@@ -16,6 +16,7 @@ class Import(Command):
     """Make a run of a Hugging Face model."""
 
     usage = ("--from=HF_DIR --workdir=runs/x", "--from=HF_DIR --workdir=runs/x --optim.lr=1e-4")
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("from", None, "directory with config.json and safetensors", "--from=HF_DIR")

@@ -12,6 +12,7 @@ class Interpret(Command):
     """Heads, layers and spectra of a checkpoint, as figures."""
 
     usage = ('--workdir=runs/q [--text="def "]',)
+    works = True
 
     def define(self, flags: Flags) -> None:
         settings.of_run(flags)

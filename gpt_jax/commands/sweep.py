@@ -17,6 +17,7 @@ class SweepCommand(Command):
         "--config=experiments/recall.py --workdir=sweeps/recall",
         '--config=my.py --workdir=sweeps/x --backend=slurm --slurm="--partition=gpu --gres=gpu:1"',
     )
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("config", None, "Python file with a function sweep()", "--config=experiments/NAME.py")

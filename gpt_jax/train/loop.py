@@ -37,11 +37,13 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     started = time.time()
     processes.start_processes()
     with StopRequest() as stop:
+        stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))
         with jax.set_mesh(run.mesh), Trainer.open(run, stop, started) as (trainer, state):
             last = min(until or run.config.train.steps, run.config.train.steps)
             state, step = _steps(trainer, state, last)
+            stop.wait_for_steps()
             return trainer.finish(state, step, last)
 
 
@@ -52,6 +54,7 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
     batches = run.data.train.batches(settings.batch, run.config.data.seed)
     rows = meshes.my_rows(run.mesh, settings.batch)
     trainer.evaluate_if_missed(state, last)
+    stop.check()
 
     for k in range(trainer.start, last):
         with profiler.step(run.workdir, settings.profile, k):
@@ -60,6 +63,7 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
             started = time.perf_counter()
             state, metrics = (run.program.watch_step if watched else run.program.step)(state, batch, recorder.hyper)
             if k == trainer.start:  # returns when compiled and dispatched, before it has run
+                stop.wait_for_steps()
                 recorder.progress.compiled(time.perf_counter() - started)
         step = k + 1
         recorder.queue(step, metrics, batch, state)

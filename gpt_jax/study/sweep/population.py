@@ -72,6 +72,7 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
     started = time.time()
     failures: list[Exception | None] = [None] * len(jobs)
     with StopRequest() as stop, contextlib.ExitStack() as opened:
+        stop.nothing_to_save()
         members: dict[int, Member] = {}
         states = []
         for i, (config, workdir) in enumerate(jobs):
@@ -100,6 +101,7 @@ def _train(members: list[Member], states: list[State], until: int) -> None:
     states.clear()
     _each(members, lambda i, trainer: trainer.evaluate_if_missed(program.member(state_P, i), last))
     end_P, step = _steps(members, program, state_P, last)
+    members[0].trainer.stop.wait_for_steps()
     _each(members, lambda i, trainer: trainer.finish(program.member(end_P, i), step, last))
 
 
@@ -124,6 +126,7 @@ def _steps(members: list[Member], program: "_Vmapped", state_P: State, last: int
         started = time.perf_counter()
         state_P, metrics_P = program.step(state_P, _stacked(batches), hyper_P)
         if k == first.start:
+            stop.wait_for_steps()
             for member in members:
                 member.trainer.recorder.progress.compiled(time.perf_counter() - started)
         if unrecorded:
