@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.storage import local_path
 from gpt_jax.user_code import load_module, naming_errors_of
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +32,7 @@ def find(spec: str) -> Path:
     Raises:
       UserError: neither is there.
     """
-    own = Path(spec).expanduser()
+    own = local_path(spec, "--config")
     if own.is_file():
         return own
     name = own.stem if own.suffix == ".py" or len(own.parts) == 1 else ""
@@ -51,6 +52,7 @@ def load(spec: str) -> ConfigDict:
     Raises:
       UserError: no such file, what its code raises, or it has no ``get_config`` that returns a ConfigDict.
     """
+    local_path(spec, "--config")  # before a colon in it is taken for one of ours
     name, _, argument = spec.partition(":")
     path = find(name)
     module = load_module(path)

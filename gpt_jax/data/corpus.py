@@ -11,6 +11,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
+from gpt_jax.storage import NO_MAPPING
 
 FORMAT = 1  # raise it when what is written for the same input changes
 BAR = "{l_bar}{bar}| {elapsed}<{remaining}"
@@ -65,10 +66,16 @@ def open_corpus(documents: Documents, tokenizer: Tokenizer, valid_fraction: floa
 
 
 def memmap(path: Path, dtype: np.dtype, offset: int = 0) -> np.ndarray:
-    """A file's items from byte ``offset`` on, read-only and mapped; an empty array where there are none."""
+    """A file's items from byte ``offset`` on, read-only and mapped, or in memory where the file system cannot map files;
+    an empty array where there are none."""
     if path.stat().st_size <= offset:
         return np.zeros(0, dtype)
-    return np.memmap(path, dtype, "r", offset).view(np.ndarray)  # a plain view indexes faster
+    try:
+        return np.memmap(path, dtype, "r", offset).view(np.ndarray)  # a plain view indexes faster
+    except OSError as error:
+        if error.errno not in NO_MAPPING:
+            raise
+        return np.fromfile(path, dtype, offset=offset)
 
 
 def _write(

@@ -14,6 +14,7 @@ from gpt_jax.data.tasks import TRAIN_STREAM, VALID_STREAM, Task
 from gpt_jax.data.tokenizers import Texts, Tokenizer
 from gpt_jax.data.windows import TaskWindows, TokenWindows, Windows
 from gpt_jax.errors import UserError
+from gpt_jax.storage import local_path
 
 WHERE = "config.data.source"
 
@@ -50,10 +51,11 @@ def open_data(config: Config) -> Data:
     for call, source in zip(calls, sources, strict=True):
         if isinstance(source, Documents) and not source.names:
             raise UserError(f"{call} has no documents", where=WHERE)
-    root = Path(config.data.cache).expanduser()
-    texts = Texts(tuple(s for s in sources if isinstance(s, Documents)), config.data.valid_fraction, root)
-    tokenizer = None
-    if texts.sources:
+    documents = tuple(source for source in sources if isinstance(source, Documents))
+    tokenizer, root = None, Path()  # which only text needs
+    if documents:
+        root = local_path(config.data.cache, "config.data.cache")
+        texts = Texts(documents, config.data.valid_fraction, root)
         tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
     parts = [_tokenised(source, tokenizer, config, root) for source in sources]
     train, valid = (_split(parts, stream, weights, config) for stream in (TRAIN_STREAM, VALID_STREAM))

@@ -9,9 +9,9 @@ from gpt_jax.data.tokenizers import SEPARATOR
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.interop.tensors import read_json
+from gpt_jax.train.checkpoint.run_directory import CARRIED as FOLDER
 from gpt_jax.train.checkpoint.run_directory import TOKENIZER
 
-FOLDER = "huggingface"  # in a run directory: what was carried along
 CONFIG = "config.json"
 CARRIED = (
     TOKENIZER,

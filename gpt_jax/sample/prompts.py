@@ -12,6 +12,7 @@ import numpy as np
 from gpt_jax.config import ModelConfig, SampleConfig
 from gpt_jax.errors import UserError
 from gpt_jax.sample.decode import check
+from gpt_jax.storage import local_path
 
 LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line'
 
@@ -55,7 +56,7 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
         if not prompts:
             raise UserError("there is no prompt", where="command line", allowed="--prompt, --prompt_ids or --prompts")
     elif name == "prompts":
-        prompts = _from_file(Path(value), tokenizer)
+        prompts = _from_file(local_path(value, "--prompts"), tokenizer)
     elif name == "prompt_ids":
         prompts = [Prompt(token_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
@@ -109,7 +110,7 @@ def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
 
 def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
     try:
-        lines = path.expanduser().read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="--prompts") from None
     prompts = [

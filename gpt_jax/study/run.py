@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.errors import Failure, Stopped, UserError
+from gpt_jax.storage import make_folder, only_warned
 from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search
@@ -63,7 +64,7 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     early_stopping.check(sweep)
     rounds = search.rounds(sweep, lambda: SweepResults.read(workdir).means())
     planned = sweeps.jobs(first := next(rounds))
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     with WorkdirLock(workdir), StopRequest() as stop:
         for sweep in itertools.chain([first], rounds):
             planned = planned if sweep is first else sweeps.jobs(sweep)
@@ -81,7 +82,7 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     try:
         _check_claims(results, sweep, execution.source)
     finally:
-        print(f"\nreport: {page.write(results)}", flush=True)
+        _write_page(results)
     if unfinished := _unfinished(results, planned):
         raise Stopped(
             f"the sweep was stopped; {len(unfinished)} of {len(planned)} runs are not finished, and their state is saved",
@@ -96,6 +97,12 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
             fix="--retry trains them again",
         )
     return results
+
+
+def _write_page(results: SweepResults) -> None:
+    """The runs are what a sweep is for: a page that cannot be written is left to the verb report."""
+    with only_warned("the report cannot be written"):
+        print(f"\nreport: {page.write(results)}", flush=True)
 
 
 def _unfinished(results: SweepResults, planned: Sequence[Job]) -> list[Job]:
@@ -161,7 +168,8 @@ def _train(
             progress.draw()
             if progress.changed and time.monotonic() - written > PAGE_EVERY:
                 progress.changed, written = False, time.monotonic()
-                page.write(results)
+                with only_warned("the report cannot be written"):
+                    page.write(results)
             if stop.requested:
                 if not pool.stopping:
                     progress.note(pool.stop_message)

@@ -10,6 +10,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents, decode
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 
 @register("data.sources", "tfds")
@@ -23,6 +24,7 @@ def tfds(
     Raises:
       UserError: the package, the set, a split or the field is missing, or the set is not in array_record files.
     """
+    data_dir = data_dir and str(local_path(data_dir, "config.data.source"))
     library = _import()
     try:
         builder = library.builder(name, data_dir=data_dir or None, file_format="array_record")

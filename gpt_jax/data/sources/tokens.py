@@ -10,6 +10,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.corpus import TokenArray, TokenCorpus, memmap
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 HEADER = 256  # int32 words: magic, version, number of tokens, unused
 LLMC: dict[int, tuple[int, np.dtype]] = {
@@ -31,7 +32,7 @@ def tokens(config: Config, *, path: str, vocab: int, separator: int = -1) -> Tok
     Raises:
       UserError: a file is missing, empty, cut, of another format, or holds an id that is not below ``vocab``.
     """
-    root = Path(path).expanduser()
+    root = local_path(path, "config.data.source")
     if config.data.pack == "segments" and separator < 0:
         raise UserError(
             "data.pack = 'segments' needs to know where documents end",

@@ -12,6 +12,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.tokenizers import SEPARATOR, Texts
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 PIECE = 1 << 16  # characters; enough pieces to occupy every core
 # GPT-2's pattern always ends a match between a newline that stands alone and the text after it.
@@ -81,13 +82,13 @@ def file(texts: Texts, *, path: str, separator: str = SEPARATOR) -> Subwords:
     Raises:
       UserError: no such file, or not one this can use.
     """
-    return Subwords(read_text(path), separator, path)
+    return Subwords(read_text(local_path(path, "config.data.tokenizer")), separator, path)
 
 
-def read_text(path: str) -> str:
+def read_text(path: Path) -> str:
     """The text of a tokenizer's file, or a ``UserError`` that names it."""
     try:
-        return Path(path).expanduser().read_text("utf-8")
+        return path.read_text("utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.tokenizer") from None
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from gpt_jax.data.tokenizers import SEPARATOR, Texts
 from gpt_jax.data.tokenizers.file import Subwords, read_text
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 
 @register("data.tokenizers", "gpt2", reads=("/encoder.json",))
@@ -18,7 +19,7 @@ def gpt2(texts: Texts, *, path: str) -> Subwords:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    folder = Path(path)
+    folder = local_path(path, "config.data.tokenizer")
     vocab_text, merges_text = (_read(folder / name) for name in ("encoder.json", "vocab.bpe"))
     try:
         vocab = json.loads(vocab_text)
@@ -35,10 +36,10 @@ def gpt2(texts: Texts, *, path: str) -> Subwords:
 
 
 def _read(path: Path) -> str:
-    if not path.expanduser().is_file():
+    if not path.is_file():
         raise UserError(
             f"GPT-2's tokenizer needs {path.name}, which is not in {path.parent}",
             where="config.data.tokenizer",
             fix=f"put GPT-2's encoder.json and vocab.bpe into {path.parent}, or give gpt2(path=...) their folder",
         )
-    return read_text(str(path))
+    return read_text(path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpt_jax.plotting import save
-from gpt_jax.storage import read_json, write_json
+from gpt_jax.storage import make_folder, read_json, write_json
 from gpt_jax.study.compare.statistics import ALPHA, INCONCLUSIVE, Interval, t_interval
 
 NAME = "findings.json"
@@ -99,7 +99,7 @@ class ClaimResults:
 def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tuple[Any, str]]) -> ClaimResults:
     """Writes the checked claims of a complete sweep, and its ``figures``: file name -> (figure, caption)."""
     directory = workdir / "figures"
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     for name, (figure, _) in figures.items():
         save(figure, directory / name)
     made = ClaimResults(tuple(claims), {name: caption for name, (_, caption) in figures.items()})

@@ -15,7 +15,7 @@ import numpy as np
 
 from gpt_jax import notebook
 from gpt_jax.errors import UserError
-from gpt_jax.storage import read_json, write_atomically, write_json
+from gpt_jax.storage import make_folder, read_json, write_atomically, write_json
 from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.study.sweep.sweep import Job, Sweep, shared_settings
@@ -92,7 +92,7 @@ class SweepResults:
             tuple(command),
         )
         values = {name: value for name, value in dataclasses.asdict(results).items() if name != "workdir"}
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_folder(workdir)
         write_atomically(workdir / NAME, json.dumps(values, indent=1) + "\n")
         if source.is_file():
             shutil.copyfile(source, workdir / EXPERIMENT)
