@@ -80,7 +80,7 @@ def only_warned(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).replace("\n", ";") or type(error).__name__
+        reason = f"{error.what} ({error.where})" if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
         print(f"warning: {what}: {reason}", file=sys.stderr, flush=True)
 
 

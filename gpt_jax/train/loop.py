@@ -14,6 +14,7 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.train import describe
+from gpt_jax.train.finite import found_by_jax
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
@@ -40,7 +41,7 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
         stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))
-        with jax.set_mesh(run.mesh), Trainer.open(run, stop, started) as (trainer, state):
+        with jax.set_mesh(run.mesh), found_by_jax(run.workdir), Trainer.open(run, stop, started) as (trainer, state):
             last = min(until or run.config.train.steps, run.config.train.steps)
             state, step = _steps(trainer, state, last)
             stop.wait_for_steps()

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from gpt_jax import bars
 from gpt_jax.errors import Stopped
 from gpt_jax.mesh import collectives
 
@@ -118,7 +119,6 @@ class _Acknowledgement:
             for number in numbers:
                 if number in self._watched:
                     name, self._watched = signal.Signals(number).name, []
-                    start = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""
-                    print(
-                        f"{start}{name}: stopping, nothing will be lost; a second Ctrl-C does not wait", file=sys.stderr
-                    )
+                    start = "\n" if bars.terminal(sys.stderr) else ""  # below a progress bar
+                    said = f"{name}: stopping, nothing will be lost; a second Ctrl-C does not wait"
+                    print(f"{start}{said}", file=sys.stderr, flush=True)
