@@ -4,6 +4,7 @@ Which variables are followed, recorded or refused stands in docs/distributed.md.
 """
 
 import ctypes
+import functools
 import os
 import tempfile
 import warnings
@@ -118,8 +119,10 @@ def host_device() -> Any:
         return jax.local_devices()[0]
 
 
+@functools.cache
 def check_flags() -> None:
     """Has XLA read its flags in a process of its own: one that it does not know would end this one without a word of ours.
+    The first call, best before there are threads, is the one that does it.
 
     Raises:
       UserError: see ``first_contact``.

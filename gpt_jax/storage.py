@@ -43,11 +43,11 @@ def local_path(text: str, where: str) -> Path:
         ) from error
 
 
-def cache_home() -> Path | None:
-    """Where this user's caches are, by the XDG rules; None where they cannot be written, as without a home directory."""
+def cache_folder(name: str) -> Path | None:
+    """A folder of that name in this user's cache, by the XDG rules; None where it cannot be written, as without a home."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        path = (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "gpt_jax"
+        path = (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "gpt_jax" / name
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return None

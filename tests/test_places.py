@@ -69,7 +69,7 @@ def test_every_path_is_expanded(reader, homeless):
 
 
 def test_without_a_home_there_is_no_cache_and_only_text_needs_one(homeless):
-    assert storage.cache_home() is None
+    assert storage.cache_folder("x") is None
     default = "~/.cache/gpt_jax"
     assert open_data(tiny.config(data__source="copy(symbols=4)", data__cache=default, model__vocab=0)).vocab
     with pytest.raises(UserError, match="no home directory") as refusal:
@@ -80,9 +80,9 @@ def test_without_a_home_there_is_no_cache_and_only_text_needs_one(homeless):
 def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert storage.cache_home() is None
+    assert storage.cache_folder("x") is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert storage.cache_home() == tmp_path / "gpt_jax"
+    assert storage.cache_folder("x") == tmp_path / "gpt_jax" / "x"
 
 
 def refusing(number: int):

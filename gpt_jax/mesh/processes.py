@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gpt_jax.backend import first_contact
+from gpt_jax.backend import check_flags, first_contact
 from gpt_jax.errors import UserError
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -62,6 +62,7 @@ def start_processes() -> None:
     """
     launch = find_launch(os.environ)
     if launch is not None and not jax.distributed.is_initialized():
+        check_flags()
         _join(launch)
     first_contact()
 

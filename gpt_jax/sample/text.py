@@ -1,6 +1,7 @@
 """What a trained model writes, as text, ids or JSON lines."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -77,9 +78,14 @@ def sample_command(
         if output == "text":
             print(f"--- sample {number}\n{row}", flush=True)
         elif output == "jsonl":
-            print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
+            print(json.dumps(asdict(row), ensure_ascii=not _writes_unicode()), flush=True)
         else:
             print(*row.prompt_ids, *row.ids, flush=True)
+
+
+def _writes_unicode() -> bool:
+    """Whether standard output takes every character; JSON can escape what it does not."""
+    return (sys.stdout.encoding or "utf-8").lower().startswith("utf")
 
 
 def continuations(model: ModelConfig, params: dict, tokenizer: Tokenizer, sample: SampleConfig) -> list[str]:

@@ -16,7 +16,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.model import flops
-from gpt_jax.storage import cache_home
+from gpt_jax.storage import cache_folder
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.describe import Say
@@ -139,7 +139,6 @@ def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
 
 def _keep_compiled() -> None:
     """Caches compiled programs on disk, unless the environment sets a directory (or none) for them, or there is no place."""
-    home = cache_home()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and home is not None:
-        jax.config.update("jax_compilation_cache_dir", str(home / "compiled"))
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := cache_folder("compiled")):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
