@@ -15,6 +15,7 @@ from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import processes
 from gpt_jax.model import flops, gpt
 from gpt_jax.sample.decode import CPU_OPTIONS, Decoder, Sampling
 from gpt_jax.sample.weights import thin_product
@@ -142,5 +143,6 @@ def run_decode(mode: str, batch: int) -> float:
 
 if __name__ == "__main__":
     backend.tune()  # as launch.py does, before anything uses JAX
+    processes.start_processes()
     commands = {"build": build, "run": run, "gemm": gemm, "model_flops": model_flops, "data": data}
     serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights})

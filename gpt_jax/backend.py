@@ -13,6 +13,11 @@ CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 EVERYTHING = -1  # as mallopt(3) says: no trimming at all
 
+ASYNC_DISPATCH = (
+    "jax_cpu_enable_async_dispatch"  # of jax.config; JAX reads no variable for it, we read its name in capitals
+)
+TRUE = ("1", "true", "yes", "on")
+
 
 def tune() -> None:
     """Adds the flags to XLA_FLAGS, except those that the user has set there, and lets malloc keep what is freed, unless
@@ -31,3 +36,15 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, EVERYTHING)
+
+
+def run_where_called() -> None:
+    """Has JAX run a program on a CPU in the thread that calls it, unless the environment sets
+    JAX_CPU_ENABLE_ASYNC_DISPATCH=1. Call it before anything asks JAX for devices.
+
+    JAX's own thread has another arena of malloc, of heaps of 64 MiB. A program's temporaries do not fit in there, so glibc
+    takes them from the kernel, whatever M_MMAP_MAX is, and gives them back after every step (docs/performance.md).
+    """
+    import jax
+
+    jax.config.update(ASYNC_DISPATCH, os.environ.get(ASYNC_DISPATCH.upper(), "").lower() in TRUE)

@@ -18,7 +18,7 @@ from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import State
+from gpt_jax.train.step import State, compile_step
 from gpt_jax.train.trainer import Trainer
 
 
@@ -57,10 +57,10 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
         with profiler.step(run.workdir, settings.profile, k):
             batch = meshes.put_batch(batches.rows(k, *rows), run.mesh)
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
-            started = time.perf_counter()
-            state, metrics = (run.program.watch_step if watched else run.program.step)(state, batch, recorder.hyper)
-            if k == trainer.start:  # returns when compiled and dispatched, before it has run
-                recorder.progress.compiled(time.perf_counter() - started)
+            advance = run.program.watch_step if watched else run.program.step
+            if k == trainer.start:
+                recorder.progress.compiled(compile_step(advance, state, batch, recorder.hyper))
+            state, metrics = advance(state, batch, recorder.hyper)
         step = k + 1
         recorder.queue(step, metrics, batch, state)
 

@@ -5,6 +5,7 @@ completed updates; ``skipped`` counts those left out because a loss or gradient 
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,7 +40,7 @@ class Program:
 
     init: Callable[[int], State]
     step: jax.stages.Wrapped
-    watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
+    watch_step: jax.stages.Wrapped
     pure_step: Callable[[State, Batch, dict], tuple[State, dict]]
     evaluate: Callable[[dict, Batch, jax.Array], dict]
     gradients: Callable[[State, Batch, dict], dict]
@@ -70,6 +71,13 @@ def make_program(config: Config, mesh: Mesh) -> Program:
     """
     shape = compiled_from(config)
     return _make_program(_Keyed(shape.to_json(), shape), mesh)
+
+
+def compile_step(step: jax.stages.Wrapped, state: State, batch: Batch, hyper: dict) -> float:
+    """Compiles a step for its first call, and returns the seconds it took: on a CPU that call returns when it has run."""
+    started = time.perf_counter()
+    step.lower(state, batch, hyper).compile()
+    return time.perf_counter() - started
 
 
 def compiled_from(config: Config) -> Config:

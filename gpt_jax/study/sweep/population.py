@@ -22,7 +22,7 @@ from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import Batch, Program, State, hyper_scalars
+from gpt_jax.train.step import Batch, Program, State, compile_step, hyper_scalars
 from gpt_jax.train.trainer import Trainer
 
 MAX_RUNS = 16  # of a population
@@ -121,11 +121,12 @@ def _steps(members: list[Member], program: "_Vmapped", state_P: State, last: int
     unrecorded: tuple = ()
     for k in range(first.start, last):
         batches = [member.batches[k] for member in members]
-        started = time.perf_counter()
-        state_P, metrics_P = program.step(state_P, _stacked(batches), hyper_P)
+        batch_P = _stacked(batches)
         if k == first.start:
+            seconds = compile_step(program.step, state_P, batch_P, hyper_P)
             for member in members:
-                member.trainer.recorder.progress.compiled(time.perf_counter() - started)
+                member.trainer.recorder.progress.compiled(seconds)
+        state_P, metrics_P = program.step(state_P, batch_P, hyper_P)
         if unrecorded:
             _record(members, program, state_P, *unrecorded)
         step, unrecorded = k + 1, (k + 1, metrics_P, batches)
