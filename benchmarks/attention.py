@@ -24,7 +24,7 @@ from gpt_jax.model.attend import AttentionSpec, attend
 from gpt_jax.model.where import Where
 
 HEADS, HEAD_DIM = 8, 64
-ON_CPU, ON_GPU = ("xla", "blockwise", "reference"), ("cudnn", "pallas", "xla", "blockwise", "torch")
+ON_CPU, ON_GPU = ("causal", "xla", "blockwise", "reference"), ("cudnn", "pallas", "xla", "blockwise", "torch")
 PEER = "torch"
 
 

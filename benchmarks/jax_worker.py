@@ -1,6 +1,7 @@
 """Ours: the step of a training run and the decode loop, as ``launch.py`` runs them."""
 
 import functools
+import resource
 import statistics
 import time
 from typing import Any
@@ -68,6 +69,17 @@ def run(mode: str, count: int) -> float:
         before = metrics
     float(before["loss"])
     return (time.perf_counter() - start) / count
+
+
+def cost(mode: str, count: int) -> dict[str, float]:
+    """Of a step: "seconds", "cpu_seconds" of all threads, page "faults"; and the last "loss"."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    metrics = [steps[mode]() for _ in range(count)][-1]
+    loss, taken = float(metrics["loss"]), time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    faults = after.ru_minflt - before.ru_minflt
+    return {"seconds": taken / count, "cpu_seconds": cpu / count, "faults": faults / count, "loss": loss}
 
 
 def gemm(shape: str, dtype: str) -> float:
@@ -144,5 +156,5 @@ def run_decode(mode: str, batch: int) -> float:
 if __name__ == "__main__":
     backend.tune()  # as launch.py does, before anything uses JAX
     processes.start_processes()
-    commands = {"build": build, "run": run, "gemm": gemm, "model_flops": model_flops, "data": data}
+    commands = {"build": build, "run": run, "cost": cost, "gemm": gemm, "model_flops": model_flops, "data": data}
     serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights})
