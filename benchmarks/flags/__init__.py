@@ -125,7 +125,3 @@ def verdict(shapes: dict[str, dict[str, Any]]) -> str:
     said = ", ".join(f"{shape} {time:.2f} ({cpu:.2f})" for shape, (time, cpu) in zip(shapes, pairs, strict=True))
     advice = "make it the default" if better else "the default stays"
     return f"best: {best}, at {said} of the default's time (CPU time): {advice}"
-
-
-if __name__ == "__main__":
-    main()
