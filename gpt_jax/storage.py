@@ -48,7 +48,7 @@ def read_json(path: Path, missing: Any) -> Any:
         return from_json(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return missing
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path.name} is not JSON: {error}", where=str(path), fix="remove it") from error
     except OSError as error:
         raise refused(path, error) from error

@@ -71,13 +71,21 @@ def of_run(workdir: str | Path) -> ConfigDict:
     """The settings of a run, over the defaults of today's knobs.
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or its settings are damaged.
     """
+    from gpt_jax.config import typed
     from gpt_jax.configs import base
     from gpt_jax.train.checkpoint.run_directory import read_config
 
-    config = base.get_config()
-    for section, knobs in read_config(workdir).items():
+    config, stored = base.get_config(), read_config(workdir)
+    defaults = config.to_dict()
+    typed(
+        {
+            section: {**defaults.get(section, {}), **knobs} if isinstance(knobs, dict) else knobs
+            for section, knobs in {**defaults, **stored}.items()
+        }
+    )
+    for section, knobs in stored.items():
         for key, value in knobs.items():
             field = config[section].get_ref(key)
             field.set(tuple(value) if isinstance(value, list) else value)

@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} is not JSON: {error}", where=str(path)) from None
     if not isinstance(values, dict):
         raise UserError(f"{path.name} is not a JSON object", where=str(path))

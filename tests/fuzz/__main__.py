@@ -1,7 +1,7 @@
 """Any number of cases, or the one of a seed again.
 
-    python -m tests.fuzz --seconds=600 [--seed=S] [--jobs=2]
-    python -m tests.fuzz --only=SEED
+python -m tests.fuzz --seconds=600 [--seed=S] [--jobs=2]
+python -m tests.fuzz --only=SEED
 """
 
 import argparse

@@ -74,12 +74,12 @@ def _scaling(draw: Draw) -> dict:
     return {"kind": draw.choice(["linear", "ntk", "yarn", "llama3", "x"])} | some
 
 
-def changes(draw: Draw, folder: Path, count: int) -> dict[str, str]:
+def changes(draw: Draw, shared: Path, count: int) -> dict[str, str]:
     """Knobs set to what may be wrong."""
     named = {key: kind for kind, key, _ in _kinds()}
     found = {}
     for key in draw.sample(sorted(knobs()), count):
-        found[key] = call(draw, named[key], files(folder)) if key in named else values.like(draw, knobs()[key])
+        found[key] = call(draw, named[key], files(shared)) if key in named else values.like(draw, knobs()[key])
     return found
 
 
@@ -100,7 +100,9 @@ def data_file(draw: Draw, folder: Path, shared: Path) -> tuple[str, str]:
         case 0:
             path = folder / "text.txt"
             text = (shared / kit.TEXT).read_bytes()
-            path.write_bytes(draw.choice([text, b"caf\xe9 " * 99, "日本語\n".encode("utf-16") * 40, b"\r\n" * 500, b"a"]))
+            path.write_bytes(
+                draw.choice([text, b"caf\xe9 " * 99, "日本語\n".encode("utf-16") * 40, b"\r\n" * 500, b"a"])
+            )
             if draw.random() < 0.7:
                 path.write_bytes(values.damage(draw, path.read_bytes()))
             return f"text(path={str(path)!r})", draw.choice(["bytes", "chars", "bpe(vocab_size=260)", "none"])
@@ -112,7 +114,11 @@ def data_file(draw: Draw, folder: Path, shared: Path) -> tuple[str, str]:
                 np.save(path, draw.choice([ids, ids.reshape(-1, 1), ids.astype(object)[:3]]), allow_pickle=True)
             else:
                 head = np.zeros(256, "<i4")
-                head[:3] = draw.choice([20240520, 20240801]), draw.choice([1, 7, 9]), draw.choice([-1, 0, 600, 2**31 - 1])
+                head[:3] = (
+                    draw.choice([20240520, 20240801]),
+                    draw.choice([1, 7, 9]),
+                    draw.choice([-1, 0, 600, 2**31 - 1]),
+                )
                 path.write_bytes((head.tobytes() if draw.random() < 0.5 else b"") + ids.tobytes())
             if draw.random() < 0.5:
                 path.write_bytes(values.damage(draw, path.read_bytes()))
@@ -145,7 +151,13 @@ def tokenizer_json() -> dict:
         "pre_tokenizer": level,
         "post_processor": None,
         "decoder": level,
-        "model": {"type": "BPE", "unk_token": None, "fuse_unk": False, "vocab": vocab, "merges": [["t", "o"], ["b", "e"]]},
+        "model": {
+            "type": "BPE",
+            "unk_token": None,
+            "fuse_unk": False,
+            "vocab": vocab,
+            "merges": [["t", "o"], ["b", "e"]],
+        },
     }
 
 
@@ -201,6 +213,6 @@ def odd_words(draw: Draw) -> list[str]:
     """Words that are no flags of anything."""
     if draw.random() > 0.04:
         return []
-    return [draw.choice([*values.TEXTS, "--", "---", "-", "--=", "--config.", "--config.model", "--flagfile=.", "--no"])]
-
-
+    return [
+        draw.choice([*values.TEXTS, "--", "---", "-", "--=", "--config.", "--config.model", "--flagfile=.", "--no"])
+    ]

@@ -4,7 +4,24 @@ import random
 from pathlib import Path
 
 from tests.fuzz import kit, values
-from tests.fuzz.cases import Case, Draw, changes, damaged_copy, data_file, own_flags, odd_words
+from tests.fuzz.cases import Case, Draw, changes, damaged_copy, data_file, odd_words, own_flags
+
+# Files of settings that are none, or that do what such files should not.
+SETTINGS = (
+    "from gpt_jax.configs import base\n\ndef get_config():\n  c = base.get_config()\n  c.train.steps = 10**30\n  return c",
+    "def get_config(): return {}",
+    "def get_config(x): return x",
+    "raise SystemExit(3)",
+    "raise KeyboardInterrupt",
+    "import os\n1/0",
+    "def get_config():\n    return get_config()",
+    "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'model': 3})",
+    "get_config = 3",
+    "def get_config(:",
+    "# -*- coding: nonsense -*-\n",
+    "x = '\udcff'",
+    "\0",
+)
 
 
 def train(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
@@ -12,7 +29,7 @@ def train(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     if draw.random() < 0.35:
         knobs["data.source"], knobs["data.tokenizer"] = data_file(draw, folder, shared)
     else:
-        knobs |= changes(draw, folder, draw.randint(1, 3))
+        knobs |= changes(draw, shared, draw.randint(1, 3))
     case.made = folder / "made"
     if draw.random() < 0.15:
         damaged_copy(draw, shared / kit.RUN, case.made)
@@ -21,14 +38,14 @@ def train(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 
 
 def plan(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
-    knobs = kit.small(shared / kit.TEXT) | {"model.vocab": "64"} | changes(draw, folder, draw.randint(1, 3))
+    knobs = kit.small(shared / kit.TEXT) | {"model.vocab": "64"} | changes(draw, shared, draw.randint(1, 3))
     drawn = [] if draw.random() < 0.8 else [f"--diagram={draw.choice(['text', 'm.svg', 'm.png', '', '/dev/full'])}"]
     case.argv = ["plan", "--config=base", *kit.flags(knobs), *own_flags(draw, "plan", ("config",)), *drawn]
 
 
 def sample(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.3)
-    knobs = {key: value for key, value in changes(draw, folder, 40).items() if key.startswith("sample.")}
+    knobs = {key: value for key, value in changes(draw, shared, 40).items() if key.startswith("sample.")}
     some = draw.sample(sorted(knobs), min(len(knobs), draw.randint(0, 2)))
     match draw.randrange(4):
         case 0:
@@ -52,7 +69,7 @@ def _prompts(draw: Draw) -> bytes:
 
 def evaluate(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     run = damaged_copy(draw, shared / kit.RUN, folder / "run")
-    knobs = changes(draw, folder, draw.randint(0, 1))
+    knobs = changes(draw, shared, draw.randint(0, 1))
     case.argv = ["eval", f"--workdir={run}", *kit.flags(knobs), *own_flags(draw, "eval", ())]
 
 
@@ -64,7 +81,7 @@ def interpret(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 def export(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.5)
     case.made = folder / "made"
-    knobs = changes(draw, folder, draw.randint(0, 1))
+    knobs = changes(draw, shared, draw.randint(0, 1))
     given = own_flags(draw, "export", ())
     case.argv = ["export", f"--workdir={run}", f"--to={case.made}", *kit.flags(knobs), *given]
 
@@ -72,7 +89,9 @@ def export(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 def import_(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     source = damaged_copy(draw, shared / kit.HF, folder / "hf", 0.9)
     case.made = folder / "made"
-    knobs = {k: v for k, v in changes(draw, folder, 3).items() if k.split(".")[0] in ("data", "optim", "train", "sample")}
+    knobs = {
+        k: v for k, v in changes(draw, shared, 3).items() if k.split(".")[0] in ("data", "optim", "train", "sample")
+    }
     given = kit.flags(knobs, "") if draw.random() < 0.3 else []
     case.argv = ["import", f"--from={source}", f"--workdir={case.made}", *given]
 
@@ -108,13 +127,19 @@ def report(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 
 def sweep(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     study = kit.STUDY
-    for old, new in (("seeds=(0,)", f"seeds={values.like(draw, (1,))}"), ("1e-2", values.real(draw) or "1"), ("{}", "{'x': 1}")):
+    for old, new in (
+        ("seeds=(0,)", f"seeds={values.like(draw, (1,))}"),
+        ("1e-2", values.real(draw) or "1"),
+        ("{}", "{'x': 1}"),
+    ):
         study = study.replace(old, new) if draw.random() < 0.5 else study
     if draw.random() < 0.5:
         study = values.damage(draw, study.encode()).decode("latin-1")
     (folder / "study.py").write_text(study, "utf-8")
     # Its workers are processes of their own, which import everything anew: what is right is refused by a wrong flag.
-    wrong = draw.choice(["--jobs=-1", f"--config.train.steps={draw.choice(['0', '-1', 'nan'])}", "--together=x", "--jobz=2"])
+    wrong = draw.choice(
+        ["--jobs=-1", f"--config.train.steps={draw.choice(['0', '-1', 'nan'])}", "--together=x", "--jobz=2"]
+    )
     case.argv = ["sweep", f"--config={folder / 'study.py'}", f"--workdir={folder / 'made'}", wrong]
 
 
@@ -126,23 +151,7 @@ def _settings(draw: Draw, folder: Path) -> str:
     """A preset, or a file of settings that may be none."""
     if draw.random() < 0.9:
         return "base"
-    body = draw.choice(
-        [
-            "from gpt_jax.configs import base\ndef get_config():\n    c = base.get_config()\n    c.model.layers = 10**30\n    return c",
-            "def get_config(): return {}",
-            "def get_config(x): return x",
-            "raise SystemExit(3)",
-            "raise KeyboardInterrupt",
-            "import os\n1/0",
-            "def get_config():\n    return get_config()",
-            "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'model': 3})",
-            "get_config = 3",
-            "def get_config(:",
-            "# -*- coding: nonsense -*-\n",
-            "x = '\udcff'",
-            "\0",
-        ]
-    )
+    body = draw.choice(SETTINGS)
     (folder / "settings.py").write_bytes(body.encode("utf-8", "surrogateescape"))
     return str(folder / "settings.py")
 

@@ -106,8 +106,14 @@ def _become(work: Callable[[], int], folder: Path) -> None:
             file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdin, sys.stdout, sys.stderr = (open(i, mode, encoding="utf-8", errors=errors) for i, mode, errors in STREAMS)
-        for limit, value in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, LARGEST_FILE)):
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(i, mode, encoding="utf-8", errors=errors) for i, mode, errors in STREAMS
+        )
+        for limit, value in (
+            (resource.RLIMIT_AS, MEMORY),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, LARGEST_FILE),
+        ):
             resource.setrlimit(limit, (value, value))
         os.environ["HOME"] = str(folder)
         os.environ.pop("XDG_CACHE_HOME", None)

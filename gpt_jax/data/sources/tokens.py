@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.corpus import TokenArray, TokenCorpus, memmap
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Limits, Or, Rows
 from gpt_jax.registry import register
 
 HEADER = 256  # int32 words: magic, version, number of tokens, unused
@@ -21,7 +23,9 @@ CHUNK = 1 << 24  # tokens checked at once
 
 
 @register("data.sources", "tokens", reads=("*.bin", "*.npy", "/*.bin"))
-def tokens(config: Config, *, path: str, vocab: int, separator: int = -1) -> TokenCorpus:
+def tokens(
+    config: Config, *, path: str, vocab: Rows, separator: Annotated[int, Limits(0, 2**32 - 1), Or(-1, "none")] = -1
+) -> TokenCorpus:
     """A folder with one ``*train*.bin`` and one ``*val*.bin``, or one file (.bin or .npy) whose end is held out.
 
     Args:

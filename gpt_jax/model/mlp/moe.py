@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import Factor, Heads, Limits
 from gpt_jax.model.attend import wide
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
@@ -38,14 +40,14 @@ class Options:
         al. 2024). ``optim.groups`` needs its row: ("balance$", {"optimizer": "lion(b1=0.0, b2=0.0)", "lr": …}).
     """
 
-    experts: int = 8
-    top_k: int = 2
+    experts: Heads = 8
+    top_k: Heads = 2
     activation: str = "swiglu"
     router: str = "softmax"
-    shared: int = 0
-    capacity: float = 0.0
-    balance: float = 0.01
-    z: float = 0.0
+    shared: Annotated[int, Limits(0, 1024)] = 0
+    capacity: Factor = 0.0
+    balance: Factor = 0.01
+    z: Factor = 0.0
     bias_balance: bool = False
 
 
@@ -130,10 +132,6 @@ def _check(given: Options) -> None:
             raise UserError(
                 f"moe has no {name} {value!r}", where=WHERE, allowed=", ".join(known), fix=did_you_mean(value, known)
             )
-    if given.capacity < 0 or given.shared < 0:
-        raise UserError(
-            f"moe(capacity={given.capacity}, shared={given.shared})", where=WHERE, allowed="0 or more of both"
-        )
 
 
 def settings(call: str) -> Options:

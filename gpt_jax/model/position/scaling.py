@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from gpt_jax import registry
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import Count, Factor, Limits, Or, Positive
 
 WHERE = "config.model.position"
 
@@ -25,10 +27,10 @@ class Scaling:
     """
 
     kind: str = "none"
-    factor: float = 1.0
-    original: int = 0
-    low: float = 1.0
-    high: float = 0.0
+    factor: Annotated[float, Limits(1, 1e6)] = 1.0
+    original: Annotated[Count, Or(0, "model.context")] = 0
+    low: Positive = 1.0
+    high: Factor = 0.0
     truncate: bool = True
 
 
@@ -86,7 +88,9 @@ def scaling_of(values: dict, context: int) -> Scaling:
                 allowed=", ".join(known),
                 fix=did_you_mean(key, known),
             )
-    scaling = Scaling(**{"original": context, **values})
+    registry.check_values(Scaling, values, "rope's scaling", WHERE)
+    scaling = Scaling(**values)
+    scaling = dataclasses.replace(scaling, original=scaling.original or context)
     if scaling.kind not in KEPT:
         raise UserError(
             f"rope has no scaling {scaling.kind!r}",
@@ -96,8 +100,6 @@ def scaling_of(values: dict, context: int) -> Scaling:
         )
     if not scaling.high:
         scaling = dataclasses.replace(scaling, high=HIGH[scaling.kind] if scaling.kind in HIGH else scaling.low + 1)
-    if scaling.factor < 1 or scaling.original < 1 or scaling.high <= scaling.low:
-        raise UserError(
-            f"rope's scaling {values}", where=WHERE, allowed="factor 1 or more, original 1 or more, low below high"
-        )
+    if scaling.high <= scaling.low:
+        raise UserError(f"rope's scaling {values}", where=WHERE, allowed="low below high")
     return scaling

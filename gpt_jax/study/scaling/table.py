@@ -51,7 +51,17 @@ def read(path: Path) -> RunTable:
         raise UserError(
             f"{path} is not a file", where="--runs", allowed="a CSV with columns params,tokens,loss[,flops]"
         )
-    return _parse(path.read_text(encoding="utf-8-sig"), path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 at byte {error.start}",
+            where="--runs",
+            fix=f"iconv -f WINDOWS-1252 -t UTF-8 {path.name}, if a spreadsheet wrote it",
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", where="--runs") from None
+    return _parse(text, path)
 
 
 def of_sweep(workdir: Path) -> RunTable:

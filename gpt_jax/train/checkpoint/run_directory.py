@@ -30,7 +30,7 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
         raise UserError(
             f"there is no run in {workdir}", where=str(path), fix="train one: launch.py train --workdir=…"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{CONFIG} cannot be read: {error}", where=str(path)) from error
 
 
@@ -45,5 +45,5 @@ def read_tokenizer(workdir: str | Path) -> tokenizers.Tokenizer | None:
         return None
     try:
         return tokenizers.from_json(path.read_text("utf-8"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from error
