@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 from gpt_jax import limits, registry
 from gpt_jax.errors import UserError, did_you_mean
-from gpt_jax.limits import Between, Count, Decay, Factor, Heads, Limits, Natural, Or, Positive, Rows, Seed, Size
+from gpt_jax.limits import (
+    Between,
+    Count,
+    Decay,
+    Factor,
+    Heads,
+    KeySeed,
+    Limits,
+    Natural,
+    Or,
+    Positive,
+    Rows,
+    Seed,
+    Size,
+)
 
 Calls = str | tuple[str, ...]  # one "name(...)" or several
 Axis = Annotated[Size, Or(-1, "the rest")]
@@ -82,7 +96,7 @@ class TrainConfig:
     steps: Count
     batch: Rows
     accumulate: Rows
-    seed: Seed
+    seed: KeySeed
     z_loss: Factor
     loss_chunk: Natural
     log_every: Count
@@ -122,7 +136,7 @@ class SampleConfig:
     temperature: Annotated[Positive, Or(0, "greedy")]
     top_k: Natural
     top_p: Annotated[float, Limits(0, 1, above=True)]
-    seed: Seed
+    seed: KeySeed
     prompts: tuple[str, ...]
 
 

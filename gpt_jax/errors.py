@@ -54,6 +54,17 @@ class NonFiniteError(Failure):
     exit_code = NON_FINITE
 
 
+def out_of_memory(error: BaseException) -> UserError | None:
+    """What Python or JAX says when memory ran out, as the user's to change; None of other errors."""
+    said = f"{type(error).__name__}: {error}"
+    if not isinstance(error, MemoryError) and not ("RESOURCE_EXHAUSTED" in said and "RuntimeError" in said):
+        return None
+    return UserError(
+        f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
+        fix="launch.py plan says what takes how much; lower train.batch, raise train.accumulate, or set model.remat=full",
+    )
+
+
 def shortened(text: str) -> str:
     """A text of which a message keeps beginning and end, where it is longer than one can read."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"

@@ -56,6 +56,7 @@ Rows = Annotated[int, Limits(1, 2**24)]  # of a long axis: tokens, sequences, id
 Count = Annotated[int, Limits(1, LARGEST)]
 Natural = Annotated[int, Limits(0, LARGEST)]
 Seed = Annotated[int, Limits(0, 2**63 - 1)]
+KeySeed = Annotated[int, Limits(0, 2**32 - 1)]  # of jax.random.key, which drops higher bits
 Positive = Annotated[float, Limits(0, 1e9, above=True)]
 Factor = Annotated[float, Limits(0, 1e9)]
 Signed = Annotated[float, Limits(-1e9, 1e9)]

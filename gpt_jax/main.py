@@ -6,7 +6,7 @@ import sys
 from gpt_jax import backend, registry
 from gpt_jax.commands import Command
 from gpt_jax.commands.flags import Flags
-from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, UserError, did_you_mean
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, UserError, did_you_mean, out_of_memory
 
 KIND = "commands"
 NOTE = """
@@ -35,7 +35,10 @@ def main(argv: list[str], program: str = "python launch.py") -> int:
     except BrokenPipeError:  # of ``launch.py … | head``
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
         return 141
-    except Exception:
+    except Exception as error:
+        if too_little := out_of_memory(error):
+            print(f"error: {too_little}", file=sys.stderr)
+            return too_little.exit_code
         import traceback
 
         traceback.print_exc()

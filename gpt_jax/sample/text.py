@@ -108,7 +108,7 @@ def written(
             [prompt.ids for prompt in group],
             max_new_tokens=lengths[first : first + ROWS],
             sampling=sampling,
-            seeds=[sample.seed + first + row for row in range(len(group))],
+            seeds=[(sample.seed + first + row) % 2**32 for row in range(len(group))],
         )
         for prompt, ids, logprobs in zip(group, found.tokens, found.logprobs, strict=True):
             texts = _texts(prompt, ids, tokenizer, sampling.stop_id)

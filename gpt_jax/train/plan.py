@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 
 from gpt_jax.config import Config
-from gpt_jax.mesh import chips, plan_text
+from gpt_jax.mesh import chips, memory, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train.run import with_vocab
@@ -28,6 +28,7 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
     mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
+    memory.check_sizes(config, program.live)
 
     def lower(mesh, attend):
         planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from gpt_jax.config import Config
 from gpt_jax.data.open import Data, open_data
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import memory, processes
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh import processes
 from gpt_jax.model import flops
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
@@ -79,7 +79,9 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
     config = to_read(config)
     _keep_compiled()
     mesh = meshes.make(config.mesh)
-    return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
+    program = make_program(config, mesh)
+    memory.check(config, program.live, mesh, training=False)
+    return ReadRun(config, Path(workdir), mesh, program)
 
 
 def to_read(config: Config) -> Config:
@@ -110,6 +112,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -
     say("data", describe.data(data, config))
     config = with_vocab(config, data.vocab)
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    memory.check(config, run.program.live, mesh, training=True)
     say("parameters", describe.parameters(config))
     return run
 

@@ -37,7 +37,7 @@ class Program:
     ``abstract``.
     """
 
-    init: Callable[[int], State]
+    init: Callable[[np.uint32], State]
     step: jax.stages.Wrapped
     watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
     pure_step: Callable[[State, Batch, dict], tuple[State, dict]]

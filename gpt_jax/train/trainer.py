@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from gpt_jax.errors import NonFiniteError, Stopped
 from gpt_jax.storage import write_atomically
@@ -124,7 +125,7 @@ def _starting_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, dic
     """The state to start from, its completed updates, and the notes of its checkpoint."""
     found = run.restore(checkpoints)
     if found is None:
-        return run.program.init(run.config.train.seed), 0, {}
+        return run.program.init(np.uint32(run.config.train.seed)), 0, {}
     step, state, notes = found
     resume.check_fingerprint(notes["data"], run.data.fingerprint)
     return state, step, notes

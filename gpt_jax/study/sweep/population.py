@@ -222,7 +222,7 @@ def step_seconds(run: Run, size: int) -> float:
     """Seconds of a step of ``size`` runs with making their batches; compilation excluded."""
     batches = run.data.train.batches(run.config.train.batch, run.config.data.seed)
     hyper, program = hyper_scalars(run.config), _compiled(run.program)
-    state = run.program.init(run.config.train.seed)
+    state = run.program.init(np.uint32(run.config.train.seed))
     step = run.program.step
     if size > 1:
         state, step, hyper = program.stack([state] * size), program.step, _stacked([hyper] * size)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpt_jax import backend
-from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, Stopped, UserError
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, Stopped, UserError, out_of_memory
 from gpt_jax.study.sweep.sweep import Job
 
 LOG = "log.txt"
@@ -122,6 +122,7 @@ def _outcome(failure: Exception | None) -> tuple[int, str]:
     """Exit code and error text; prints the error."""
     if failure is None:
         return DONE, ""
+    failure = out_of_memory(failure) or failure
     if isinstance(failure, Failure):
         print(failure, file=sys.stderr)
         return failure.exit_code, str(failure)
