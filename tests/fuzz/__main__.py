@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> int:
     asked = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
     asked.add_argument("--seconds", type=float, default=60, help="how long new cases are begun")
+    asked.add_argument("--cases", type=int, default=None, help="at most so many")
     asked.add_argument("--seed", default=None, help="of the series; a new one if not given")
     asked.add_argument("--jobs", type=int, default=2, help="cases at once")
     asked.add_argument("--only", default=None, help="the seed of one case, run again and shown")
@@ -48,7 +49,8 @@ def many(given: argparse.Namespace, folder: Path) -> int:
 
     begun, series_seed = time.monotonic(), given.seed or secrets.token_hex(3)
     shared = series.start(folder)
-    seeds = (f"{series_seed}-{i}" for i in itertools.count())
+    numbers = itertools.count() if given.cases is None else range(given.cases)
+    seeds = (f"{series_seed}-{i}" for i in numbers)
     codes: collections.Counter = collections.Counter()
     failed = []
     with tqdm(total=int(given.seconds), unit="s", bar_format="{l_bar}{bar}| {n:.0f}/{total} s{postfix}") as bar:
