@@ -105,6 +105,14 @@ def _is(value: Any, option: Any) -> bool:
         return _is(value, typing.get_args(option)[0])
     if typing.get_origin(option) is tuple:
         return isinstance(value, tuple) and all(has_type(item, typing.get_args(option)[0]) for item in value)
+    if option is Any:
+        return True
+    if typing.get_origin(option) in (list, dict):
+        parts = [value, value.values()] if isinstance(value, dict) else [value]
+        kinds = typing.get_args(option)
+        return isinstance(value, typing.get_origin(option)) and all(
+            has_type(item, kind) for part, kind in zip(parts, kinds, strict=True) for item in part
+        )
     if option is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, option) and (option is bool or not isinstance(value, bool))
@@ -115,4 +123,6 @@ def _name(option: Any) -> str:
         return _name(typing.get_args(option)[0])
     if typing.get_origin(option) is tuple:
         return f"tuple of {names(typing.get_args(option)[0])}"
+    if typing.get_origin(option) in (list, dict):
+        return f"{typing.get_origin(option).__name__} of {' to '.join(map(names, typing.get_args(option)))}"
     return "none" if option is type(None) else option.__name__

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from gpt_jax.errors import StorageError, UserError
+from gpt_jax import limits
+from gpt_jax.errors import StorageError, UserError, shortened
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -38,20 +40,37 @@ def write_json(path: Path, values: Any) -> Path:
     return path
 
 
-def read_json(path: Path, missing: Any) -> Any:
-    """What ``write_json`` wrote, or ``missing`` where there is no such file.
+def read_json(path: Path, missing: Any, fields: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """The object that ``write_json`` wrote, or ``missing`` where there is no such file.
+
+    Args:
+      fields: the annotations of those of its values that are read, each checked where it is there.
 
     Raises:
       StorageError: the file is damaged or cannot be read.
     """
     try:
-        return from_json(json.loads(path.read_text("utf-8")))
+        values = from_json(json.loads(path.read_text("utf-8")))
+        wrong = fields_that_differ(values, fields)
     except FileNotFoundError:
         return missing
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{path.name} is not JSON: {error}", where=str(path), fix="remove it") from error
     except OSError as error:
         raise refused(path, error) from error
+    if wrong:
+        raise StorageError(f"{path.name} is damaged: {wrong}", where=str(path), fix="remove it, or restore a copy")
+    return values
+
+
+def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:
+    """What parsed JSON holds that its reader does not expect; empty where it is an object with values of their types."""
+    if not isinstance(values, dict):
+        return f"it holds a {type(values).__name__}, no object"
+    for name, annotation in fields.items():
+        if name in values and not limits.has_type(values[name], annotation):
+            return f"{name} is {shortened(repr(values[name]))}, not {limits.names(annotation)}"
+    return ""
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -186,7 +186,10 @@ def _samples(results: SweepResults) -> list[str]:
 
 def _conditions(results: SweepResults) -> list[str]:
     """The command, the experiment file, and where the runs were trained."""
-    files = [read_json(results.directory(id) / "environment.json", missing={}) for id in results.runs]
+    files = [
+        read_json(results.directory(id) / "environment.json", missing={}, fields={"starts": list[dict]})
+        for id in results.runs
+    ]
     starts = [start for file in files for start in file.get("starts", [])[-1:]]
     environments = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
     parts = ["<h2>Conditions</h2>"]

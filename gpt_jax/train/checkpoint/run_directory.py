@@ -45,5 +45,5 @@ def read_tokenizer(workdir: str | Path) -> tokenizers.Tokenizer | None:
         return None
     try:
         return tokenizers.from_json(path.read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError) as error:
         raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from error
