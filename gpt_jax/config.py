@@ -236,7 +236,7 @@ def _typed(value: Any, want: Any, where: str) -> Any:
         )
     if outside := limits.exceeded(value, want):
         raise UserError(f"{where.removeprefix('config.')} = {value!r} is out of range", where=where, allowed=outside)
-    return float(value) if limits.names(want) == "float" else value
+    return limits.converted(value, want)
 
 
 def _tuples(value: Any) -> Any:

@@ -79,6 +79,11 @@ def exceeded(value: Any, annotation: Any) -> str:
     return ""
 
 
+def converted(value: Any, annotation: Any) -> Any:
+    """The value as the annotation has it: a whole number as a float, where only floats are asked for."""
+    return float(value) if names(annotation) == "float" else value
+
+
 def names(annotation: Any) -> str:
     """The types of an annotation, for messages."""
     return " or ".join(_name(option) for option in _options(annotation))

@@ -229,7 +229,7 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
             allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
             fix="; ".join(filter(None, (did_you_mean(k, own) for k in kwargs if k not in own))),
         ) from None
-    check_values(variant, kwargs, name, where)
+    kwargs = check_values(variant, kwargs, name, where)
     return variant(*args, **kwargs, **context)
 
 
@@ -261,13 +261,14 @@ def check(kind: str, call: str, where: str = "") -> None:
     check_values(variant, values, name, where)
 
 
-def check_values(of: Callable, values: Mapping[str, Any], name: str, where: str) -> None:
-    """Checks values against the annotations of the arguments of ``of``, where those are of plain types.
+def check_values(of: Callable, values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Values checked against the annotations of the arguments of ``of``, where those are of plain types; whole numbers
+    become floats where floats are asked for.
 
     Raises:
       UserError: one is of another type or out of its limits.
     """
-    parameters = _signature(of).parameters
+    parameters, found = _signature(of).parameters, dict(values)
     for key, value in values.items():
         annotation = parameters[key].annotation
         if annotation is inspect.Parameter.empty or not limits.is_plain(annotation):
@@ -277,3 +278,5 @@ def check_values(of: Callable, values: Mapping[str, Any], name: str, where: str)
             raise UserError(f"{given}: that is a {type(value).__name__}", where=where, allowed=limits.names(annotation))
         if outside := limits.exceeded(value, annotation):
             raise UserError(f"{given} is out of range", where=where, allowed=outside)
+        found[key] = limits.converted(value, annotation)
+    return found

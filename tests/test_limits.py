@@ -148,6 +148,13 @@ def test_the_fields_of_a_table_have_limits(kind):
             )
 
 
+def test_a_whole_number_is_a_number_where_one_is_asked_for():
+    """Else a parameter that starts at it would be one of whole numbers, which have no gradient."""
+    config = Config.from_dict({**base.get_config().to_dict()})
+    made = registry.build("model.norm", "dyt(alpha=2)", 4, config.model)
+    assert made.alpha[...].dtype == jax.numpy.float32
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_flag_is_refused_beyond_its_limits(verb):
     def parsed(*words: str):

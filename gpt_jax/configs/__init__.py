@@ -78,13 +78,10 @@ def of_run(workdir: str | Path) -> ConfigDict:
     from gpt_jax.train.checkpoint.run_directory import read_config
 
     config, stored = base.get_config(), read_config(workdir)
+    if not isinstance(stored, dict) or not all(isinstance(knobs, dict) for knobs in stored.values()):
+        raise UserError("config.json is damaged: it holds no sections of settings", where=str(workdir))
     defaults = config.to_dict()
-    typed(
-        {
-            section: {**defaults.get(section, {}), **knobs} if isinstance(knobs, dict) else knobs
-            for section, knobs in {**defaults, **stored}.items()
-        }
-    )
+    typed({section: defaults.get(section, {}) | stored.get(section, {}) for section in {**defaults, **stored}})
     for section, knobs in stored.items():
         for key, value in knobs.items():
             field = config[section].get_ref(key)

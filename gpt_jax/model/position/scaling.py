@@ -88,7 +88,7 @@ def scaling_of(values: dict, context: int) -> Scaling:
                 allowed=", ".join(known),
                 fix=did_you_mean(key, known),
             )
-    registry.check_values(Scaling, values, "rope's scaling", WHERE)
+    values = registry.check_values(Scaling, values, "rope's scaling", WHERE)
     scaling = Scaling(**values)
     scaling = dataclasses.replace(scaling, original=scaling.original or context)
     if scaling.kind not in KEPT:
