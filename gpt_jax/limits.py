@@ -50,6 +50,7 @@ class Or:
 
 
 LARGEST = 2**31 - 1  # of the whole numbers that devices count with
+LARGEST_FLOAT = 3.4028234e38  # of float32
 Size = Annotated[int, Limits(1, 2**20)]  # of an axis of parameters
 Heads = Annotated[int, Limits(1, 2**16)]
 Rows = Annotated[int, Limits(1, 2**24)]  # of a long axis: tokens, sequences, ids
@@ -57,9 +58,9 @@ Count = Annotated[int, Limits(1, LARGEST)]
 Natural = Annotated[int, Limits(0, LARGEST)]
 Seed = Annotated[int, Limits(0, 2**63 - 1)]
 KeySeed = Annotated[int, Limits(0, 2**32 - 1)]  # of jax.random.key, which drops higher bits
-Positive = Annotated[float, Limits(0, 1e9, above=True)]
-Factor = Annotated[float, Limits(0, 1e9)]
-Signed = Annotated[float, Limits(-1e9, 1e9)]
+Positive = Annotated[float, Limits(0, LARGEST_FLOAT, above=True)]
+Factor = Annotated[float, Limits(0, LARGEST_FLOAT)]
+Signed = Annotated[float, Limits(-LARGEST_FLOAT, LARGEST_FLOAT)]
 Share = Annotated[float, Limits(0, 1)]
 Decay = Annotated[float, Limits(0, 1, below=True)]  # of a moving average
 Between = Annotated[float, Limits(0, 1, above=True, below=True)]

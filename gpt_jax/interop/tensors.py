@@ -27,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: there is no such file, or something else in it.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_jax.errors import Failure, Stopped, UserError
+from gpt_jax.errors import INTERNAL, Failure, Stopped, UserError
 from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search
@@ -88,14 +88,21 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
             where=str(workdir),
             fix="the same command resumes it",
         )
-    if failed := results.failures():
-        raise Failure(
-            f"{len(failed)} of {len(planned)} runs failed: "
-            + "; ".join(f"{name}: {error}" for name, error in failed.items()),
-            where=str(workdir),
-            fix="--retry trains them again",
-        )
+    if results.failures():
+        raise _failed(results, len(planned))
     return results
+
+
+def _failed(results: SweepResults, planned: int) -> Failure:
+    """Of a sweep whose runs ended, some with errors. Its exit code is theirs: that of a bug, if there was one."""
+    failed, codes = results.failures(), results.failure_codes()
+    failure = Failure(
+        f"{len(failed)} of {planned} runs failed: " + "; ".join(f"{name}: {error}" for name, error in failed.items()),
+        where=str(results.workdir),
+        fix="--retry trains them again",
+    )
+    failure.exit_code = INTERNAL if INTERNAL in codes else codes[0]
+    return failure
 
 
 def _unfinished(results: SweepResults, planned: Sequence[Job]) -> list[Job]:

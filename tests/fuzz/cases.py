@@ -190,7 +190,7 @@ def damaged_copy(draw: Draw, source: Path, target: Path, often: float = 0.8) -> 
 def _damaged_json(draw: Draw, data: bytes) -> bytes:
     try:
         return values.json_text(draw, json.loads(data))
-    except ValueError:
+    except (ValueError, RecursionError):  # it is damaged already
         return values.damage(draw, data)
 
 

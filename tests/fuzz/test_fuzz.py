@@ -12,7 +12,7 @@ from tests.fuzz.cases import Case
 from tests.fuzz.worker import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = 48
+CASES = 40
 
 
 def test_a_series_of_cases_has_no_fault():

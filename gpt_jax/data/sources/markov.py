@@ -8,7 +8,7 @@ from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import TABLE_STREAM, Task, generator, need
 from gpt_jax.errors import UserError
-from gpt_jax.limits import Limits, Positive, Seed
+from gpt_jax.limits import Limits, Seed
 from gpt_jax.registry import register
 
 
@@ -17,7 +17,7 @@ def markov(
     config: Config,
     *,
     states: Annotated[int, Limits(1, 1024)] = 16,
-    concentration: Positive = 0.5,
+    concentration: Annotated[float, Limits(1e-6, 1e9)] = 0.5,
     moves: tuple = (),
     seed: Seed = 0,
 ) -> Task:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpt_jax import notebook
-from gpt_jax.errors import StorageError, UserError
+from gpt_jax.errors import INTERNAL, StorageError, UserError
 from gpt_jax.storage import fields_that_differ, read_json, write_atomically, write_json
 from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
@@ -169,6 +169,12 @@ class SweepResults:
         """Name of the run -> the first line of its error."""
         errors = {entry.name: self.failure(id) for id, entry in self.runs.items()}
         return {name: error for name, error in errors.items() if error}
+
+    def failure_codes(self) -> list[int]:
+        """The exit codes of the runs that failed."""
+        fields = {"error": str, "code": int}
+        kept = [read_json(self.directory(id) / FAILURE, missing={}, fields=fields) for id in self.runs]
+        return [values.get("code", INTERNAL) for values in kept if values]
 
     def done(self, arm: str) -> dict[int, Path]:
         """seed -> directory, of the runs of an arm that are done."""

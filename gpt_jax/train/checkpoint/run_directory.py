@@ -25,7 +25,7 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     """
     path = Path(workdir) / CONFIG
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(
             f"there is no run in {workdir}", where=str(path), fix="train one: launch.py train --workdir=…"

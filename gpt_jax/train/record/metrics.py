@@ -124,7 +124,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(raw, start=1):
         try:
             record = from_json(json.loads(line.decode()))
-            if wrong := fields_that_differ(record, {"step": int, **dict.fromkeys(record, _VALUE)}):
+            if wrong := fields_that_differ(record, {**dict.fromkeys(record, _VALUE), "step": int, "tokens": int}):
                 raise ValueError(wrong)
             found.append((line.decode(), {"step": record["step"], "tokens": record["tokens"], **record}))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
