@@ -29,6 +29,7 @@ from gpt_jax.limits import (
 
 Calls = str | tuple[str, ...]  # one "name(...)" or several
 Axis = Annotated[Size, Or(-1, "the rest")]
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 UNROLLED = 256  # layers that are compiled one by one, at most: each takes a tenth of a second to trace
 BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
 
@@ -183,12 +184,7 @@ class Config:
 
 
 def typed(values: typing.Mapping[str, Any]) -> Config:
-    """Settings of which every one is known, of its type and within its own limits; those that depend on others are not
-    checked.
-
-    Raises:
-      UserError: one is not.
-    """
+    """Settings of which every one is known, of its type and within its own limits, or a ``UserError``."""
     return _section(Config, values, "config")
 
 
@@ -275,11 +271,7 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
             f"1 to {UNROLLED}, each compiled by itself; more with model.scan = true",
         ),
         ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
-        (
-            "model.dtype",
-            m.dtype in ("float32", "bfloat16", "float16", "float64"),
-            "float32, bfloat16, float16, float64",
-        ),
+        ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
         ("data.pack", c.data.pack in ("concat", "segments"), "concat, segments"),
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),
