@@ -59,7 +59,9 @@ def check_sizes(config: Config, state: Any) -> None:
     name, largest = max(sizes.items(), key=lambda item: item[1])
     if 8 * largest > LARGEST:
         raise UserError(
-            f"an array would have {largest:.3g} numbers: {name}", where="config.model", allowed=f"{LARGEST / 8:.1g}"
+            f"an array would have {largest:.3g} numbers: {name}",
+            where="config.model",
+            allowed=f"up to {LARGEST / 8:.2g}",
         )
 
 
