@@ -9,6 +9,7 @@ from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.interop import tensors
+from gpt_jax.sample import prompts
 from gpt_jax.study.scaling import table
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.study.sweep import sweep as sweeps
@@ -68,6 +69,20 @@ def test_a_record(line, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(line + '\n{"step": 1, "tokens": 1}\n')
     with pytest.raises(StorageError, match="line 1 of metrics.jsonl"):
         metrics.read(tmp_path)
+
+
+@pytest.mark.parametrize("line", [DEEP, '{"ids": [' + "9" * 5000 + "]}"])
+def test_a_line_of_prompts(line, tmp_path):
+    (tmp_path / "p.jsonl").write_text(line)
+    given = {"prompt": None, "prompt_ids": None, "prompts": str(tmp_path / "p.jsonl")}
+    with pytest.raises(UserError, match="not JSON"):
+        prompts.read_prompts(given, Config.from_dict(base.get_config()).sample, None)
+
+
+def test_a_file_of_settings_that_exits(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(UserError, match="raised SystemExit: 3"):
+        configs.load(str(tmp_path / "mine.py"))
 
 
 @pytest.fixture(scope="module")

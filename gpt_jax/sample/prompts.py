@@ -123,7 +123,7 @@ def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
 def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
     try:
         record: Any = json.loads(line.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the line is not JSON: {error}", where=where, allowed=LINE) from None
     match record:
         case {"prompt": str(text), **rest} if not rest:

@@ -12,7 +12,6 @@ SETTINGS = (
     "def get_config(): return {}",
     "def get_config(x): return x",
     "raise SystemExit(3)",
-    "raise KeyboardInterrupt",
     "import os\n1/0",
     "def get_config():\n    return get_config()",
     "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'model': 3})",
