@@ -16,8 +16,8 @@ from gpt_jax.configs import base
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import flops, gpt
-from gpt_jax.sample.decode import CPU_OPTIONS, Decoder, Sampling
-from gpt_jax.sample.weights import thin_product
+from gpt_jax.sample import platform as platforms
+from gpt_jax.sample.decode import Decoder, Sampling
 from gpt_jax.train.step import hyper_scalars, make_program
 
 steps: dict[str, Any] = {}
@@ -127,9 +127,9 @@ def weights(shape: str, batch: int, dtype: str) -> float:
     size = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
     w_FD = jax.numpy.ones((size // config.width, config.width), dtype)
     x_B1D = jax.numpy.ones((batch, 1, config.width), dtype)
-    on_cpu = jax.default_backend() == "cpu"
-    multiply = jax.jit(thin_product, compiler_options=CPU_OPTIONS if on_cpu else None)
-    calls = 1 if on_cpu else AT_ONCE
+    platform = platforms.of(jax.default_backend())
+    multiply = jax.jit(platform.product, compiler_options=dict(platform.options) or None)
+    calls = 1 if platform is platforms.CPU else AT_ONCE
     return seconds(lambda: jax.block_until_ready([multiply(x_B1D, w_FD) for _ in range(calls)])) / calls
 
 

@@ -8,11 +8,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 BLOCK = 256  # tokens; a draw first picks one of V / 256 blocks, then a token in it
 
 
-def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
+def steps_of(temperature, top_k, top_p) -> frozenset[str]:
+    """The steps that some row asks for, of ``draw``, ``top_k`` and ``top_p``. Numbers that the host knows, for all rows or
+    one a row."""
+    draw = np.any(np.asarray(temperature) > 0)
+    asked = {"draw": draw, "top_k": draw & np.any(np.asarray(top_k) > 0), "top_p": draw & np.any(np.asarray(top_p) < 1)}
+    return frozenset(step for step, by_some in asked.items() if by_some)
+
+
+def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B, steps: frozenset[str] | None = None) -> jax.Array:
     """The next token of every row, int32 [B].
 
     Args:
@@ -21,21 +30,29 @@ def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
       top_k_B: keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
       top_p_B: of what is left, keeps the most likely tokens whose probability first reaches p; 1 keeps all.
       keys_B: one random key a row. A row's token depends on no other row.
+      steps: the others are left out (``steps_of``); None leaves out at run time what no row asks for.
     """
     greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
-    def drawn():
-        masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B)
+    def drawn(_):
+        masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B, steps)
         return jnp.where(temperature_B > 0, draw(masked_BV, keys_B), greedy_B)
 
-    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: greedy_B)
+    return _step("draw", steps, temperature_B > 0, drawn, greedy_B)
 
 
-def mask(logits_BV, temperature_B, top_k_B, top_p_B) -> jax.Array:
+def mask(logits_BV, temperature_B, top_k_B, top_p_B, steps: frozenset[str] | None = None) -> jax.Array:
     """Logits up to a constant a row, over the temperature, -inf where top-k or top-p removes a token."""
     logits_BV = scale(logits_BV, temperature_B)
-    logits_BV = jax.lax.cond(jnp.any(top_k_B > 0), lambda x: keep_top_k(x, top_k_B), lambda x: x, logits_BV)
-    return jax.lax.cond(jnp.any(top_p_B < 1), lambda x: keep_top_p(x, top_p_B), lambda x: x, logits_BV)
+    logits_BV = _step("top_k", steps, top_k_B > 0, lambda x: keep_top_k(x, top_k_B), logits_BV)
+    return _step("top_p", steps, top_p_B < 1, lambda x: keep_top_p(x, top_p_B), logits_BV)
+
+
+def _step(name: str, steps: frozenset[str] | None, asked_B, change: Callable, x: jax.Array) -> jax.Array:
+    """change(x) where ``steps`` has the name, or, without them, where a row asks for it; else x."""
+    if steps is None:
+        return jax.lax.cond(jnp.any(asked_B), change, lambda x: x, x)
+    return change(x) if name in steps else x
 
 
 def draw(logits_BV, keys_B) -> jax.Array:

@@ -1,0 +1,74 @@
+"""How a kind of device decodes: the tokens are the same everywhere, what is fast is not."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the programs of decoding are made of.
+
+    Args:
+      product: (x_BTD, w_FD) -> y_BTF = x_BTD w_FD', float32 or better, for few rows.
+      turns: tokens a row that a call of the loop writes, whether or not they are wanted; 0: as many as are wanted. A
+        loop that ends by its data has an accelerator wait for the host at every turn.
+      specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
+        set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
+      options: of the compiler.
+    """
+
+    product: Product
+    turns: int
+    specialised: bool
+    options: tuple[tuple[str, str], ...] = ()
+
+    def limits(self, most: int, every: int) -> Iterable[int]:
+        """How many tokens are to be there after each call of the loop, when one is and ``most`` are wanted."""
+        if self.turns:
+            return range(1 + self.turns, most + self.turns, self.turns)
+        return [limit for limit in (*range(every, most, every), most) if limit > 1]
+
+    def room(self, tokens: int) -> int:
+        """Turns that there is room for, for ``tokens`` of them to be wanted."""
+        return -(-tokens // self.turns) * self.turns if self.turns else tokens
+
+    def repeat(self, turn: Callable[[dict], dict], state: dict, limit: jax.Array) -> dict:
+        """``state`` after the turns of one call, which ends at ``limit`` tokens or where every row has stopped."""
+        if self.turns:
+            return jax.lax.fori_loop(0, self.turns, lambda _, s: turn(s), state)
+        return jax.lax.while_loop(lambda s: (s["written"] < limit) & jnp.any(s["open_B"]), turn, state)
+
+
+def barred_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
+    """The product as XLA's CPU backend is fastest: with the matrix as the left operand.
+
+    The barrier keeps the compiler from swapping the operands, and the rows are flattened because it would turn w for the
+    sake of an axis of size 1.
+    """
+    b, t, d = x_BTD.shape
+    y_FR = jax.lax.dot_general(w_FD, x_BTD.reshape(b * t, d), (((1,), (1,)), ((), ())))
+    return jax.lax.optimization_barrier(y_FR).T.reshape(b, t, -1)
+
+
+def plain_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
+    """The product as a compiler wants it that fuses what comes before and after."""
+    b, t, d = x_BTD.shape
+    x_XD = x_BTD.reshape(b * t, d)
+    y_XF = jax.lax.dot_general(x_XD, w_FD, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    return y_XF.reshape(b, t, -1)
+
+
+# Thin products are twice as fast in the library that `gpt_jax.backend` keeps away from training (docs/sampling.md).
+CPU_OPTIONS = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),)
+CPU = Platform(barred_product, turns=0, specialised=False, options=CPU_OPTIONS)
+ACCELERATOR = Platform(plain_product, turns=16, specialised=True)
+
+
+def of(backend: str) -> Platform:
+    """The platform for a backend of JAX."""
+    return CPU if backend == "cpu" else ACCELERATOR
