@@ -221,6 +221,7 @@ def _prefill(program: Program, weights: Any, tokens_BP, lengths_B, per_row: dict
     x_BPD, cache = model.extend(tokens_BP, cache, 0, positions_BP, valid_BS)
     state = {
         **per_row,
+        "keys_B": jax.vmap(jax.random.key)(per_row["seeds_B"]),
         "cache": cache,
         "valid_BS": valid_BS,
         "lengths_B": lengths_B,
@@ -273,16 +274,18 @@ def _write(program: Program, model: nnx.Module, state: dict, x_B1D) -> dict:
 
 
 def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> dict:
+    """What rows differ in. Of NumPy, as every operation outside of the programs takes longer than a turn of the loop."""
+
     def spread(values, dtype):
-        return jnp.broadcast_to(jnp.asarray(values, dtype), limits_B.shape)
+        return np.broadcast_to(np.asarray(values, dtype), limits_B.shape)
 
     return {
-        "limits_B": jnp.asarray(limits_B),
-        "temperature_B": spread(sampling.temperature, jnp.float32),
-        "top_k_B": spread(sampling.top_k, jnp.int32),
-        "top_p_B": spread(sampling.top_p, jnp.float32),
-        "keys_B": jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
-        "stop_id": jnp.int32(-1 if sampling.stop_id is None else sampling.stop_id),
+        "limits_B": limits_B,
+        "temperature_B": spread(sampling.temperature, np.float32),
+        "top_k_B": spread(sampling.top_k, np.int32),
+        "top_p_B": spread(sampling.top_p, np.float32),
+        "seeds_B": np.asarray(seeds, np.uint32),
+        "stop_id": np.int32(-1 if sampling.stop_id is None else sampling.stop_id),
     }
 
 
