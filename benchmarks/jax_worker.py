@@ -128,7 +128,7 @@ def weights(shape: str, batch: int, dtype: str) -> float:
     w_FD = jax.numpy.ones((size // config.width, config.width), dtype)
     x_B1D = jax.numpy.ones((batch, 1, config.width), dtype)
     platform = platforms.of(jax.default_backend())
-    multiply = jax.jit(platform.product, compiler_options=dict(platform.options) or None)
+    multiply = jax.jit(platform.product, compiler_options=platform.compiler_options(batch > 1))
     calls = 1 if platform is platforms.CPU else AT_ONCE
     return seconds(lambda: jax.block_until_ready([multiply(x_B1D, w_FD) for _ in range(calls)])) / calls
 

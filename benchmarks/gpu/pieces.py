@@ -49,7 +49,6 @@ PIECES = {
     "resumed": Piece(f"{BITS}:resumed", 80),
     "attention": Piece(f"{STEPS}:attention", 120),
     "layers": Piece(f"{STEPS}:layers", 130),
-    "decode_graphs": Piece("benchmarks.gpu.decode:decode", 60, flags="--xla_gpu_enable_command_buffer=+WHILE"),
     "flags": Piece(f"{STEPS}:flags", 150),
     "no_graphs": Piece(f"{STEPS}:plain", 50, flags="--xla_gpu_enable_command_buffer="),
     "dtype": Piece(f"{STEPS}:dtype", 110),

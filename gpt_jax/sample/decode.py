@@ -6,7 +6,7 @@ start at 0 at its first real token and padding is never attended to.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,10 @@ from gpt_jax.errors import UserError
 from gpt_jax.model import attend, layout
 from gpt_jax.sample import platform as platforms
 from gpt_jax.sample import processors
-from gpt_jax.sample.platform import Platform
+from gpt_jax.sample.platform import Platform, bucket
 from gpt_jax.sample.weights import merge, prepare
 
 WRITTEN = ("tokens_BR", "logprobs_BR", "count_B", "open_B")  # what the host reads after a call
-SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,6 @@ class Decoder:
         unrolled = layout.unstack(params, len(config.attentions)) if config.scan else params
         self._weights = prepare(self.config, unrolled)
         self._platform = platforms.of(jax.default_backend()) if platform is None else platform
-        self._prefill, self._advance = compiled(self._platform)
 
     def generate(
         self,
@@ -144,27 +142,28 @@ class Decoder:
         most = int(limits_B.max(initial=0))
         if not most:
             return
-        width, room = bucket(max(map(len, prompts))), self._platform.room(bucket(most))
+        width, room = bucket(max(map(len, prompts))), self._platform.room(most)
         tokens_BP = np.zeros((len(prompts), width), np.int32)
         for slots, prompt in zip(tokens_BP, prompts, strict=True):
             slots[width - len(prompt) :] = prompt
         lengths_B = np.array([len(p) for p in prompts], np.int32)
         program = program_of(self.config, self._platform, sampling)
         per_row = _per_row(sampling, seeds, limits_B)
-        first = self._prefill(program, self._weights, tokens_BP, lengths_B, per_row, room)
+        prefill, advance = compiled(self._platform, len(prompts) > 1)
+        first = prefill(program, self._weights, tokens_BP, lengths_B, per_row, room)
         done = 0
-        for written in self._calls(program, first, most, every):
+        for written in self._calls(functools.partial(advance, program), first, program.platform.limits(most, every)):
             there, stopped = int(written["count_B"].max()), not written["open_B"].any()
             while done < there and (stopped or there - done >= every):
                 until = min(done + every, there)
                 yield _part(written, done, until)
                 done = until
 
-    def _calls(self, program: Program, first: tuple[dict, dict], most: int, every: int) -> Iterator[dict]:
+    def _calls(self, advance: Callable, first: tuple[dict, dict], limits: Iterable[int]) -> Iterator[dict]:
         """What has been written by each call. The next one is under way while the caller looks at what there is."""
         state, written = first
-        for limit in program.platform.limits(most, every):
-            state, ahead = self._advance(program, self._weights, state, limit)
+        for limit in limits:
+            state, ahead = advance(self._weights, state, limit)
             written = jax.device_get(written)
             yield written
             if not written["open_B"].any():
@@ -192,18 +191,11 @@ def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where
         )
 
 
-def bucket(tokens: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, … that is not below ``tokens``."""
-    size = SMALLEST_BUCKET
-    while size < tokens:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
-
-
 @functools.cache
-def compiled(platform: Platform) -> tuple[Callable, Callable]:
-    """The two programs, shared by all decoders; they compile once for each ``Program`` and each bucket of lengths."""
-    options = dict(platform.options) or None
+def compiled(platform: Platform, several: bool) -> tuple[Callable, Callable]:
+    """The two programs, for one row or several, shared by all decoders; they compile once for each ``Program`` and each
+    bucket of lengths."""
+    options = platform.compiler_options(several)
     prefill = jax.jit(_prefill, static_argnames=("program", "room"), compiler_options=options)
     advance = jax.jit(_advance, static_argnames="program", donate_argnames="state", compiler_options=options)
     return prefill, advance

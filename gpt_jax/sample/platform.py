@@ -1,5 +1,6 @@
 """How a kind of device decodes: the tokens are the same everywhere, what is fast is not."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
+Options = tuple[tuple[str, str | bool], ...]
+SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
 
 
 @dataclass(frozen=True)
@@ -14,18 +17,24 @@ class Platform:
     """What the programs of decoding are made of.
 
     Args:
-      product: (x_BTD, w_FD) -> y_BTF = x_BTD w_FD', float32 or better, for few rows.
+      product: (x_BTD, w_FD) -> y_BTF = x_BTD w_FD', in the operands' dtype or float32, for few rows.
       turns: tokens a row that a call of the loop writes, whether or not they are wanted; 0: as many as are wanted. A
         loop that ends by its data has an accelerator wait for the host at every turn.
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
       options: of the compiler.
+      options_of_several: of the compiler, in addition, where several rows are decoded side by side.
     """
 
     product: Product
     turns: int
     specialised: bool
-    options: tuple[tuple[str, str], ...] = ()
+    options: Options = ()
+    options_of_several: Options = ()
+
+    def compiler_options(self, several: bool) -> dict[str, str | bool] | None:
+        """For one row or several, as ``jax.jit`` takes them."""
+        return dict((*self.options, *(self.options_of_several if several else ()))) or None
 
     def limits(self, most: int, every: int) -> Iterable[int]:
         """How many tokens are to be there after each call of the loop, when one is and ``most`` are wanted."""
@@ -34,14 +43,23 @@ class Platform:
         return [limit for limit in (*range(every, most, every), most) if limit > 1]
 
     def room(self, tokens: int) -> int:
-        """Turns that there is room for, for ``tokens`` of them to be wanted."""
-        return -(-tokens // self.turns) * self.turns if self.turns else tokens
+        """Turns that there is room for, for ``tokens`` of them to be wanted: a bucket, of whole calls."""
+        size = bucket(tokens)
+        return -(-size // self.turns) * self.turns if self.turns else size
 
     def repeat(self, turn: Callable[[dict], dict], state: dict, limit: jax.Array) -> dict:
         """``state`` after the turns of one call, which ends at ``limit`` tokens or where every row has stopped."""
         if self.turns:
             return jax.lax.fori_loop(0, self.turns, lambda _, s: turn(s), state)
         return jax.lax.while_loop(lambda s: (s["written"] < limit) & jnp.any(s["open_B"]), turn, state)
+
+
+def bucket(tokens: int) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, … that is not below ``tokens``."""
+    size = SMALLEST_BUCKET
+    while size < tokens:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    return size
 
 
 def barred_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
@@ -67,8 +85,12 @@ def plain_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
 CPU_OPTIONS = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),)
 CPU = Platform(barred_product, turns=0, specialised=False, options=CPU_OPTIONS)
 ACCELERATOR = Platform(plain_product, turns=16, specialised=True)
+# Products of a few rows as Triton's kernels take minutes to tune, and leave a sum of partial products and a bias to kernels
+# of their own. One row's products are no products of matrices to XLA, but sums that it fuses, which are fast.
+CUBLAS = (("xla_gpu_enable_triton_gemm", False), ("xla_gpu_experimental_enable_fusion_autotuner", False))
+GPU = dataclasses.replace(ACCELERATOR, options_of_several=CUBLAS)
 
 
 def of(backend: str) -> Platform:
     """The platform for a backend of JAX."""
-    return CPU if backend == "cpu" else ACCELERATOR
+    return {"cpu": CPU, "gpu": GPU}.get(backend, ACCELERATOR)

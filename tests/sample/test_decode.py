@@ -10,8 +10,8 @@ import pytest
 from gpt_jax.errors import UserError
 from gpt_jax.model import layout
 from gpt_jax.sample import decode
-from gpt_jax.sample.decode import Decoder, Program, Sampling, bucket, generate
-from gpt_jax.sample.platform import CPU
+from gpt_jax.sample.decode import Decoder, Program, Sampling, generate
+from gpt_jax.sample.platform import CPU, bucket
 from gpt_jax.sample.weights import linear_groups
 from tests.model.variants import NAMES, VARIANTS, config, logits, parameters
 
@@ -155,7 +155,7 @@ def test_streamed_parts_join_to_the_whole(every):
 
 def test_what_sweeps_vary_does_not_compile_again():
     run(prompts(C, [16]), WARM)
-    programs = decode.compiled(CPU)
+    programs = decode.compiled(CPU, False)
     before = [program._cache_size() for program in programs]
     for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_id=3), Sampling(2.0, 0, 0.9)):
         for length, new in ((16, NEW), (2, 3), (11, 16)):
@@ -167,9 +167,9 @@ def test_what_sweeps_vary_does_not_compile_again():
 def test_the_cache_is_donated_and_written_in_place():
     """The compiled loop aliases the cache and copies no buffer of its size, for one row and for several."""
     c = config(width=32, head_dim=8, kv_heads=4, context=512)
-    _, advance = decode.compiled(CPU)
     program = Program(c, CPU, None)
     for batch in (1, 3):
+        _, advance = decode.compiled(CPU, batch > 1)
         weights = Decoder(c, parameters(c))._weights
         per_row = decode._per_row(WARM, range(batch), np.full(batch, NEW))
         tokens_BP = np.zeros((batch, 128), np.int32)

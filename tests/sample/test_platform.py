@@ -69,14 +69,13 @@ def test_parts_do_not_depend_on_what_a_call_writes(every, stop):
     assert [part.tokens for part in parts[FOUR]] == [part.tokens for part in parts[CPU]]
 
 
-def test_a_call_ends_where_all_rows_have_stopped():
-    """Calls that write ahead are not waited for, and no more than one of them is made."""
+def test_no_more_than_one_call_is_made_after_all_rows_have_stopped(monkeypatch):
     first = run(FOUR, Sampling(0.0), 1).tokens
-    live = Decoder(C, parameters(C), FOUR)
+    prefill, advance = decode.compiled(FOUR, False)
     calls = []
-    advance = live._advance
-    live._advance = lambda *given: calls.append(given[-1]) or advance(*given)
-    got = live.generate(GIVEN[:1], max_new_tokens=40, sampling=Sampling(0.0, stop_id=first[0][0]), seeds=[0])
+    monkeypatch.setattr(decode, "compiled", lambda *_: (prefill, lambda *given: calls.append(given) or advance(*given)))
+    stopped = Sampling(0.0, stop_id=first[0][0])
+    got = decoder(FOUR).generate(GIVEN[:1], max_new_tokens=40, sampling=stopped, seeds=[0])
     assert got.tokens == first[:1] and len(calls) == 1
 
 
