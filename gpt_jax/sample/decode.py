@@ -251,7 +251,8 @@ def _write(program: Program, model: nnx.Module, state: dict, x_B1D) -> dict:
     step = state["written"]
     keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
     temperature_B, top_k_B, top_p_B = (state[name] for name in ("temperature_B", "top_k_B", "top_p_B"))
-    tokens_B = processors.choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B, program.steps)
+    how = program.steps, program.platform.bits
+    tokens_B = processors.choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B, *how)
     chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
     logprobs_B = chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
     open_B = state["open_B"]

@@ -22,6 +22,7 @@ class Platform:
         loop that ends by its data has an accelerator wait for the host at every turn.
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
+      bits: of the cut-offs of top-k and top-p, that are found at a time (``processors._largest``).
       options: of the compiler.
       options_of_several: of the compiler, in addition, where several rows are decoded side by side.
     """
@@ -29,6 +30,7 @@ class Platform:
     product: Product
     turns: int
     specialised: bool
+    bits: int
     options: Options = ()
     options_of_several: Options = ()
 
@@ -83,8 +85,8 @@ def plain_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
 
 # Thin products are twice as fast in the library that `gpt_jax.backend` keeps away from training (docs/sampling.md).
 CPU_OPTIONS = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),)
-CPU = Platform(barred_product, turns=0, specialised=False, options=CPU_OPTIONS)
-ACCELERATOR = Platform(plain_product, turns=16, specialised=True)
+CPU = Platform(barred_product, turns=0, specialised=False, bits=1, options=CPU_OPTIONS)
+ACCELERATOR = Platform(plain_product, turns=16, specialised=True, bits=4)
 # Products of a few rows as Triton's kernels take minutes to tune, and leave a sum of partial products and a bias to kernels
 # of their own. One row's products are no products of matrices to XLA, but sums that it fuses, which are fast.
 CUBLAS = (("xla_gpu_enable_triton_gemm", False), ("xla_gpu_experimental_enable_fusion_autotuner", False))
