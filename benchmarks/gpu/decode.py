@@ -1,5 +1,6 @@
 """Decoding with GPT-2 124M on a GPU, in bfloat16."""
 
+import dataclasses
 import functools
 import statistics
 import time
@@ -11,16 +12,17 @@ import numpy as np
 from benchmarks.gpu.pieces import Parts, Task
 from benchmarks.gpu.steps import config_of
 from gpt_jax.model import gpt
+from gpt_jax.sample import platform as platforms
 from gpt_jax.sample.decode import Decoder, Sampling
 
 GREEDY = Sampling(temperature=0.0)
-PARTS = {
-    "greedy, batch 1": (1, GREEDY),
-    "greedy, batch 8": (8, GREEDY),
-    "greedy, batch 64": (64, GREEDY),
-    "drawn, batch 8": (8, Sampling()),
-    "drawn of the top 50, batch 8": (8, Sampling(top_k=50)),
-    "greedy, batch 2": (2, GREEDY),
+PARTS: dict[str, tuple[int, Sampling, dict[str, Any]]] = {
+    "greedy, batch 1": (1, GREEDY, {}),
+    "greedy, batch 8": (8, GREEDY, {}),
+    "greedy, batch 64": (64, GREEDY, {}),
+    "greedy, batch 1, filled up to 2": (1, GREEDY, {"rows": 2}),
+    "drawn, batch 8": (8, Sampling(), {}),
+    "drawn of the top 50, batch 8": (8, Sampling(top_k=50), {}),
 }
 PROMPT, NEW = 16, 128  # tokens
 WARM, ROUNDS = 3, 5
@@ -28,14 +30,16 @@ WARM, ROUNDS = 3, 5
 
 def decode(task: Task) -> Parts:
     config = config_of(task, "124m", 16).model
-    for label, (batch, sampling) in PARTS.items():
+    new = 16 if task.toy else NEW
+    for label, (batch, sampling, changes) in PARTS.items():
+        platform = dataclasses.replace(platforms.of(jax.default_backend()), **changes)
         if not task.toy or batch < 64:
-            yield label, functools.partial(measure, config, batch, 16 if task.toy else NEW, sampling)
+            yield label, functools.partial(measure, config, platform, batch, new, sampling)
 
 
-def measure(config: Any, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
+def measure(config: Any, platform: platforms.Platform, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
     """Time of a token after the first, and of the prompt with the first."""
-    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)))
+    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)), platform)
     prompts = np.random.default_rng(0).integers(config.vocab, size=(batch, PROMPT)).tolist()
 
     def generate() -> tuple[float, float]:

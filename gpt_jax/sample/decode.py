@@ -143,20 +143,20 @@ class Decoder:
         if not most:
             return
         width, room = bucket(max(map(len, prompts))), self._platform.room(most)
-        tokens_BP = np.zeros((len(prompts), width), np.int32)
-        for slots, prompt in zip(tokens_BP, prompts, strict=True):
-            slots[width - len(prompt) :] = prompt
-        lengths_B = np.array([len(p) for p in prompts], np.int32)
+        rows = max(len(prompts), self._platform.rows)
+        tokens_BP, lengths_B = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
+        for row, prompt in enumerate(prompts):
+            tokens_BP[row, width - len(prompt) :], lengths_B[row] = prompt, len(prompt)
         program = program_of(self.config, self._platform, sampling)
-        per_row = _per_row(sampling, seeds, limits_B)
-        prefill, advance = compiled(self._platform, len(prompts) > 1)
+        per_row = _filled(_per_row(sampling, seeds, limits_B), rows)
+        prefill, advance = compiled(self._platform, rows > 1)
         first = prefill(program, self._weights, tokens_BP, lengths_B, per_row, room)
         done = 0
         for written in self._calls(functools.partial(advance, program), first, program.platform.limits(most, every)):
             there, stopped = int(written["count_B"].max()), not written["open_B"].any()
             while done < there and (stopped or there - done >= every):
                 until = min(done + every, there)
-                yield _part(written, done, until)
+                yield _part(written, len(prompts), done, until)
                 done = until
 
     def _calls(self, advance: Callable, first: tuple[dict, dict], limits: Iterable[int]) -> Iterator[dict]:
@@ -277,15 +277,21 @@ def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> 
         "temperature_B": spread(sampling.temperature, np.float32),
         "top_k_B": spread(sampling.top_k, np.int32),
         "top_p_B": spread(sampling.top_p, np.float32),
-        "seeds_B": np.asarray(seeds, np.uint32),
+        "seeds_B": np.asarray(seeds, np.uint32).reshape(limits_B.shape),
         "stop_id": np.int32(-1 if sampling.stop_id is None else sampling.stop_id),
     }
 
 
-def _part(written: dict, start: int, end: int) -> Generated:
-    """Tokens ``start`` to ``end`` of each row, as far as it has got."""
+def _filled(per_row: dict, rows: int) -> dict:
+    """The same with further rows, of which nothing is wanted."""
+    return {n: np.pad(v, (0, rows - len(v))) if n.endswith("_B") else v for n, v in per_row.items()}
+
+
+def _part(written: dict, prompts: int, start: int, end: int) -> Generated:
+    """Tokens ``start`` to ``end`` of the first ``prompts`` rows, as far as each has got."""
+    counts = written["count_B"][:prompts]
 
     def rows(values_BR):
-        return [row[start : min(end, count)].tolist() for row, count in zip(values_BR, written["count_B"], strict=True)]
+        return [row[start : min(end, count)].tolist() for row, count in zip(values_BR[:prompts], counts, strict=True)]
 
     return Generated(rows(written["tokens_BR"]), rows(written["logprobs_BR"]))

@@ -23,6 +23,7 @@ class Platform:
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
       bits: of the cut-offs of top-k and top-p, that are found at a time (``processors._largest``).
+      rows: the least that are decoded side by side; those that are lacking are filled with empty ones.
       options: of the compiler.
       options_of_several: of the compiler, in addition, where several rows are decoded side by side.
     """
@@ -31,6 +32,7 @@ class Platform:
     turns: int
     specialised: bool
     bits: int
+    rows: int = 1
     options: Options = ()
     options_of_several: Options = ()
 

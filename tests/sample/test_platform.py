@@ -60,6 +60,13 @@ def test_lengths_are_those_of_the_cpu(new):
     assert_same(run(FOUR, Sampling(1.0), new), run(CPU, Sampling(1.0), new))
 
 
+def test_rows_that_fill_up_a_batch_are_not_seen():
+    five = decoder(dataclasses.replace(FOUR, rows=5))
+    warm = Sampling([0.0, 1.0, 2.0], stop_id=run(CPU, Sampling(1.0)).tokens[1][5])
+    asked = dict(max_new_tokens=[NEW, 5, 0], sampling=warm, seeds=[5, 6, 7])
+    assert_same(five.generate(GIVEN, **asked), decoder(CPU).generate(GIVEN, **asked))
+
+
 @pytest.mark.parametrize("every", [1, 3, 4, 100])
 @pytest.mark.parametrize("stop", [False, True])
 def test_parts_do_not_depend_on_what_a_call_writes(every, stop):
