@@ -20,7 +20,7 @@ PARTS: dict[str, tuple[int, Sampling, dict[str, Any]]] = {
     "greedy, batch 1": (1, GREEDY, {}),
     "greedy, batch 8": (8, GREEDY, {}),
     "greedy, batch 64": (64, GREEDY, {}),
-    "greedy, batch 1, filled up to 2": (1, GREEDY, {"rows": 2}),
+    "greedy, batch 1, filled up to 8": (1, GREEDY, {"alone": False}),
     "drawn, batch 8": (8, Sampling(), {}),
     "drawn of the top 50, batch 8": (8, Sampling(top_k=50), {}),
 }

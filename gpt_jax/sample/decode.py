@@ -143,7 +143,7 @@ class Decoder:
         if not most:
             return
         width, room = bucket(max(map(len, prompts))), self._platform.room(most)
-        rows = max(len(prompts), self._platform.rows)
+        rows = self._platform.rows(len(prompts))
         tokens_BP, lengths_B = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
         for row, prompt in enumerate(prompts):
             tokens_BP[row, width - len(prompt) :], lengths_B[row] = prompt, len(prompt)

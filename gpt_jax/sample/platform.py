@@ -23,7 +23,8 @@ class Platform:
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
       bits: of the cut-offs of top-k and top-p, that are found at a time (``processors._largest``).
-      rows: the least that are decoded side by side; those that are lacking are filled with empty ones.
+      multiple: rows that are decoded side by side are filled up to a multiple of it, with empty ones.
+      alone: a single row is not filled up.
       options: of the compiler.
       options_of_several: of the compiler, in addition, where several rows are decoded side by side.
     """
@@ -32,13 +33,18 @@ class Platform:
     turns: int
     specialised: bool
     bits: int
-    rows: int = 1
+    multiple: int = 1
+    alone: bool = True
     options: Options = ()
     options_of_several: Options = ()
 
     def compiler_options(self, several: bool) -> dict[str, str | bool] | None:
         """For one row or several, as ``jax.jit`` takes them."""
         return dict((*self.options, *(self.options_of_several if several else ()))) or None
+
+    def rows(self, prompts: int) -> int:
+        """How many rows are decoded for that many prompts."""
+        return 1 if prompts == 1 and self.alone else -(-prompts // self.multiple) * self.multiple
 
     def limits(self, most: int, every: int) -> Iterable[int]:
         """How many tokens are to be there after each call of the loop, when one is and ``most`` are wanted."""
@@ -90,9 +96,10 @@ CPU_OPTIONS = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_IND
 CPU = Platform(barred_product, turns=0, specialised=False, bits=1, options=CPU_OPTIONS)
 ACCELERATOR = Platform(plain_product, turns=16, specialised=True, bits=4)
 # Products of a few rows as Triton's kernels take minutes to tune, and leave a sum of partial products and a bias to kernels
-# of their own. One row's products are no products of matrices to XLA, but sums that it fuses, which are fast.
+# of their own; for cuBLAS, XLA fills up each product's rows to a multiple of 8, by a kernel. One row's products are no
+# products of matrices to XLA, but sums that it fuses.
 CUBLAS = (("xla_gpu_enable_triton_gemm", False), ("xla_gpu_experimental_enable_fusion_autotuner", False))
-GPU = dataclasses.replace(ACCELERATOR, options_of_several=CUBLAS)
+GPU = dataclasses.replace(ACCELERATOR, multiple=8, options_of_several=CUBLAS)
 
 
 def of(backend: str) -> Platform:
