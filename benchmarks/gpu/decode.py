@@ -1,6 +1,5 @@
 """Decoding with GPT-2 124M on a GPU, in bfloat16."""
 
-import dataclasses
 import functools
 import statistics
 import time
@@ -12,17 +11,15 @@ import numpy as np
 from benchmarks.gpu.pieces import Parts, Task
 from benchmarks.gpu.steps import config_of
 from gpt_jax.model import gpt
-from gpt_jax.sample import platform as platforms
 from gpt_jax.sample.decode import Decoder, Sampling
 
 GREEDY = Sampling(temperature=0.0)
-PARTS: dict[str, tuple[int, Sampling, dict[str, Any]]] = {
-    "greedy, batch 1": (1, GREEDY, {}),
-    "greedy, batch 8": (8, GREEDY, {}),
-    "greedy, batch 64": (64, GREEDY, {}),
-    "greedy, batch 1, filled up to 8": (1, GREEDY, {"alone": False}),
-    "drawn, batch 8": (8, Sampling(), {}),
-    "drawn of the top 50, batch 8": (8, Sampling(top_k=50), {}),
+PARTS = {
+    "greedy, batch 1": (1, GREEDY),
+    "greedy, batch 8": (8, GREEDY),
+    "greedy, batch 64": (64, GREEDY),
+    "drawn, batch 8": (8, Sampling()),
+    "drawn of the top 50, batch 8": (8, Sampling(top_k=50)),
 }
 PROMPT, NEW = 16, 128  # tokens
 WARM, ROUNDS = 3, 5
@@ -31,15 +28,14 @@ WARM, ROUNDS = 3, 5
 def decode(task: Task) -> Parts:
     config = config_of(task, "124m", 16).model
     new = 16 if task.toy else NEW
-    for label, (batch, sampling, changes) in PARTS.items():
-        platform = dataclasses.replace(platforms.of(jax.default_backend()), **changes)
+    for label, (batch, sampling) in PARTS.items():
         if not task.toy or batch < 64:
-            yield label, functools.partial(measure, config, platform, batch, new, sampling)
+            yield label, functools.partial(measure, config, batch, new, sampling)
 
 
-def measure(config: Any, platform: platforms.Platform, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
+def measure(config: Any, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
     """Time of a token after the first, and of the prompt with the first."""
-    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)), platform)
+    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)))
     prompts = np.random.default_rng(0).integers(config.vocab, size=(batch, PROMPT)).tolist()
 
     def generate() -> tuple[float, float]:

@@ -23,8 +23,7 @@ class Platform:
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
       bits: of the cut-offs of top-k and top-p, that are found at a time (``processors._largest``).
-      multiple: rows that are decoded side by side are filled up to a multiple of it, with empty ones.
-      alone: a single row is not filled up.
+      multiple: rows that are decoded side by side are filled up to a multiple of it, with empty ones; a single row is not.
       options: of the compiler.
       options_of_several: of the compiler, in addition, where several rows are decoded side by side.
     """
@@ -34,7 +33,6 @@ class Platform:
     specialised: bool
     bits: int
     multiple: int = 1
-    alone: bool = True
     options: Options = ()
     options_of_several: Options = ()
 
@@ -44,7 +42,7 @@ class Platform:
 
     def rows(self, prompts: int) -> int:
         """How many rows are decoded for that many prompts."""
-        return 1 if prompts == 1 and self.alone else -(-prompts // self.multiple) * self.multiple
+        return 1 if prompts == 1 else -(-prompts // self.multiple) * self.multiple
 
     def limits(self, most: int, every: int) -> Iterable[int]:
         """How many tokens are to be there after each call of the loop, when one is and ``most`` are wanted."""

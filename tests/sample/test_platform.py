@@ -61,9 +61,8 @@ def test_lengths_are_those_of_the_cpu(new):
 
 
 def test_rows_that_fill_up_a_batch_are_not_seen():
-    five = dataclasses.replace(FOUR, multiple=5, alone=False)
-    assert [five.rows(count) for count in (1, 5, 6)] == [5, 5, 10] and FOUR.rows(3) == 3
-    assert [dataclasses.replace(five, alone=True).rows(count) for count in (1, 2)] == [1, 5]
+    five = dataclasses.replace(FOUR, multiple=5)
+    assert [five.rows(count) for count in (1, 2, 5, 6)] == [1, 5, 5, 10] and FOUR.rows(3) == 3
     warm = Sampling([0.0, 1.0, 2.0], stop_id=run(CPU, Sampling(1.0)).tokens[1][5])
     asked = dict(max_new_tokens=[NEW, 5, 0], sampling=warm, seeds=[5, 6, 7])
     assert_same(decoder(five).generate(GIVEN, **asked), decoder(CPU).generate(GIVEN, **asked))
