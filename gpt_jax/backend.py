@@ -8,6 +8,10 @@ import os
 # left, another 9% (docs/performance.md).
 CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE",)
 
+# Of a training step on a GPU. cuBLAS's products add biases by themselves, Triton's do not; and what XLA joins to one product
+# it has to cut apart again (docs/performance.md).
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_merger_threshold_mb": 0}
+
 # What mallopt(3) sets, by its numbers in malloc.h. glibc takes arrays above 32 MiB from the kernel and gives them back
 # when they are freed: a training step would have every page of its activations cleared anew (docs/performance.md).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -22,6 +26,14 @@ def tune() -> None:
     added = [flag for flag in CPU_FLAGS if flag.partition("=")[0] not in names]
     os.environ["XLA_FLAGS"] = " ".join([*given, *added])
     keep_freed_memory()
+
+
+def step_options(platform: str) -> dict[str, bool | int] | None:
+    """XLA's options for a training step, except those that the user has set in XLA_FLAGS; None where there are none."""
+    if platform != "gpu":
+        return None
+    given = {flag.partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
+    return {name: value for name, value in GPU_OPTIONS.items() if f"--{name}" not in given}
 
 
 def keep_freed_memory() -> None:

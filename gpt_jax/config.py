@@ -40,7 +40,7 @@ class ModelConfig:
     dropout: float
     init: str
     dtype: str
-    scan: bool
+    scan: bool | int
     remat: str
 
     @property
@@ -261,6 +261,7 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
             m.dtype in ("float32", "bfloat16", "float16", "float64"),
             "float32, bfloat16, float16, float64",
         ),
+        ("model.scan", m.scan >= 0, "true, false, or how many layers a turn of the scan computes"),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
         ("data.valid_fraction", 0 < c.data.valid_fraction < 1, "between 0 and 1"),
         ("data.pack", c.data.pack in ("concat", "segments"), "concat, segments"),

@@ -38,3 +38,11 @@ def test_flags_of_the_user_stay():
     assert run(FLAGS).split() == ["--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"]
     given = "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
+
+
+STEP = "from gpt_jax import backend; print(backend.step_options('gpu'), backend.step_options('cpu'))"
+
+
+def test_options_of_a_step_on_a_gpu():
+    assert run(STEP).strip() == "{'xla_gpu_enable_triton_gemm': False, 'xla_gpu_dot_merger_threshold_mb': 0} None"
+    assert "triton" not in run(STEP, XLA_FLAGS="--xla_gpu_enable_triton_gemm=true --xla_dump_to=x")

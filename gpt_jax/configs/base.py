@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
     m.dropout = 0.0  # probability, on embeddings, attention weights and both residual branches
     m.init = "gpt2"
     m.dtype = "float32"  # of activations and matmuls; parameters, softmax, norms and losses are float32
-    m.scan = False  # one scanned layer compiles faster; unrolled layers run faster on CPU
+    # True: one scanned layer, which compiles faster; False: unrolled layers, which run faster on CPU; a number: so many
+    # layers a turn of the scan, all of them being the fastest on a GPU.
+    m.scan = any_of(False)
     m.remat = "none"  # what the backward pass recomputes: none, full, dots
 
     c.data = d = ConfigDict()

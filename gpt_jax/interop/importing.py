@@ -164,7 +164,7 @@ def params_of(model: ModelConfig, arrays: dict[str, np.ndarray]) -> dict:
 def _fresh_state(config: Config, arrays: dict[str, np.ndarray]) -> State:
     """The state before the first update, in the stacked layout; ``arrays`` are taken over one by one."""
     cpu = jax.local_devices(backend="cpu")[0]
-    period, scan = len(config.model.attentions), config.model.scan
+    period, scan = len(config.model.attentions), bool(config.model.scan)
 
     def start(params):
         live = params if scan else layout.unstack(params, period)

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
@@ -103,7 +104,7 @@ class _Keyed:
 def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     config = shape.config
     period = len(config.model.attentions)
-    scanned = config.model.scan
+    scanned = bool(config.model.scan)
     if config.data.pack == "segments":
         attend.require(config.model.attend, frozenset({"segments"}))
     recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh), meshes.batch_sharding(mesh))
@@ -124,7 +125,8 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
 
     def step(watched):
         pure = functools.partial(train_step, recipe, watched)
-        return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None))
+        options = backend.step_options(jax.default_backend())
+        return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(
         init=jax.jit(init, out_shardings=live_shardings),
@@ -153,7 +155,7 @@ def init_state(config: Config, key: jax.Array) -> State:
         "step": jnp.int32(0),
         "skipped": jnp.int32(0),
         "params": params,
-        "opt": optim.build(config, params, config.model.scan).init(params),
+        "opt": optim.build(config, params, bool(config.model.scan)).init(params),
     }
     return {**state, "ema": params} if config.optim.ema else state
 
@@ -166,7 +168,7 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     """
     config = recipe.config
     metrics, grads = loss_and_grads(recipe, state, batch, hyper)
-    optimizer = optim.build(config, state["params"], config.model.scan)
+    optimizer = optim.build(config, state["params"], bool(config.model.scan))
     updates, opt, info = optimizer.update(grads, state["opt"], state["params"], state["step"], hyper)
     ok = jnp.isfinite(metrics["loss"]) & jnp.isfinite(info["grad_norm"])
     if config.train.on_nonfinite == "stop":
@@ -182,7 +184,9 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     metrics |= info | {"skipped": new["skipped"]}
     if watched:
         for name, tree in (("params", params), ("grads", grads), ("updates", updates)):
-            metrics |= {f"watch/{name}/{path}": value for path, value in watch.rms(tree, config.model.scan).items()}
+            metrics |= {
+                f"watch/{name}/{path}": value for path, value in watch.rms(tree, bool(config.model.scan)).items()
+            }
     return new, metrics
 
 
