@@ -102,7 +102,7 @@ def conditions(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"])
     cards = sorted({part["device"] for p in pieces.values() for part in p["parts"].values() if "device" in part})
     sizes = " Toy sizes, which say nothing about the model that is named." if results["toy"] else ""
-    context = "T 1024, bfloat16 and stacked layers without a loop unless another is named; medians; MFU by gpt_jax/model/flops.py"
+    context = "T 1024, bfloat16 and stacked layers without a loop, unless named; medians; MFU by gpt_jax/model/flops.py"
     return f"{context}; {', '.join(cards) or machine['gpu']}; {versions}; {machine['date']}.{sizes}"
 
 
