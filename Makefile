@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test format gallery conformance kernels bench reproduce docs clean interpreter
+.PHONY: help quickstart test format gallery conformance kernels predict bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -21,6 +21,7 @@ help:
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
 	@echo "make reproduce    compare the experiments of the scoreboard with new runs (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
+	@echo "make predict      compile a training step for an H100 without one, and check what it is made of (downloads 5 GB)"
 	@echo "make docs         build the documentation as a site, with a reference from the docstrings: site/index.html"
 	@echo "make clean        remove the virtual environments, what was built and the checkers' caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
@@ -53,6 +54,9 @@ conformance: $(VENV)/.test
 kernels:
 	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m tests.kernels gpu
 	$(MAKE) VENV=.venv-tpu .venv-tpu/.tpu && .venv-tpu/bin/python -m tests.kernels tpu
+
+predict:
+	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m benchmarks.gpu.predict --check
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.train_step

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from gpt_jax.main import command_line
 from gpt_jax.main import main as main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command_line(sys.argv[1:])

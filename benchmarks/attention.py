@@ -19,11 +19,12 @@ from benchmarks import report
 from benchmarks.worker import seconds
 from gpt_jax import backend
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import processes
 from gpt_jax.model.attend import AttentionSpec, attend
 from gpt_jax.model.where import Where
 
 HEADS, HEAD_DIM = 8, 64
-ON_CPU, ON_GPU = ("xla", "blockwise", "reference"), ("cudnn", "pallas", "xla", "blockwise", "torch")
+ON_CPU, ON_GPU = ("causal", "xla", "blockwise", "reference"), ("cudnn", "pallas", "xla", "blockwise", "torch")
 PEER = "torch"
 
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     backend.tune()
+    processes.start_processes()
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the peer wants memory too
     shape = [options.batch, HEADS, HEAD_DIM]
     results: dict[str, Any] = {"machine": report.machine(), "shape": shape, "dtype": options.dtype}

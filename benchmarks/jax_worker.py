@@ -1,6 +1,7 @@
 """Ours: the step of a training run and the decode loop, as ``launch.py`` runs them."""
 
 import functools
+import resource
 import statistics
 import time
 from typing import Any
@@ -15,9 +16,10 @@ from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import processes
 from gpt_jax.model import flops, gpt
-from gpt_jax.sample.decode import CPU_OPTIONS, Decoder, Sampling
-from gpt_jax.sample.weights import thin_product
+from gpt_jax.sample import platform as platforms
+from gpt_jax.sample.decode import Decoder, Sampling
 from gpt_jax.train.step import hyper_scalars, make_program
 
 steps: dict[str, Any] = {}
@@ -67,6 +69,17 @@ def run(mode: str, count: int) -> float:
         before = metrics
     float(before["loss"])
     return (time.perf_counter() - start) / count
+
+
+def cost(mode: str, count: int) -> dict[str, float]:
+    """Of a step: "seconds", "cpu_seconds" of all threads, page "faults"; and the last "loss"."""
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    metrics = [steps[mode]() for _ in range(count)][-1]
+    loss, taken = float(metrics["loss"]), time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    faults = after.ru_minflt - before.ru_minflt
+    return {"seconds": taken / count, "cpu_seconds": cpu / count, "faults": faults / count, "loss": loss}
 
 
 def gemm(shape: str, dtype: str) -> float:
@@ -127,9 +140,9 @@ def weights(shape: str, batch: int, dtype: str) -> float:
     size = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
     w_FD = jax.numpy.ones((size // config.width, config.width), dtype)
     x_B1D = jax.numpy.ones((batch, 1, config.width), dtype)
-    on_cpu = jax.default_backend() == "cpu"
-    multiply = jax.jit(thin_product, compiler_options=CPU_OPTIONS if on_cpu else None)
-    calls = 1 if on_cpu else AT_ONCE
+    platform = platforms.of(jax.default_backend())
+    multiply = jax.jit(platform.product, compiler_options=platform.compiler_options(batch > 1))
+    calls = 1 if platform is platforms.CPU else AT_ONCE
     return seconds(lambda: jax.block_until_ready([multiply(x_B1D, w_FD) for _ in range(calls)])) / calls
 
 
@@ -142,5 +155,6 @@ def run_decode(mode: str, batch: int) -> float:
 
 if __name__ == "__main__":
     backend.tune()  # as launch.py does, before anything uses JAX
-    commands = {"build": build, "run": run, "gemm": gemm, "model_flops": model_flops, "data": data}
+    processes.start_processes()
+    commands = {"build": build, "run": run, "cost": cost, "gemm": gemm, "model_flops": model_flops, "data": data}
     serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights})

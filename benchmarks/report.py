@@ -11,17 +11,18 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 BUSY = 0.7  # programs running, on average over the minute before
+Figure = TypeVar("Figure")
 PAUSE = 0.3  # seconds between two workers: thread pools spin for a while after their last work
 
 
-def interleave(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round. Contestants take turns, in an order that reverses every round."""
-    times: dict[str, list[float]] = {name: [] for name in measures}
+def interleave(measures: Mapping[str, Callable[[], Figure]], rounds: int) -> dict[str, list[Figure]]:
+    """What each contestant measured in each round, e.g. seconds. They take turns, in an order that reverses each round."""
+    times: dict[str, list[Figure]] = {name: [] for name in measures}
     for k in range(rounds):
         for name in list(measures)[:: 1 if k % 2 == 0 else -1]:
             time.sleep(PAUSE)

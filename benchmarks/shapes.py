@@ -29,6 +29,7 @@ class Shape:
 
 
 SHAPES = {
+    "toy": Shape(layers=1, width=16, heads=2, context=8, batch=2, vocab=17),  # to try a benchmark with
     "small": Shape(layers=4, width=128, heads=4, context=64, batch=12, vocab=65),
     "base": Shape(layers=6, width=384, heads=6, context=256, batch=12, vocab=65),
     "gpt2-124M": Shape(layers=12, width=768, heads=12, context=256, batch=2, vocab=50257),

@@ -93,12 +93,23 @@ def population(results: dict[str, Any]) -> str:
     return f"{markdown(rows)}\n\n{_conditions(results)}"
 
 
+def flags(results: dict[str, Any]) -> str:
+    shapes = results["shapes"]
+    rows = [["a training step: time of the default's (CPU time)", *shapes, "losses differ by"]]
+    for name in next(iter(shapes.values())):
+        found = [of[name] for of in shapes.values()]
+        cells = ["refused" if "refused" in one else _relative(one) for one in found]
+        rows.append([name, *cells, f"{max(one.get('losses', 0.0) for one in found):.1g}"])
+    return f"{markdown(rows)}\n\n{_conditions(results)}"
+
+
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
     "train_step": train_step,
     "decode": decode,
     "attention": attention,
     "variants": variants,
     "population": population,
+    "flags": flags,
 }
 TABLES = {**ON_CPU, **{f"{name}_gpu": table for name, table in ON_CPU.items()}}
 
@@ -130,6 +141,11 @@ def markdown(rows: Rows) -> str:
 
 def _milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+
+
+def _relative(found: dict[str, Any]) -> str:
+    time, cpu = (found[name]["relative"]["median"] for name in ("seconds", "cpu_seconds"))
+    return f"{time:.2f} ({cpu:.2f})"
 
 
 def _best(speed_ups: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from benchmarks.worker import seconds
 from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.configs import base
+from gpt_jax.mesh import processes
 from gpt_jax.model import gpt
 
 KINDS = ("attention", "position", "norm", "mlp", "block")
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     backend.tune()
+    processes.start_processes()
     results: dict[str, Any] = {"machine": report.machine(), "sizes": SIZES, "batch": BATCH, "kinds": {}}
     for kind in KINDS:
         results["kinds"][kind] = measure(kind, options.rounds)

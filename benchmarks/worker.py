@@ -9,23 +9,28 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """The parent's end of ``python -m benchmarks.<module>``."""
+    """The parent's end of ``python -m benchmarks.<module>``.
 
-    def __init__(self, name: str, module: str):
+    Args:
+      environment: variables of the process besides the parent's.
+    """
+
+    def __init__(self, name: str, module: str, environment: Mapping[str, str] = MappingProxyType({})):
         self.name = name
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         # JAX would keep most of a GPU's memory from the other workers.
         alone = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         command = [sys.executable, "-m", f"benchmarks.{module}"]
-        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **alone}, **pipes)
+        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **alone, **environment}, **pipes)
         self._to, self._from = self._process.stdin, self._process.stdout
 
     def __call__(self, command: str, **arguments: Any) -> Any:

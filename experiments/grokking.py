@@ -33,7 +33,7 @@ def sweep():
         clip=0.0,
         optimizer="adamw(b1=0.9, b2=0.98, eps=1e-8)",
     )
-    c.optim.groups = ((".*", {}),)
+    c.optim.groups = ((".*", {"weight_decay": 1.0}),)
     c.train.update(eval_every=EVERY, eval_batches=1, log_every=EVERY, keep_best=False, tensorboard=False)
     c.sample.prompts = ()
     arms = {

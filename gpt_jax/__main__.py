@@ -2,6 +2,6 @@
 
 import sys
 
-from gpt_jax.main import main
+from gpt_jax.main import command_line
 
-sys.exit(main(sys.argv[1:], "python -m gpt_jax"))
+command_line(sys.argv[1:], "python -m gpt_jax")

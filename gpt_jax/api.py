@@ -17,7 +17,7 @@ from gpt_jax.backend import tune
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
-from gpt_jax.interop import importing
+from gpt_jax.interop import importing, tokenizer
 from gpt_jax.interpret import attention, residual_stream
 from gpt_jax.interpret.model import nats
 from gpt_jax.model import gpt, layout
@@ -102,7 +102,8 @@ class Model:
         sample = _config(self.config, {f"sample.{name}": value for name, value in knobs.items()}).sample
         single = _is_single(prompts)
         found = [self._prompt(prompt, i) for i, prompt in enumerate([prompts] if single else prompts)]
-        new = lengths(found, self.config.model, sample.max_new_tokens, exact="max_new_tokens" in knobs)
+        exact = "max_new_tokens" in knobs
+        new = lengths(found, self.config.model, sample.max_new_tokens, exact, self.tokenizer)
         note_shortened(new, self.config.model, sample.max_new_tokens)
         rows: list[Continuation] = list(text.written(self._decoder, found, new, sample, self.tokenizer))
         return rows[0] if single else Continuations(rows)
@@ -253,7 +254,9 @@ def sweep(
 
 
 def _pretrained(path: Path) -> Model:
-    found = importing.read_directory(path, configs.load("base").to_dict(), path.absolute())
+    others = configs.load("base")
+    others.data.tokenizer = tokenizer.NONE
+    found = importing.read_directory(path, others.to_dict(), path.absolute())
     config = found.config
     run = open_to_read(config, path)
     params = importing.params_of(config.model, found.arrays)

@@ -1,27 +1,165 @@
-"""Settings of XLA and of the C library that have to be made before JAX is used."""
+"""Settings of XLA and of the C library that have to be made before JAX is used, and what the environment says of JAX.
+
+Which variables are followed, recorded or refused stands in docs/distributed.md.
+"""
 
 import ctypes
+import functools
 import os
+import tempfile
+import warnings
+from typing import Any
+
+from gpt_jax.errors import UserError
 
 # Of the fusions around matrix products that XLA's CPU backend makes by default, those of the backward pass transpose
 # and copy their operands; without them a training step takes 7 to 15% less time, and with those of reductions, which are
 # left, another 9% (docs/performance.md).
 CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE",)
 
+# Of a training step on a GPU. cuBLAS's products add biases by themselves, Triton's do not; and what XLA joins to one product
+# it has to cut apart again (docs/performance.md).
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_merger_threshold_mb": 0}
+
 # What mallopt(3) sets, by its numbers in malloc.h. glibc takes arrays above 32 MiB from the kernel and gives them back
 # when they are freed: a training step would have every page of its activations cleared anew (docs/performance.md).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 EVERYTHING = -1  # as mallopt(3) says: no trimming at all
 
+ASYNC_DISPATCH = (
+    "jax_cpu_enable_async_dispatch"  # of jax.config; JAX reads no variable for it, we read its name in capitals
+)
+TRUE = ("1", "true", "yes", "on")
+
+
+NUMBERS = "a run's numbers would be others than its configuration says"
+CODE = "it is for finding errors in code that is written for it; this is not"
+# Variable -> (the values that a run may have, as JAX reads them; why no others).
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "JAX_ENABLE_X64": ((False,), f"{NUMBERS}: parameters, losses and initial values are float32"),
+    "JAX_DEFAULT_PRNG_IMPL": (("threefry2x32",), f"{NUMBERS}: initial values and dropout"),
+    "JAX_THREEFRY_PARTITIONABLE": ((True,), f"{NUMBERS}: initial values and dropout, which the mesh would decide too"),
+    "JAX_RANDOM_SEED_OFFSET": ((0,), f"{NUMBERS}; config.train.seed is the seed"),
+    "JAX_NUMPY_DTYPE_PROMOTION": (("standard",), CODE),
+    "JAX_NUMPY_RANK_PROMOTION": (("allow", "warn"), CODE),
+    "JAX_DEBUG_KEY_REUSE": ((False,), CODE),
+    "JAX_TRANSFER_GUARD": ((None, "allow", "log", "log_explicit"), CODE),
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": ((None, "allow", "log", "log_explicit"), CODE),
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST": ((None, "allow", "log", "log_explicit"), CODE),
+    "JAX_ERROR_CHECKING_BEHAVIOR_NAN": (("ignore",), CODE),
+    "JAX_ERROR_CHECKING_BEHAVIOR_DIVIDE": (("ignore",), CODE),
+    "JAX_ERROR_CHECKING_BEHAVIOR_OOB": (("ignore",), CODE),
+    "JAX_NO_EXECUTION": ((False,), "nothing would be computed"),
+    "JAX_NO_TRACING": ((False,), "nothing would be computed"),
+}
+HARMLESS = ("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_")  # their beginnings; read without JAX
+
 
 def tune() -> None:
     """Adds the flags to XLA_FLAGS, except those that the user has set there, and lets malloc keep what is freed, unless
-    the environment sets MALLOC_MMAP_MAX_ or MALLOC_TRIM_THRESHOLD_."""
+    the environment sets MALLOC_MMAP_MAX_ or MALLOC_TRIM_THRESHOLD_.
+
+    Raises:
+      UserError: a variable of JAX has a value that JAX does not know, or that a run may not have.
+    """
     given = os.environ.get("XLA_FLAGS", "").split()
     names = {flag.partition("=")[0] for flag in given}
     added = [flag for flag in CPU_FLAGS if flag.partition("=")[0] not in names]
     os.environ["XLA_FLAGS"] = " ".join([*given, *added])
     keep_freed_memory()
+    check_variables()
+
+
+def check_variables() -> None:
+    """
+    Raises:
+      UserError: see ``tune``.
+    """
+    given = [name for name in os.environ if name.startswith("JAX_") and not name.startswith(HARMLESS)]
+    if not given:
+        return
+    try:
+        import jax
+    except ValueError as error:  # of a value that its variable cannot have
+        raise UserError(f"JAX refuses the environment: {error}", where=", ".join(given)) from error
+    for name in (name for name in REFUSED if name in given):
+        allowed, why = REFUSED[name]
+        value = getattr(jax.config, name.lower())
+        if getattr(value, "value", value) not in allowed:
+            raise UserError(f"{name}={os.environ[name]} is set: {why}", where="environment", fix=f"unset {name}")
+
+
+def first_contact() -> None:
+    """Starts JAX's backends. Later calls do nothing.
+
+    Raises:
+      UserError: XLA_FLAGS has a flag that XLA does not know, or there is no device of the kind that JAX_PLATFORMS names.
+    """
+    import jax
+    from jax._src import xla_bridge
+
+    if xla_bridge.backends_are_initialized():
+        return
+    check_flags()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        named = [f"{name}={os.environ[name]}" for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if name in os.environ]
+        reason = str(error).partition("\n")[0] or "no such device, or no plugin for it, is here"
+        raise UserError(
+            f"JAX finds no devices{' with ' + ' and '.join(named) if named else ''}: {reason}",
+            where="environment",
+            fix="unset the variable, or name a platform of this machine, such as cpu" if named else "",
+        ) from error
+
+
+def host_device() -> Any:
+    """A device for arrays that no accelerator has to hold: a CPU, or the first device where JAX_PLATFORMS names no CPU.
+
+    Raises:
+      UserError: see ``first_contact``.
+    """
+    import jax
+
+    first_contact()
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
+
+
+@functools.cache
+def check_flags() -> None:
+    """Has XLA read its flags in a process of its own: one that it does not know would end this one without a word of ours.
+    The first call, best before there are threads, is the one that does it.
+
+    Raises:
+      UserError: see ``first_contact``.
+    """
+    if not set(os.environ.get("XLA_FLAGS", "").split()) - set(CPU_FLAGS):
+        return
+    from jaxlib import xla_client
+
+    with tempfile.TemporaryFile() as said, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, which the child does not need
+        child = os.fork()
+        if not child:
+            os.dup2(said.fileno(), 2)
+            xla_client.CompileOptions()
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            said.seek(0)
+            lines = said.read().decode(errors="replace").splitlines()
+            reason = next((line.partition("] ")[2] for line in lines if line[:1] in "EF" and "] " in line), "")
+            raise UserError(f"XLA refuses XLA_FLAGS: {reason}", where=f"XLA_FLAGS={os.environ['XLA_FLAGS']}")
+
+
+def step_options(platform: str) -> dict[str, bool | int] | None:
+    """XLA's options for a training step, except those that the user has set in XLA_FLAGS; None where there are none."""
+    if platform != "gpu":
+        return None
+    given = {flag.partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
+    return {name: value for name, value in GPU_OPTIONS.items() if f"--{name}" not in given}
 
 
 def keep_freed_memory() -> None:
@@ -31,3 +169,15 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, EVERYTHING)
+
+
+def run_where_called() -> None:
+    """Has JAX run a program on a CPU in the thread that calls it, unless the environment sets
+    JAX_CPU_ENABLE_ASYNC_DISPATCH=1. Call it before anything asks JAX for devices.
+
+    JAX's own thread has another arena of malloc, of heaps of 64 MiB. A program's temporaries do not fit in there, so glibc
+    takes them from the kernel, whatever M_MMAP_MAX is, and gives them back after every step (docs/performance.md).
+    """
+    import jax
+
+    jax.config.update(ASYNC_DISPATCH, os.environ.get(ASYNC_DISPATCH.upper(), "").lower() in TRUE)

@@ -8,14 +8,18 @@ from typing import Any, TextIO
 from gpt_jax import notebook
 
 
-def watched(stream: TextIO) -> bool:
-    """Whether lines of a stream can be drawn anew: it is a terminal, or a notebook's."""
-    return stream.isatty() or (stream is sys.stderr and notebook.running())
+def watched(stream: TextIO | None) -> bool:
+    """Whether lines of a stream can be drawn anew: it is a terminal, or a notebook's. None is a closed stream."""
+    return terminal(stream) or (stream is sys.stderr and notebook.running())
+
+
+def terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def stacked() -> bool:
     """Whether several bars can stand under each other: at a terminal, and in a notebook that has widgets."""
-    return sys.stderr.isatty() or _has_widgets()
+    return terminal(sys.stderr) or _has_widgets()
 
 
 def kind() -> Any:

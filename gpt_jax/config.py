@@ -5,28 +5,44 @@ Defaults, units and reasons stand in ``configs/base.py`` alone; here are the typ
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from gpt_jax import registry
+from gpt_jax import limits, registry
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import (
+    Between,
+    Count,
+    Decay,
+    Factor,
+    Heads,
+    Limits,
+    Natural,
+    Or,
+    Positive,
+    Rows,
+    Seed,
+    Size,
+)
 
-Calls = str | tuple  # one "name(...)" or several
+Calls = str | tuple[str, ...]  # one "name(...)" or several
+Axis = Annotated[Size, Or(-1, "the rest")]
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+UNROLLED = 256  # layers that are compiled one by one, at most: each takes a tenth of a second to trace
 BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mlp_width: int
-    vocab: int
-    context: int
+    layers: Annotated[int, Limits(1, 4096)]
+    width: Size
+    heads: Heads
+    kv_heads: Annotated[Heads, Or(0, "model.heads")]
+    head_dim: Annotated[Heads, Or(0, "width / heads")]
+    mlp_width: Annotated[Rows, Or(0, "4 * width")]
+    vocab: Annotated[Rows, Or(0, "the tokenizer's size")]
+    context: Rows
     attention: Calls
     attend: str
     position: str
@@ -34,13 +50,13 @@ class ModelConfig:
     mlp: str
     block: str
     tied: bool
-    bias: bool | tuple
-    embed_scale: float
-    logit_softcap: float
-    dropout: float
+    bias: bool | tuple[str, ...]
+    embed_scale: Positive
+    logit_softcap: Annotated[Positive, Or(0, "off")]
+    dropout: Decay
     init: str
     dtype: str
-    scan: bool
+    scan: bool | int
     remat: str
 
     @property
@@ -55,43 +71,43 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    source: Calls
+    source: str | tuple
     tokenizer: str
-    valid_fraction: float
+    valid_fraction: Between
     pack: str
-    seed: int
+    seed: Seed
     cache: str
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     optimizer: str
-    lr: float
+    lr: Positive
     schedule: str
-    warmup: int
-    weight_decay: float
-    clip: float
-    ema: float
+    warmup: Natural
+    weight_decay: Factor
+    clip: Annotated[Positive, Or(0, "off")]
+    ema: Decay
     groups: tuple
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int
-    batch: int
-    accumulate: int
-    seed: int
-    z_loss: float
-    loss_chunk: int
-    log_every: int
-    eval_every: int
-    eval_batches: int
-    save_every: int
-    keep: int
+    steps: Count
+    batch: Rows
+    accumulate: Rows
+    seed: Seed
+    z_loss: Factor
+    loss_chunk: Natural
+    log_every: Count
+    eval_every: Count
+    eval_batches: Natural
+    save_every: Count
+    keep: Count
     keep_best: bool
     on_nonfinite: str
-    watch_every: int
-    profile: tuple
+    watch_every: Natural
+    profile: tuple[int, ...]
     tensorboard: bool
     wandb: str
 
@@ -99,29 +115,29 @@ class TrainConfig:
 @dataclass(frozen=True)
 class EvalConfig:
     split: str
-    batch: int
-    batches: int
+    batch: Annotated[Rows, Or(0, "train.batch")]
+    batches: Natural
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    data: int
-    fsdp: int
-    tensor: int
-    context: int
-    expert: int
-    pipeline: int
+    data: Axis
+    fsdp: Axis
+    tensor: Axis
+    context: Axis
+    expert: Axis
+    pipeline: Axis
     rules: str
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-    prompts: tuple
+    max_new_tokens: Annotated[Rows, Or(0, "none")]
+    temperature: Annotated[Positive, Or(0, "greedy")]
+    top_k: Natural
+    top_p: Annotated[float, Limits(0, 1, above=True)]
+    seed: Seed
+    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,7 @@ class Config:
         Raises:
           UserError: a key is unknown or missing, a type is wrong, or a value is out of its limits.
         """
-        config = _section(Config, values, "config")
+        config = typed(values)
         config = dataclasses.replace(config, model=_fill_sizes(config.model))
         for key, ok, allowed in _limits(config):
             if not ok:
@@ -152,8 +168,7 @@ class Config:
                 )
         for kind, key, calls in _named(config):
             for call in calls:
-                name, _ = registry.parse(call, where=f"config.{key}", kind=kind)
-                registry.lookup(kind, name, where=f"config.{key}")
+                registry.check(kind, call, where=f"config.{key}")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,6 +180,11 @@ class Config:
     @staticmethod
     def from_json(text: str) -> "Config":
         return Config.from_dict(json.loads(text))
+
+
+def typed(values: typing.Mapping[str, Any]) -> Config:
+    """Settings of which every one is known, of its type and within its own limits, or a ``UserError``."""
+    return _section(Config, values, "config")
 
 
 def value_at(config: Config, key: str) -> Any:
@@ -181,15 +201,17 @@ def flatten(config: Config) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, knobs in sections for key, value in knobs.items()}
 
 
-def _section(cls: Any, values: typing.Mapping[str, Any], where: str) -> Any:
-    types_ = typing.get_type_hints(cls)
+def _section(cls: Any, values: Any, where: str) -> Any:
+    types_ = typing.get_type_hints(cls, include_extras=True)
+    if not hasattr(values, "keys"):
+        raise UserError(f"{where} = {values!r} is no table of settings", where=where, allowed=", ".join(types_))
     for key in values:
         if key not in types_:
             raise UserError(
                 f"there is no key {key!r} in {where}",
                 where=f"{where}.{key}",
                 allowed=", ".join(types_),
-                fix=did_you_mean(key, types_),
+                fix=did_you_mean(str(key), types_),
             )
     missing = [key for key in types_ if key not in values]
     if missing:
@@ -200,16 +222,16 @@ def _section(cls: Any, values: typing.Mapping[str, Any], where: str) -> Any:
 def _typed(value: Any, want: Any, where: str) -> Any:
     if dataclasses.is_dataclass(want):
         return _section(want, value, where)
-    options = typing.get_args(want) if isinstance(want, types.UnionType) else (want,)
-    if isinstance(value, list | tuple):
-        value = _tuples(value)
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, options) or (isinstance(value, bool) and bool not in options):
-        names = " or ".join(t.__name__ for t in options)
-        given, article = type(value).__name__, "an" if names.startswith("i") else "a"
-        raise UserError(f"{where} = {value!r} has the type {given}", where=where, allowed=f"{article} {names}")
-    return value
+    value = _tuples(value)
+    if not limits.has_type(value, want):
+        article = "an" if limits.names(want).startswith("i") else "a"
+        given = type(value).__name__
+        raise UserError(
+            f"{where} = {value!r} has the type {given}", where=where, allowed=f"{article} {limits.names(want)}"
+        )
+    if outside := limits.exceeded(value, want):
+        raise UserError(f"{where.removeprefix('config.')} = {value!r} is out of range", where=where, allowed=outside)
+    return limits.converted(value, want)
 
 
 def _tuples(value: Any) -> Any:
@@ -232,49 +254,30 @@ def _fill_sizes(m: ModelConfig) -> ModelConfig:
 
 
 def _limits(c: Config) -> list[tuple[str, bool, str]]:
-    """(key, whether its value is allowed, what is): the checks that need nothing but the config."""
-    m, t, o, p = c.model, c.train, c.optim, c.sample
-    positive = ["model.layers", "model.width", "model.heads", "model.context", "train.steps", "train.batch"]
-    positive += ["train.accumulate", "train.log_every", "train.eval_every", "train.save_every", "train.keep"]
-    natural = ["model.vocab", "train.seed", "train.eval_batches", "train.loss_chunk", "train.watch_every", "data.seed"]
-    natural += ["optim.warmup", "eval.batch", "eval.batches", "sample.top_k", "sample.seed", "sample.max_new_tokens"]
-    axes = [f"mesh.{f.name}" for f in dataclasses.fields(MeshConfig) if f.name != "rules"]
-    windows = isinstance(t.profile, tuple) and (
-        not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1]
-    )
+    """(key, whether its value is allowed, what is): the checks of what annotations do not say."""
+    m, t = c.model, c.train
+    window = not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1] <= limits.LARGEST
     return [
-        *((key, value_at(c, key) >= 1, "1 or more") for key in positive),
-        *((key, value_at(c, key) >= 0, "0 or more") for key in natural),
-        *((key, value_at(c, key) >= 1 or value_at(c, key) == -1, "1 or more, or -1 for the rest") for key in axes),
         ("model.kv_heads", m.kv_heads >= 1 and m.heads % m.kv_heads == 0, f"a divisor of model.heads = {m.heads}"),
         (
             "model.layers",
             m.layers % len(m.attentions) == 0,
             f"a multiple of the {len(m.attentions)} mechanisms of model.attention",
         ),
-        ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
-        ("model.embed_scale", m.embed_scale > 0, "above 0"),
-        ("model.logit_softcap", m.logit_softcap >= 0, "0 (none) or more"),
-        ("model.dropout", 0 <= m.dropout < 1, "0 up to, not including, 1"),
         (
-            "model.dtype",
-            m.dtype in ("float32", "bfloat16", "float16", "float64"),
-            "float32, bfloat16, float16, float64",
+            "model.layers",
+            (len(m.attentions) if m.scan else m.layers) <= UNROLLED,
+            f"1 to {UNROLLED}, each compiled by itself; more with model.scan = true",
         ),
+        ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
+        ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
+        ("model.scan", m.scan >= 0, "true, false, or how many layers a turn of the scan computes"),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
-        ("data.valid_fraction", 0 < c.data.valid_fraction < 1, "between 0 and 1"),
         ("data.pack", c.data.pack in ("concat", "segments"), "concat, segments"),
-        ("optim.lr", o.lr > 0, "above 0"),
-        ("optim.weight_decay", o.weight_decay >= 0, "0 or more"),
-        ("optim.clip", o.clip >= 0, "0 or more"),
-        ("optim.ema", 0 <= o.ema < 1, "0 up to, not including, 1"),
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),
-        ("train.z_loss", t.z_loss >= 0, "0 or more"),
         ("train.on_nonfinite", t.on_nonfinite in ("stop", "skip"), "stop, skip"),
-        ("train.profile", windows, "(first, last) with 0 <= first < last, or ()"),
+        ("train.profile", window, "(first, last) with 0 <= first < last, or ()"),
         ("eval.split", c.eval.split in ("train", "valid"), "train, valid"),
-        ("sample.temperature", p.temperature >= 0, "0 (greedy) or more"),
-        ("sample.top_p", 0 < p.top_p <= 1, "above 0, up to 1"),
     ]
 
 

@@ -9,6 +9,8 @@ INTERNAL = 70
 STORAGE = 74
 RESUMABLE = 75
 NON_FINITE = 76
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as shells have them: 128 and the signal's number
+LONGEST = 2000  # characters of a part of a message
 
 
 class Failure(Exception):
@@ -24,9 +26,9 @@ class Failure(Exception):
     exit_code = INTERNAL
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = ""):
-        self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
-        rows = (("where", where), ("allowed", allowed), ("fix", fix))
-        super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+        self.what, self.where, self.allowed, self.fix = map(shortened, (what, where, allowed, fix))
+        rows = (("where", self.where), ("allowed", self.allowed), ("fix", self.fix))
+        super().__init__("\n".join([self.what, *(f"  {label}: {text}" for label, text in rows if text)]))
 
 
 class UserError(Failure):
@@ -51,6 +53,22 @@ class NonFiniteError(Failure):
     """A loss or gradient is not finite and the config says stop."""
 
     exit_code = NON_FINITE
+
+
+def out_of_memory(error: BaseException) -> UserError | None:
+    """What Python or JAX says when memory ran out, as the user's to change; None of other errors."""
+    said = f"{type(error).__name__}: {error}"
+    if not isinstance(error, MemoryError) and not ("RESOURCE_EXHAUSTED" in said and "RuntimeError" in said):
+        return None
+    return UserError(
+        f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
+        fix="launch.py plan says what takes how much; lower train.batch, raise train.accumulate, or set model.remat=full",
+    )
+
+
+def shortened(text: str) -> str:
+    """A text of which a message keeps beginning and end, where it is longer than one can read."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

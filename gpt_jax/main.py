@@ -2,11 +2,14 @@
 
 import os
 import sys
+import traceback
+from typing import NoReturn
 
-from gpt_jax import backend, registry
+from gpt_jax import backend, registry, terminal
 from gpt_jax.commands import Command
 from gpt_jax.commands.flags import Flags
-from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, UserError, did_you_mean
+from gpt_jax.errors import DONE, INTERNAL, INTERRUPTED, PIPE_CLOSED, RESUMABLE, UserError, did_you_mean
+from gpt_jax.storage import as_failure
 
 KIND = "commands"
 NOTE = """
@@ -15,37 +18,54 @@ Every knob of the configuration can be set: --config.optim.lr=1e-3. With sample:
 """
 
 
+def command_line(argv: list[str], program: str = "python launch.py") -> NoReturn:
+    """Runs one command and ends the process with its exit code."""
+    code, interrupted = _ended(argv, program)
+    if interrupted:  # perhaps within a compilation, after which jaxlib 0.10 crashes when Python cleans up
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(argv: list[str], program: str = "python launch.py") -> int:
     """Runs one command and returns its exit code."""
+    return _ended(argv, program)[0]
+
+
+def _ended(argv: list[str], program: str) -> tuple[int, bool]:
+    """The exit code of a command, and whether an interrupt ended it."""
+    output = terminal.guard()
     try:
+        if output is not None:
+            output.needed = True
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(overview(program), end="")
         else:
             backend.tune()
-            _run(argv[0], argv[1:], program)
+            _run(argv[0], argv[1:], program, output)
         sys.stdout.flush()
-        return DONE
-    except Failure as failure:
+        return DONE, False
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED, True
+    except BrokenPipeError:  # of ``launch.py … | head``
+        return PIPE_CLOSED, False
+    except Exception as error:
+        failure = as_failure(error)
+        if failure is None:
+            traceback.print_exc()
+            print("error: this is a bug in gpt_jax; please report the lines above", file=sys.stderr)
+            return INTERNAL, False
         if "--debug" in argv:
             raise
         print(str(failure) if failure.exit_code == RESUMABLE else f"error: {failure}", file=sys.stderr)
-        return failure.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # of ``launch.py … | head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at exit
-        return 141
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        print("error: this is a bug in gpt_jax; please report the lines above", file=sys.stderr)
-        return INTERNAL
+        return failure.exit_code, isinstance(error.__context__, KeyboardInterrupt)
 
 
 def console() -> None:
     """The console script ``gpt-jax``."""
-    sys.exit(main(sys.argv[1:], "gpt-jax"))
+    command_line(sys.argv[1:], "gpt-jax")
 
 
 def overview(program: str) -> str:
@@ -57,7 +77,7 @@ def overview(program: str) -> str:
     return "\n".join(lines) + "\n" + NOTE
 
 
-def _run(verb: str, words: list[str], program: str) -> None:
+def _run(verb: str, words: list[str], program: str, output: terminal.Output | None) -> None:
     verbs = registry.names(KIND)
     if verb not in verbs:
         raise UserError(f"there is no verb {verb!r}", allowed=", ".join(verbs), fix=did_you_mean(verb, verbs))
@@ -66,6 +86,8 @@ def _run(verb: str, words: list[str], program: str) -> None:
     command.define(flags)
     values = flags.parse(words)
     if not values.help:
+        if output is not None:
+            output.needed = not command.works
         command.run(values)
         return
     examples = "\n".join(f"  {program} {verb} {line}" for line in command.usage)

@@ -7,14 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from gpt_jax.storage import write_atomically, writing
+
 # Okabe and Ito's palette, distinct in every common form of colour blindness.
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5B6770"
+NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot hold
 COLOURS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", GREY)
 
 
 def save(figure: Any, path: Path) -> str:
-    """Writes path.png and path.svg, and returns the SVG to be set into a page."""
-    figure.savefig(path.with_suffix(".png"), dpi=140)
+    """Writes path.png and path.svg, and returns the SVG to be set into a page.
+
+    Raises:
+      StorageError: the disk refuses.
+    """
+    with writing(path.with_suffix(".png")):
+        figure.savefig(path.with_suffix(".png"), dpi=140)
     # Everything has its place by now; to look for it again would take as long as drawing.
     figure.set_layout_engine(None)
     import matplotlib
@@ -22,7 +30,8 @@ def save(figure: Any, path: Path) -> str:
     text = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    path.with_suffix(".svg").write_text(text.getvalue(), encoding="utf-8")
+    drawn = NO_XML.sub("\N{REPLACEMENT CHARACTER}", text.getvalue())
+    write_atomically(path.with_suffix(".svg"), drawn)
     return inline(path.with_suffix(".svg"))
 
 

@@ -13,15 +13,18 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from gpt_jax import limits
 from gpt_jax.errors import UserError, did_you_mean
 
 _variants: dict[tuple[str, str], Callable] = {}
 _notes: dict[tuple[str, str], "_Notes"] = {}
 _renamed: dict[tuple[str, str], str] = {}
+# What Python's own parser raises at texts that are none: parentheses deeper than it goes, keys that cannot be hashed.
+NO_LITERAL = (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError)
 _UNQUOTED = re.compile(r"(\w+)\((\w+)=\s*([^'\"()=,]+)\)")
 
 
@@ -96,7 +99,7 @@ def parse(call: str, where: str = "", kind: str = "") -> tuple[str, dict[str, An
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
             return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
-    except (SyntaxError, ValueError, AttributeError):
+    except NO_LITERAL:
         pass
     raise UserError(
         f"{call!r} is not a name or a call with literal keyword arguments",
@@ -143,7 +146,7 @@ def _positional_call(kind: str, call: str) -> str:
             return ""
         named = [f"{k.arg}={ast.literal_eval(k.value)!r}" for k in node.keywords]
         given = [repr(ast.literal_eval(argument)) for argument in node.args]
-    except (SyntaxError, ValueError):
+    except NO_LITERAL:
         return ""
     keywords = [p.name for p in _keywords(kind, node.func.id)]
     pairs = [f"{key}={value}" for key, value in zip(keywords, given, strict=False)]
@@ -226,8 +229,7 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
             allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
             fix="; ".join(filter(None, (did_you_mean(k, own) for k in kwargs if k not in own))),
         ) from None
-    for key, value in kwargs.items():
-        _check_type(value, signature.parameters[key], name, where)
+    kwargs = check_values(variant, kwargs, name, where)
     return variant(*args, **kwargs, **context)
 
 
@@ -239,14 +241,42 @@ def _signature(variant: Callable) -> inspect.Signature:
     return constructor.replace(parameters=list(constructor.parameters.values())[1:])
 
 
-def _check_type(value: Any, parameter: inspect.Parameter, name: str, where: str) -> None:
-    """Refuses a literal that is no instance of its parameter's annotation, where that is a plain type or a union of some."""
-    options = get_args(parameter.annotation) or (parameter.annotation,)
-    if parameter.annotation is inspect.Parameter.empty or not all(isinstance(option, type) for option in options):
-        return
-    fits = type(value) in options or (type(value) is int and float in options)
-    if not fits and not (isinstance(value, options) and not isinstance(value, bool)):
-        allowed = " or ".join("none" if option is type(None) else option.__name__ for option in options)
-        raise UserError(
-            f"{name}({parameter.name}={value!r}): that is a {type(value).__name__}", where=where, allowed=allowed
-        )
+def check(kind: str, call: str, where: str = "") -> None:
+    """Checks a call as far as that goes without building what it names.
+
+    Raises:
+      UserError: it is no call, there is no such variant, or an argument is unknown, of another type or out of its limits.
+    """
+    name, values = parse(call, where, kind)
+    variant = lookup(kind, name, where)
+    own = [p.name for p in _keywords(kind, name)]
+    for key in values:
+        if key not in own:
+            raise UserError(
+                f"{name} has no argument {key!r}",
+                where=where,
+                allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
+                fix=did_you_mean(key, own),
+            )
+    check_values(variant, values, name, where)
+
+
+def check_values(of: Callable, values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Values checked against the annotations of the arguments of ``of``, where those are of plain types; whole numbers
+    become floats where floats are asked for.
+
+    Raises:
+      UserError: one is of another type or out of its limits.
+    """
+    parameters, found = _signature(of).parameters, dict(values)
+    for key, value in values.items():
+        annotation = parameters[key].annotation
+        if annotation is inspect.Parameter.empty or not limits.is_plain(annotation):
+            continue
+        given = f"{name}({key}={value!r})"
+        if not limits.has_type(value, annotation):
+            raise UserError(f"{given}: that is a {type(value).__name__}", where=where, allowed=limits.names(annotation))
+        if outside := limits.exceeded(value, annotation):
+            raise UserError(f"{given} is out of range", where=where, allowed=outside)
+        found[key] = limits.converted(value, annotation)
+    return found

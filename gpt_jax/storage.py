@@ -1,24 +1,32 @@
-"""Paths that users give, and small files that are whole whenever the machine stops: text and JSON, replaced atomically."""
+"""Paths that users give, what the disk refuses, and small files that are whole whenever the machine stops."""
 
+import contextlib
+import errno
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from gpt_jax.errors import StorageError, UserError
+from gpt_jax import limits
+from gpt_jax.errors import Failure, StorageError, UserError, out_of_memory, shortened
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # pathlib makes one slash of two
+_MISSING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+# What file systems answer that have no locks, cannot map files, or cannot sync directories: network ones, mounted buckets.
+NO_LOCKS, NO_MAPPING, NO_SYNC = _MISSING | {errno.ENOLCK}, _MISSING | {errno.ENODEV}, _MISSING | {errno.EBADF}
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def local_path(text: str, where: str) -> Path:
-    """The path that a user means, ``~`` expanded.
+    """The path that a user means, in a flag or a setting: ``~`` expanded, relative to where the user stands.
 
     Raises:
-      UserError: it is empty, or the address of a bucket.
+      UserError: it is empty, the address of a bucket, or below a home directory that is not known.
     """
     if not text.strip():
         raise UserError("an empty path", where=where, fix="is the variable that it comes from set?")
@@ -29,7 +37,53 @@ def local_path(text: str, where: str) -> Path:
             allowed="a directory or file of this machine",
             fix="mount the bucket, or copy the run there when it is done",
         )
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{text}: this user has no home directory", where=where, fix="set HOME, or give a path without ~"
+        ) from error
+
+
+def cache_folder(name: str) -> Path | None:
+    """A folder of that name in this user's cache, by the XDG rules; None where it cannot be written, as without a home."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        path = (Path(home) if os.path.isabs(home) else Path("~/.cache").expanduser()) / "gpt_jax" / name
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return path if os.access(path, os.W_OK | os.X_OK) else None
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a directory, and those above it, where they are missing.
+
+    Raises:
+      StorageError: the disk refuses.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the disk refuses within becomes a StorageError that names ``path`` and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(path, error) from error
+
+
+@contextlib.contextmanager
+def only_warned(what: str) -> Iterator[None]:
+    """For what follows a result and must not undo it: an error within becomes a line on standard error."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{error.what} ({error.where})" if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+        print(f"warning: {what}: {reason}", file=sys.stderr, flush=True)
 
 
 def write_json(path: Path, values: Any) -> Path:
@@ -38,20 +92,37 @@ def write_json(path: Path, values: Any) -> Path:
     return path
 
 
-def read_json(path: Path, missing: Any) -> Any:
-    """What ``write_json`` wrote, or ``missing`` where there is no such file.
+def read_json(path: Path, missing: Any, fields: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """The object that ``write_json`` wrote, or ``missing`` where there is no such file.
+
+    Args:
+      fields: the annotations of those of its values that are read, each checked where it is there.
 
     Raises:
       StorageError: the file is damaged or cannot be read.
     """
     try:
-        return from_json(json.loads(path.read_text("utf-8")))
+        values = from_json(json.loads(path.read_text("utf-8")))
+        wrong = fields_that_differ(values, fields)
     except FileNotFoundError:
         return missing
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path.name} is not JSON: {error}", where=str(path), fix="remove it") from error
     except OSError as error:
         raise refused(path, error) from error
+    if wrong:
+        raise StorageError(f"{path.name} is damaged: {wrong}", where=str(path), fix="remove it, or restore a copy")
+    return values
+
+
+def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:
+    """What parsed JSON holds that its reader does not expect; empty where it is an object with values of their types."""
+    if not isinstance(values, dict):
+        return f"it holds a {type(values).__name__}, no object"
+    for name, annotation in fields.items():
+        if name in values and not limits.has_type(values[name], annotation):
+            return f"{name} is {shortened(repr(values[name]))}, not {limits.names(annotation)}"
+    return ""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -67,14 +138,23 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise refused(path, error) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable, where its file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def to_json(value: Any) -> Any:
@@ -97,5 +177,14 @@ def from_json(value: Any) -> Any:
     return _NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
+def as_failure(error: Exception) -> Failure | None:
+    """The failure that an error is: what the disk refuses, wherever it was asked, has the name of a path, and memory that
+    ran out is the user's to change. None for a bug."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return refused(Path(os.fsdecode(error.filename)), error)
+    return error if isinstance(error, Failure) else out_of_memory(error)
+
+
 def refused(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"{path.name} cannot be read or written: {error.strerror}", where=str(path))
+    """What to say of a path that the disk refuses to read or write."""
+    return StorageError(f"{path.name or path} cannot be read or written: {error.strerror or error}", where=str(path))

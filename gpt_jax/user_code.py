@@ -36,7 +36,7 @@ def naming_errors_of(path: Path, what: str, fix: str = "") -> Iterator[None]:
         yield
     except Failure:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
         line = lines[-1] if lines else error.lineno if isinstance(error, SyntaxError) else None

@@ -29,6 +29,11 @@ def drawn(monkeypatch, stream) -> str:
     return stream.getvalue()
 
 
+def test_a_closed_stream_gets_none(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(bars.bar(range(3))) == [0, 1, 2] and not bars.stacked()
+
+
 def test_a_log_gets_no_bar(monkeypatch):
     assert drawn(monkeypatch, io.StringIO()) == ""
     assert not notebook.running() and not bars.stacked()

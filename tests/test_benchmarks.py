@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from benchmarks import report, table
+from benchmarks import flags, report, table
 from benchmarks.shapes import SHAPES
 from benchmarks.worker import Worker, seconds
+from tests import xla
 
 
 def test_contestants_take_turns(monkeypatch):
@@ -107,3 +108,36 @@ def test_what_a_gpu_gave_stands_beside_what_a_cpu_did(tmp_path, monkeypatch):
     assert text.startswith("| ms a step and run | one by one | 16 at once |\n")
     assert "| small | 2 | 0.4 |" in text and "bfloat16, Some GPU; jax 1" in text
     assert "2 cores of CPU" in table.population(report.read("population"))
+
+
+def test_settings_are_measured_beside_the_default(monkeypatch, capsys, tmp_path):
+    """One that XLA does not know is refused, and the others go on."""
+    monkeypatch.setattr(report, "PAUSE", 0)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(flags, "ROUND_SECONDS", 0)
+    monkeypatch.setenv("XLA_FLAGS", xla.flags())
+    unknown = {"XLA_FLAGS": "--xla_cpu_no_such_flag=1"}
+    monkeypatch.setattr(flags, "SETTINGS", {"unknown": unknown, "a thread": {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "1"}})
+    monkeypatch.setattr(sys, "argv", ["flags", "--shapes", "toy", "--rounds", "1"])
+    flags.main()
+    found = report.read("flags")["shapes"]["toy"]
+    assert "exit code" in found["unknown"]["refused"]
+    assert found["a thread"]["losses"] == 0 and found["a thread"]["cpu_seconds"]["median"] > 0
+    assert "best: a thread" in capsys.readouterr().out
+    rows = table.flags(report.read("flags")).splitlines()
+    assert rows[2].startswith("| unknown | refused |") and rows[3].startswith("| a thread | ")
+
+
+def test_a_setting_that_costs_nowhere_and_saves_somewhere_becomes_the_default(monkeypatch):
+    monkeypatch.setattr(flags, "SETTINGS", {"a": {}, "b": {}})
+
+    def found(time, cpu):
+        return {name: {"relative": {"median": ratio}} for name, ratio in (("seconds", time), ("cpu_seconds", cpu))}
+
+    saves = {"small": {"a": found(0.99, 1.0), "b": {"refused": "why"}}, "base": {"a": found(0.9, 0.95)}}
+    assert (
+        flags.verdict(saves)
+        == "best: a, at small 0.99 (1.00), base 0.90 (0.95) of the default's time (CPU time): make it the default"
+    )
+    assert flags.verdict({**saves, "large": {"a": found(1.0, 1.05)}}).endswith("the default stays")
+    assert flags.verdict({"small": {"a": found(0.9, 0.98)}}).endswith("the default stays")

@@ -173,10 +173,10 @@ def test_derived_sizes():
         ("optim.schedule", "cosine(final=__import__('os'))", "literal"),
         ("model.heads", 7, "divide"),
         ("model.kv_heads", 5, "divisor of model.heads"),
-        ("train.batch", 0, "1 or more"),
+        ("train.batch", 0, "1 to 16777216"),
         ("sample.temperature", -1.0, "greedy"),
         ("model.dtype", "float13", "bfloat16"),
-        ("mesh.data", 0, "-1 for the rest"),
+        ("mesh.data", 0, "-1 = the rest"),
     ],
 )
 def test_refuses(key, value, hint):

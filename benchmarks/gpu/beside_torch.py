@@ -42,7 +42,7 @@ def _against(ours: list[Any], peer: Worker, shape: str, mode: str, dtype: str) -
     from benchmarks.gpu import steps
 
     if not ours:
-        config = jax_worker.config_of(SHAPES[shape], scan=False, dtype=dtype)
+        config = jax_worker.config_of(SHAPES[shape], scan=SHAPES[shape].layers, dtype=dtype)
         ours.append(steps.Running(config))
         ours[0].run(steps.WARM)
     first = peer("build", shape=shape, mode=mode, dtype=dtype)

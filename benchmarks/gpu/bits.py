@@ -10,18 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.gpu.pieces import Parts, Task
-from benchmarks.gpu.steps import Running, config_of
+from benchmarks.gpu.steps import EXACT, Running, config_of
 
 STEPS = 8
-# Without the expander, XLA replaces a scatter by a loop over its rows where it has to be deterministic.
-EXPANDER = {"xla_gpu_enable_scatter_determinism_expander": True}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "exclude_nondeterministic_ops": {**EXPANDER, "xla_gpu_exclude_nondeterministic_ops": True},
-    "deterministic_ops": {**EXPANDER, "xla_gpu_deterministic_ops": True},
-    "scatter_determinism_expander alone": EXPANDER,
+    "as they are": {},
+    "exclude_nondeterministic_ops": EXACT,
+    "deterministic_ops": {"xla_gpu_deterministic_ops": True},
 }
-KEPT = ("as it is", "exclude_nondeterministic_ops")  # resumed in another process as well
+KEPT = ("as they are", "exclude_nondeterministic_ops")  # resumed in another process as well
 
 
 def exact(task: Task) -> Parts:

@@ -1,4 +1,4 @@
-"""Greedy decoding of GPT-2 124M on a GPU, in bfloat16."""
+"""Decoding with GPT-2 124M on a GPU, in bfloat16."""
 
 import functools
 import statistics
@@ -13,29 +13,38 @@ from benchmarks.gpu.steps import config_of
 from gpt_jax.model import gpt
 from gpt_jax.sample.decode import Decoder, Sampling
 
-BATCHES = (1, 8, 64)
+GREEDY = Sampling(temperature=0.0)
+PARTS = {
+    "greedy, batch 1": (1, GREEDY),
+    "greedy, batch 8": (8, GREEDY),
+    "greedy, batch 64": (64, GREEDY),
+    "drawn, batch 8": (8, Sampling()),
+    "drawn of the top 50, batch 8": (8, Sampling(top_k=50)),
+}
 PROMPT, NEW = 16, 128  # tokens
 WARM, ROUNDS = 3, 5
 
 
 def decode(task: Task) -> Parts:
     config = config_of(task, "124m", 16).model
-    for batch in BATCHES[:2] if task.toy else BATCHES:
-        yield f"batch {batch}", functools.partial(measure, config, batch, 16 if task.toy else NEW)
+    new = 16 if task.toy else NEW
+    for label, (batch, sampling) in PARTS.items():
+        if not task.toy or batch < 64:
+            yield label, functools.partial(measure, config, batch, new, sampling)
 
 
-def measure(config: Any, batch: int, new: int) -> dict[str, Any]:
+def measure(config: Any, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
     """Time of a token after the first, and of the prompt with the first."""
     decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)))
     prompts = np.random.default_rng(0).integers(config.vocab, size=(batch, PROMPT)).tolist()
 
     def generate() -> tuple[float, float]:
-        """Seconds until the first token is on the host, and of a whole generation."""
-        asked = dict(max_new_tokens=new, sampling=Sampling(temperature=0.0), seeds=[0] * batch)
+        """Seconds of a generation of one token, and of a whole one."""
+        asked = dict(sampling=sampling, seeds=[0] * batch)
         start = time.perf_counter()
-        next(decoder.stream(prompts, every=1, **asked))
+        decoder.generate(prompts, max_new_tokens=1, **asked)
         first = time.perf_counter()
-        written = decoder.generate(prompts, **asked)
+        written = decoder.generate(prompts, max_new_tokens=new, **asked)
         end = time.perf_counter()
         if any(len(row) != new for row in written.tokens):
             raise RuntimeError("the generation ended early")

@@ -36,10 +36,10 @@ jax.monitoring.register_event_listener(_listen)
 
 
 def config_of(task: Task, size: str, batch: int, loss_chunk: int = 0, **model: Any) -> Config:
-    """A GPT-2 in bfloat16 over scanned layers, unless ``model`` says otherwise."""
+    """A GPT-2 in bfloat16, its layers stacked and compiled one by one, unless ``model`` says otherwise."""
     values = base.get_config()
     sizes = TOY if task.toy else {**gpt2.SIZES[size], "vocab": VOCAB, "context": 1024}
-    values.model.update({**sizes, "scan": True, "dtype": "bfloat16", **model})
+    values.model.update({**sizes, "scan": sizes["layers"], "dtype": "bfloat16", **model})
     values.optim.lr = 1e-4
     values.train.update(batch=max(1, batch // 8) if task.toy else batch, loss_chunk=loss_chunk)
     return Config.from_dict(values)
@@ -175,11 +175,9 @@ def attention(task: Task) -> Parts:
 
 
 def layers(task: Task) -> Parts:
-    """GPT-2 124M with its layers scanned and unrolled."""
-    sliced = {"xla_gpu_enable_dynamic_slice_fusion": True}
-    yield "unrolled", functools.partial(measure, config_of(task, "124m", 16, scan=False))
-    yield "scanned", functools.partial(measure, config_of(task, "124m", 16))
-    yield "scanned, slices fused", functools.partial(measure, config_of(task, "124m", 16), sliced)
+    """GPT-2 124M with its layers stacked and compiled one by one, four a turn, in a scan, and each an array by itself."""
+    for label, scan in (("stacked", None), ("apart", False), ("scanned", True), ("scanned by four", 4)):
+        yield label, functools.partial(measure, config_of(task, "124m", 16, **({} if scan is None else {"scan": scan})))
 
 
 def dtype(task: Task) -> Parts:
@@ -190,19 +188,22 @@ def dtype(task: Task) -> Parts:
         yield label, functools.partial(measure, config, None, precision)
 
 
-FLAGS = {
-    "none": {},
-    "latency_hiding_scheduler=true": {"xla_gpu_enable_latency_hiding_scheduler": True},
-    "triton_gemm=false": {"xla_gpu_enable_triton_gemm": False},
+DEFAULTS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": True, "xla_gpu_dot_merger_threshold_mb": 64}
+EXACT: dict[str, Any] = {"xla_gpu_exclude_nondeterministic_ops": True}
+FLAGS: dict[str, dict[str, Any]] = {
+    "as they are": {},
+    "XLA's defaults": DEFAULTS,
+    "triton_gemm=true": {"xla_gpu_enable_triton_gemm": True},
+    "dot_merger_threshold_mb=64": {"xla_gpu_dot_merger_threshold_mb": 64},
     "fusion_autotuner=false": {"xla_gpu_experimental_enable_fusion_autotuner": False},
-    "rematerialization=false": {"xla_disable_hlo_passes": "rematerialization"},
+    "exclude_nondeterministic_ops=true": EXACT,
 }
 
 
 def flags(task: Task) -> Parts:
     """GPT-2 124M with settings of XLA, one at a time."""
     for label, options in FLAGS.items():
-        yield label, functools.partial(measure, config_of(task, "124m", 32), options)
+        yield label, functools.partial(measure, config_of(task, "124m", 16), options)
 
 
 def _memory(compiled: jax.stages.Compiled) -> int:

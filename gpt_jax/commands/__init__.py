@@ -11,9 +11,11 @@ class Command(abc.ABC):
 
     Attributes:
       usage: its flags with an example's values, a line each, without the verb.
+      works: whether it does more than print, so that it goes on where nobody reads what it prints.
     """
 
     usage: tuple[str, ...]
+    works: bool = False
 
     @abc.abstractmethod
     def define(self, flags: Flags) -> None:

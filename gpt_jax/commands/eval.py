@@ -4,6 +4,7 @@ from typing import Any
 
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
+from gpt_jax.limits import Natural
 from gpt_jax.registry import register
 
 
@@ -15,7 +16,7 @@ class Eval(Command):
 
     def define(self, flags: Flags) -> None:
         settings.of_run(flags)
-        flags.integer("step", None, "checkpoint; the newest if not given")
+        flags.integer("step", None, "checkpoint; the newest if not given", Natural)
 
     def run(self, flags: Any) -> None:
         from gpt_jax.config import Config

@@ -5,6 +5,7 @@ from typing import Any
 
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
+from gpt_jax.limits import Natural, Positive
 from gpt_jax.registry import register
 
 
@@ -13,14 +14,15 @@ class Export(Command):
     """Make a Hugging Face model of a run."""
 
     usage = ("--workdir=runs/x --to=HF_DIR [--step=N]", "--workdir=runs/x --to=HF_DIR --dtype=bfloat16 --family=llama")
+    works = True
 
     def define(self, flags: Flags) -> None:
         settings.of_run(flags)
         flags.path("to", None, "directory to be made", "--to=HF_DIR")
-        flags.integer("step", None, "checkpoint; the newest if not given")
+        flags.integer("step", None, "checkpoint; the newest if not given", Natural)
         flags.string("family", "", "model_type; the first that can express the model if not given")
         flags.choice("dtype", "float32", ["float32", "bfloat16", "float16"], "of the tensors")
-        flags.number("shard_gb", 5.0, "size of a file, at most, in 10^9 bytes")
+        flags.number("shard_gb", 5.0, "size of a file, at most, in 10^9 bytes", Positive)
 
     def run(self, flags: Any) -> None:
         from gpt_jax.config import Config

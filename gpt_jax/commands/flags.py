@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
+from gpt_jax import limits
 from gpt_jax.errors import UserError, closest
 from gpt_jax.storage import local_path
 
@@ -28,6 +29,7 @@ class Flags:
         self._known = absl_flags.FlagValues()
         self._known.set_gnu_getopt(True)
         self._paths: set[str] = set()
+        self.numbers: dict[str, Any] = {}
         self._required: list[tuple[str, str]] = []
         self._tables: Callable[[Any], Tables] | None = None
         self.boolean("debug", False, "show tracebacks")
@@ -43,11 +45,14 @@ class Flags:
         self.string(name, default, help, required)
         self._paths.add(name)
 
-    def integer(self, name: str, default: int | None, help: str, least: int | None = None) -> None:
-        absl_flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=self._known)
+    def integer(self, name: str, default: int | None, help: str, allowed: Any) -> None:
+        """``allowed``: an annotation of ``gpt_jax.limits``."""
+        absl_flags.DEFINE_integer(name, default, help, flag_values=self._known)
+        self.numbers[name] = allowed
 
-    def number(self, name: str, default: float, help: str) -> None:
+    def number(self, name: str, default: float, help: str, allowed: Any) -> None:
         absl_flags.DEFINE_float(name, default, help, flag_values=self._known)
+        self.numbers[name] = allowed
 
     def boolean(self, name: str, default: bool, help: str) -> None:
         absl_flags.DEFINE_bool(name, default, help, flag_values=self._known)
@@ -93,10 +98,12 @@ class Flags:
         for name, example in self._required:
             if getattr(values, name) is None:
                 raise UserError(f"--{name} is missing", where=self.verb, fix=f"add {example}")
+        for name, allowed in self.numbers.items():
+            if (value := getattr(values, name)) is not None and (outside := limits.exceeded(value, allowed)):
+                raise UserError(f"--{name}={value} is out of range", where=self.verb, allowed=outside)
         for name in self._paths:
-            given = getattr(values, name)
-            if given is not None and given != self._known[name].default:
-                setattr(values, name, str(local_path(given, f"--{name}")))
+            if self._known[name].present:
+                setattr(values, name, str(local_path(getattr(values, name), f"--{name}")))
         values.config_name = getattr(values, "config", None)
         values.argv = list(argv)
         values.given = frozenset(overrides)
@@ -170,9 +177,7 @@ class Flags:
             return UserError(said.removeprefix("ERROR:: ").removeprefix("flag "), where=self.verb)
         parser = self._known[wrong[1]].parser
         choices = getattr(parser, "enum_values", None)
-        least = getattr(parser, "lower_bound", None)
-        kind = TYPES.get(self._known[wrong[1]].flag_type(), "")
-        allowed = ", ".join(choices) if choices else kind if least is None else f"{kind}, {least} or more"
+        allowed = ", ".join(choices) if choices else TYPES.get(self._known[wrong[1]].flag_type(), "")
         return UserError(f"--{wrong[1]}={wrong[2]} is not allowed", where=self.verb, allowed=allowed)
 
 

@@ -16,11 +16,13 @@ class Import(Command):
     """Make a run of a Hugging Face model."""
 
     usage = ("--from=HF_DIR --workdir=runs/x", "--from=HF_DIR --workdir=runs/x --optim.lr=1e-4")
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("from", None, "directory with config.json and safetensors", "--from=HF_DIR")
         flags.path("workdir", None, "directory of the run to be made", "--workdir=runs/x")
         defaults = base.get_config()
+        defaults.data.tokenizer = "none"  # unless the directory has one, or another is asked for
         flags.tables(lambda values: {section: defaults[section] for section in SECTIONS})
 
     def run(self, flags: Any) -> None:

@@ -1,9 +1,10 @@
 """The verb plan."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
+from gpt_jax.limits import Limits
 from gpt_jax.registry import register
 
 
@@ -18,7 +19,8 @@ class Plan(Command):
 
     def define(self, flags: Flags) -> None:
         settings.of_file(flags)
-        flags.integer("devices", None, "compile for so many virtual CPU devices; those of this machine if not given")
+        virtual = "compile for so many virtual CPU devices; those of this machine if not given"
+        flags.integer("devices", None, virtual, Annotated[int, Limits(1, 2048)])
         flags.string("chip", "", "chip to compare with, such as h100, or a memory size, such as 24GB")
         flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
 

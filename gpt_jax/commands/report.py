@@ -13,6 +13,7 @@ class Report(Command):
     """A sweep as a page with its figures and tables."""
 
     usage = ("--workdir=sweeps/x",)
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("workdir", None, "directory of the sweep", "--workdir=sweeps/x")

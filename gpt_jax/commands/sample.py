@@ -4,6 +4,7 @@ from typing import Any
 
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
+from gpt_jax.limits import Natural
 from gpt_jax.registry import register
 
 LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
@@ -21,7 +22,7 @@ class Sample(Command):
 
     def define(self, flags: Flags) -> None:
         settings.of_run(flags, "sample")
-        flags.integer("step", None, "checkpoint; the newest if not given")
+        flags.integer("step", None, "checkpoint; the newest if not given", Natural)
         flags.string("prompt", None, "text to continue")
         flags.string("prompt_ids", None, 'token ids to continue, as "5 17 3"')
         flags.path("prompts", None, 'file of lines {"prompt": …} or {"ids": …}')

@@ -2,11 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from gpt_jax.commands import Command
 from gpt_jax.commands.flags import Flags
+from gpt_jax.limits import Limits
 from gpt_jax.registry import register
+
+PROCESSES = Annotated[int, Limits(0, 4096)]
 
 
 @register("commands", "sweep")
@@ -17,15 +20,16 @@ class SweepCommand(Command):
         "--config=experiments/recall.py --workdir=sweeps/recall",
         '--config=my.py --workdir=sweeps/x --backend=slurm --slurm="--partition=gpu --gres=gpu:1"',
     )
+    works = True
 
     def define(self, flags: Flags) -> None:
         flags.path("config", None, "Python file with a function sweep()", "--config=experiments/NAME.py")
         flags.path("workdir", None, "directory of the sweep, made if need be", "--workdir=sweeps/x")
         flags.choice("backend", "local", ["local", "slurm"], "where runs are trained")
         flags.string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"')
-        flags.integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", least=0)
+        flags.integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", PROCESSES)
         stacked = "runs that differ only in seeds and scalars, trained as one program; 0 = the fastest on a GPU, else 1"
-        flags.integer("together", 0, stacked, least=0)
+        flags.integer("together", 0, stacked, PROCESSES)
         flags.boolean("retry", False, "train failed runs again")
         flags.tables(self._base)
 

@@ -15,6 +15,7 @@ class Train(Command):
         "--config=configs/quickstart.py --workdir=runs/q",
         "--config=gpt2:124m --workdir=runs/g --config.optim.lr=1e-3",
     )
+    works = True
 
     def define(self, flags: Flags) -> None:
         settings.of_file(flags)

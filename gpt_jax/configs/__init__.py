@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.storage import local_path
 from gpt_jax.user_code import load_module, naming_errors_of
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +32,7 @@ def find(spec: str) -> Path:
     Raises:
       UserError: neither is there.
     """
-    own = Path(spec).expanduser()
+    own = local_path(spec, "--config")
     if own.is_file():
         return own
     name = own.stem if own.suffix == ".py" or len(own.parts) == 1 else ""
@@ -51,6 +52,7 @@ def load(spec: str) -> ConfigDict:
     Raises:
       UserError: no such file, what its code raises, or it has no ``get_config`` that returns a ConfigDict.
     """
+    local_path(spec, "--config")  # before a colon in it is taken for one of ours
     name, _, argument = spec.partition(":")
     path = find(name)
     module = load_module(path)
@@ -71,13 +73,18 @@ def of_run(workdir: str | Path) -> ConfigDict:
     """The settings of a run, over the defaults of today's knobs.
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or its settings are damaged.
     """
+    from gpt_jax.config import typed
     from gpt_jax.configs import base
     from gpt_jax.train.checkpoint.run_directory import read_config
 
-    config = base.get_config()
-    for section, knobs in read_config(workdir).items():
+    config, stored = base.get_config(), read_config(workdir)
+    if not isinstance(stored, dict) or not all(isinstance(knobs, dict) for knobs in stored.values()):
+        raise UserError("config.json is damaged: it holds no sections of settings", where=str(workdir))
+    defaults = config.to_dict()
+    typed({section: defaults.get(section, {}) | stored.get(section, {}) for section in {**defaults, **stored}})
+    for section, knobs in stored.items():
         for key, value in knobs.items():
             field = config[section].get_ref(key)
             field.set(tuple(value) if isinstance(value, list) else value)

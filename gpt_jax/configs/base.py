@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
     m.dropout = 0.0  # probability, on embeddings, attention weights and both residual branches
     m.init = "gpt2"
     m.dtype = "float32"  # of activations and matmuls; parameters, softmax, norms and losses are float32
-    m.scan = False  # one scanned layer compiles faster; unrolled layers run faster on CPU
+    # True: one scanned layer, which compiles faster; False: unrolled layers, which run faster on CPU; a number: so many
+    # layers a turn of the scan, all of them being the fastest on a GPU.
+    m.scan = any_of(False)
     m.remat = "none"  # what the backward pass recomputes: none, full, dots
 
     c.data = d = ConfigDict()
@@ -57,9 +59,12 @@ def get_config() -> ConfigDict:
     o.warmup = 100  # steps of linear warmup
     o.weight_decay = 0.1  # decoupled, multiplied by the learning rate (AdamW's form)
     o.clip = 1.0  # global gradient norm; 0 = off
-    o.ema = 0.0  # decay of an exponential moving average of the parameters, used by evaluation; 0 = off
+    # Decay of an exponential moving average of the parameters after each update, without bias from the first one on; where
+    # there is one, evaluation, the best checkpoint, samples and exports use it. 0 = off
+    o.ema = 0.0
     # The first row whose regex is found in a parameter's path applies. A row may set optimizer, lr and weight_decay
-    # (the last two are factors of the values above). Vectors are not decayed, as in GPT-2 and GPT-3.
+    # (the last two are factors of the values above). Vectors and scalars are not decayed, as in GPT-2 and GPT-3, unless
+    # their row names a weight_decay.
     o.groups = any_of(((r"(bias|scale)$", {"weight_decay": 0.0}), (r".*", {})))
 
     c.train = t = ConfigDict()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpt_jax.errors import StorageError, UserError
+from gpt_jax.storage import NO_LOCKS
 
 MANIFEST = "manifest.json"
 
@@ -30,7 +31,7 @@ def entry(root: Path, key: str, build: Callable[[Path], None]) -> Path:
 
     A build happens in a folder beside it which is renamed when its manifest (name, size and SHA-256 of every file) is
     written; so what a killed build left, or a file that was cut or changed since, is never used. Processes that want
-    the same key wait for the one that builds it.
+    the same key wait for the one that builds it; where the file system has no locks, each builds it, and one is kept.
 
     Raises:
       UserError: ``root`` cannot be created or written.
@@ -39,10 +40,10 @@ def entry(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     final = root / key
     if is_complete(final):
         return final
-    with _locked(root, key):
+    with _locked(root, key) as alone:
         if is_complete(final):
             return final
-        for remains in [final, *root.glob(f"{key}.building-*")]:
+        for remains in [final, *(root.glob(f"{key}.building-*") if alone else ())]:
             shutil.rmtree(remains, ignore_errors=True)
         building = root / f"{key}.building-{uuid.uuid4().hex}"
         try:
@@ -51,15 +52,16 @@ def entry(root: Path, key: str, build: Callable[[Path], None]) -> Path:
             _write_manifest(building)
             os.rename(building, final)
         except OSError as error:
-            raise StorageError(f"the data cache could not be written: {error}", where=str(root)) from None
+            if not is_complete(final):  # by another process, without locks
+                raise StorageError(f"the data cache cannot be written: {error}", where=str(root)) from None
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return final
 
 
 @contextlib.contextmanager
-def _locked(root: Path, key: str) -> Iterator[None]:
-    """Takes the key's lock, which the kernel releases when the process ends."""
+def _locked(root: Path, key: str) -> Iterator[bool]:
+    """Takes the key's lock, which the kernel releases when the process ends; false where there are no locks."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = os.open(root / f"{key}.lock", os.O_CREAT | os.O_RDWR)
@@ -70,10 +72,19 @@ def _locked(root: Path, key: str) -> Iterator[None]:
             fix="set config.data.cache to a folder you can write",
         ) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield _flock(lock)
     finally:
         os.close(lock)
+
+
+def _flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def is_complete(folder: Path) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 from gpt_jax.data import cache
 from gpt_jax.errors import UserError
 
+MOST_NUL = 100  # one byte in so many may be NUL in a text
+
 
 @dataclass(frozen=True)
 class Documents:
@@ -70,7 +72,7 @@ def from_files(paths: list[Path], names: list[str]) -> Documents:
     """Documents read from UTF-8 files; empty files are left out.
 
     Raises:
-      UserError: a file cannot be read, or (when its text is read) is not UTF-8 text.
+      UserError: a file cannot be read, or is not UTF-8 text.
     """
     state = hashlib.sha256()
     kept: list[tuple[Path, str]] = []
@@ -78,6 +80,7 @@ def from_files(paths: list[Path], names: list[str]) -> Documents:
         data = read_bytes(path)
         state.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
         state.update(data)
+        decode(data, str(path))  # now, rather than after the files before it have been tokenised
         if data:
             kept.append((path, name))
     return Documents(
@@ -95,11 +98,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes, name: str) -> str:
-    """Strict UTF-8; an error names the file and the byte offset. A NUL byte means a binary file."""
+    """Strict UTF-8; an error names the file and the byte offset. Many NUL bytes mean UTF-16 or a binary file; a few are
+    characters of a text like others."""
     fix = "convert the file to UTF-8, or choose the text files with a glob such as text(path='folder/**/*.txt')"
-    nul = data.find(b"\0")
-    if nul >= 0:
-        raise UserError(f"{name} is a binary file: byte {nul} is NUL", where=f"{name}, byte {nul}", fix=fix)
+    nuls = data.count(b"\0")
+    if nuls * MOST_NUL > len(data):
+        at = data.find(b"\0")
+        raise UserError(
+            f"{name} is UTF-16 or a binary file: {nuls} of its {len(data)} bytes are NUL, the first is byte {at}",
+            where=f"{name}, byte {at}",
+            fix=fix,
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,8 +1,10 @@
 """From a config to data: finds the sources, makes the tokenizer, reads or builds the cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from gpt_jax import registry
 from gpt_jax.config import Config
@@ -14,8 +16,10 @@ from gpt_jax.data.tasks import TRAIN_STREAM, VALID_STREAM, Task
 from gpt_jax.data.tokenizers import Texts, Tokenizer
 from gpt_jax.data.windows import TaskWindows, TokenWindows, Windows
 from gpt_jax.errors import UserError
+from gpt_jax.storage import local_path
 
 WHERE = "config.data.source"
+SCANNED = 1 << 24  # ids looked at together: bounds memory
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Data:
     Attributes:
       vocab: ids are below it.
       tokenizer: of the text, or None where the source gives ids.
+      byte_lengths: the tokenizer's, or None where they do not add up to the bytes of all texts.
       fingerprint: of content, tokenizer and order; the same fingerprint, seed and k give the same batch.
       facts: what is known about the source, by name.
       train, valid: the two sides.
@@ -32,6 +37,7 @@ class Data:
 
     vocab: int
     tokenizer: Tokenizer | None
+    byte_lengths: np.ndarray | None
     fingerprint: str
     facts: dict[str, float]
     train: Split
@@ -50,17 +56,20 @@ def open_data(config: Config) -> Data:
     for call, source in zip(calls, sources, strict=True):
         if isinstance(source, Documents) and not source.names:
             raise UserError(f"{call} has no documents", where=WHERE)
-    root = Path(config.data.cache).expanduser()
-    texts = Texts(tuple(s for s in sources if isinstance(s, Documents)), config.data.valid_fraction, root)
-    tokenizer = None
-    if texts.sources:
+    documents = tuple(source for source in sources if isinstance(source, Documents))
+    tokenizer, root = None, Path()  # which only text needs
+    if documents:
+        root = local_path(config.data.cache, "config.data.cache")
+        texts = Texts(documents, config.data.valid_fraction, root)
         tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
     parts = [_tokenised(source, tokenizer, config, root) for source in sources]
     train, valid = (_split(parts, stream, weights, config) for stream in (TRAIN_STREAM, VALID_STREAM))
+    even = not any(part.uneven for part in parts if isinstance(part, TokenCorpus))
     inputs = [value for pair in zip(weights, (part.digest for part in parts), strict=True) for value in pair]
     return Data(
         vocab=max(part.vocab for part in parts),
         tokenizer=tokenizer,
+        byte_lengths=tokenizer.byte_lengths if tokenizer is not None and even else None,
         fingerprint=cache.digest(ORDER, config.data.pack, *inputs),
         facts={name: value for part in parts if isinstance(part, Task) for name, value in part.facts.items()},
         train=train,
@@ -70,8 +79,30 @@ def open_data(config: Config) -> Data:
 
 def _tokenised(source: Any, tokenizer: Tokenizer | None, config: Config, root: Path) -> TokenCorpus | Task:
     if isinstance(source, Documents) and tokenizer is not None:
-        return open_corpus(source, tokenizer, config.data.valid_fraction, root)
+        corpus = open_corpus(source, tokenizer, config.data.valid_fraction, root)
+        return _within(corpus, tokenizer, config.model.vocab)
     return source
+
+
+def _within(corpus: TokenCorpus, tokenizer: Tokenizer, vocab: int) -> TokenCorpus:
+    """The corpus of a tokenizer that may have more ids than the model, which then do not occur in it.
+
+    Raises:
+      UserError: one occurs; the message has the token.
+    """
+    if not vocab or corpus.vocab <= vocab:
+        return corpus
+    for part in (corpus.train, corpus.valid):
+        for begin in range(0, len(part.ids), SCANNED):
+            ids = part.ids[begin : begin + SCANNED]
+            if ids.max() >= vocab:
+                first = int(ids[np.argmax(ids >= vocab)])
+                raise UserError(
+                    f"the text has the token {tokenizer.decode([first])!r}, id {first}, and model.vocab is {vocab}",
+                    where="config.model.vocab",
+                    allowed=f"{corpus.vocab} or more, or 0 for exactly that; or a text without such tokens",
+                )
+    return replace(corpus, vocab=vocab)
 
 
 def _split(parts: list[TokenCorpus | Task], stream: int, weights: list[float], config: Config) -> Split:

@@ -14,7 +14,10 @@ Slides = Callable[[Settings, int, int], list[bool]]  # (settings, layers, window
 
 
 def never(given: Settings, layers: int, window: int) -> list[bool]:
-    """Every layer sees everything."""
+    """Every layer sees everything; a window may be given that is switched off."""
+    if given.take("use_sliding_window", None) is False:
+        given.take("sliding_window", None)
+        given.take("max_window_layers", None)
     return [False] * layers
 
 
@@ -74,13 +77,16 @@ class Attention:
 
     def _layers(self, given: Settings, knobs: Knobs, window: int) -> list[bool]:
         default = self.slides(given, knobs["layers"], window)
-        listed = given.take("layer_types", []) if self.listed else []
+        listed = given.take("layer_types", [])
         for name in listed:
             if name not in TYPES:
                 raise given.refuse("layer_types", name, ", ".join(TYPES))
         if listed and len(listed) != len(default):
             raise given.refuse("layer_types", listed, f"one type for each of {len(default)} layers")
-        return [TYPES[name] == "sliding" for name in listed] or default
+        found = [TYPES[name] == "sliding" for name in listed] or default
+        if not self.listed and found != default:
+            raise given.refuse("layer_types", listed, "the window of sliding_window in every layer, or in none")
+        return found
 
     def write(self, model: ModelConfig, out: dict[str, Any]) -> None:
         calls = [registry.parse(model.attentions[i % len(model.attentions)]) for i in range(model.layers)]

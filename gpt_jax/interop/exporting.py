@@ -9,18 +9,18 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import bars
+from gpt_jax.backend import host_device
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families, plan, tensors, tokenizer, weights
 from gpt_jax.interop.importing import make_directory, refuse_used, shapes
 from gpt_jax.interop.rows import sizes_of
+from gpt_jax.interop.settings import OF_THE_MODEL
 from gpt_jax.model import layout
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.run_directory import CONFIG
 from gpt_jax.train.step import init_state, read_params
 from gpt_jax.tree_paths import path_of
-
-TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,19 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
     dtype = tensors.dtype_of(form.dtype)
     sizes = [(t.name, int(np.prod(t.row.shape(sizes_of(said)))) * dtype.itemsize) for t in wanted.values()]
     step, arrays = _parameters(config, workdir, step)
+    ids = tokenizer.token_ids(workdir)
+
+    same = carried.get("model_type") == family.name
+    kept = {key: value for key, value in carried.items() if key in OF_THE_MODEL and same}
 
     def make(name: str) -> np.ndarray:
         return weights.make(wanted[name], said, arrays, dtype)
 
     def fill(folder: Path) -> None:
         named = {
+            **kept,
             **values,
-            **{name: carried.get(name) for name in TOKEN_IDS},
+            **ids,
             "dtype": form.dtype,
             "torch_dtype": form.dtype,
         }
@@ -76,6 +81,8 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
         progress.close()
         if not tokenizer.restore(workdir, folder):
             print("the run has no tokenizer that transformers could use; none was written")
+        if not (folder / tokenizer.GENERATION).exists():
+            (folder / tokenizer.GENERATION).write_text(json.dumps(ids, indent=2) + "\n", "utf-8")
 
     make_directory(target, fill)
     return step
@@ -83,7 +90,7 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
 
 def _parameters(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[str, np.ndarray]]:
     """The step of a checkpoint, and its parameters by path in the stacked layout."""
-    here = SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    here = SingleDeviceSharding(host_device())
     live = jax.eval_shape(lambda: init_state(config, jax.random.key(0)))
     period, scan = len(config.model.attentions), config.model.scan
     abstract = live if scan else jax.eval_shape(lambda state: layout.stack(state, period), live)

@@ -12,18 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gpt_jax.backend import host_device
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.data.tokenizers.file import Subwords
-from gpt_jax.errors import StorageError, UserError
+from gpt_jax.errors import UserError
 from gpt_jax.interop import families, tensors, tokenizer, weights
 from gpt_jax.model import gpt, layout
-from gpt_jax.storage import write_atomically
+from gpt_jax.storage import refused, write_atomically
 from gpt_jax.train import optim
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
-from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER
+from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, config_json
 from gpt_jax.train.record import environment
 from gpt_jax.train.step import State
 from gpt_jax.tree_paths import map_with_path, path_of
+
+EMPTY = {"lost+found"}  # what a volume without files has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,8 @@ def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pret
 
     Args:
       source: the directory; its ``config.json`` says what the model is.
-      others: a complete configuration, whose knobs hold where the directory says nothing.
+      others: a complete configuration, whose knobs hold where the directory says nothing; its tokenizer, unless that
+        is "none".
       files: where the configuration says that the tokenizer's files are.
 
     Raises:
@@ -52,9 +56,9 @@ def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pret
         raise UserError("there is no such directory", where=str(source))
     described = source / CONFIG
     values = tensors.read_json(described)
-    family = families.named(str(values.get("model_type")), f"{described}: model_type")
+    family = families.of_directory(values, str(described))
     config = _with_tokenizer(family.config(values, str(described), others), source, files)
-    with tensors.Reader(source) as reader:
+    with tensors.Reader(source, values.get("transformers_weights") or "") as reader:
         arrays = weights.read(family, config.model, shapes(config.model), reader, str(source))
     return Pretrained(family.name, config, arrays, _usable_tokenizer(source))
 
@@ -78,7 +82,7 @@ def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> 
         tokenizer.carry(source, folder)
         if found.tokenizer is not None:
             write_atomically(folder / TOKENIZER, found.tokenizer.to_json())
-        write_atomically(folder / CONFIG, config.to_json())
+        write_atomically(folder / CONFIG, config_json(config, workdir.absolute()))
         environment.write(folder, {"data": 1})
         checkpoints = Checkpoints(folder, config.train.keep, config.train.keep_best)
         # No data has been seen yet, so that there is no fingerprint that others would have to match.
@@ -104,29 +108,38 @@ def _stacked(model: ModelConfig) -> dict:
 def refuse_used(directory: Path, fix: str) -> None:
     """
     Raises:
-      UserError: there is something in the directory.
+      UserError: there is something in the directory, other than what an empty volume has.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(
-            "there is something already", where=str(directory), allowed="a new or an empty directory", fix=fix
-        )
+    if not directory.exists():
+        return
+    found = sorted({path.name for path in directory.iterdir()} - EMPTY) if directory.is_dir() else [directory.name]
+    if found:
+        what = f"there is something already: {found[0]}"
+        raise UserError(what, where=str(directory), allowed="a new or an empty directory", fix=fix)
 
 
 def make_directory(directory: Path, fill: Callable[[Path], None]) -> None:
-    """A directory that appears under its name when ``fill`` has written all of it.
+    """A directory that appears under its name when ``fill`` has written all of it. One that is there, perhaps a volume or
+    at the end of a link, stays and gets the contents, what makes it a run or a model last.
 
     Raises:
       StorageError: the disk refuses.
     """
+    target = directory.resolve()
+    there = target.is_dir()
     temporary = None
     try:
-        directory.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.absolute().parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target if there else target.parent))
         fill(temporary)
-        temporary.chmod(0o777 & ~_umask())
-        os.replace(temporary, directory.absolute())
+        if there:
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == CONFIG):
+                os.rename(path, target / path.name)
+        else:
+            temporary.chmod(0o777 & ~_umask())
+            os.replace(temporary, target)
     except OSError as error:
-        raise StorageError(f"it cannot be written: {error.strerror or error}", where=str(directory)) from error
+        raise refused(directory, error) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -139,32 +152,35 @@ def _umask() -> int:
 
 
 def _with_tokenizer(config: Config, source: Path, files: Path) -> Config:
-    """With the directory's ``tokenizer.json`` as the tokenizer of data."""
-    if not (source / TOKENIZER).is_file():
+    """With the directory's tokenizer as that of data, unless another was asked for."""
+    if config.data.tokenizer != tokenizer.NONE:
         return config
-    call = f"file(path={str(files / TOKENIZER)!r}, separator={tokenizer.separator(source)!r})"
+    call = tokenizer.call(source, files)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=call))
 
 
 def _usable_tokenizer(source: Path) -> Subwords | None:
     """The directory's tokenizer, if it can be used here; a line says why not."""
+    reason = "the directory has no tokenizer"
     try:
-        return tokenizer.read(source)
+        found = tokenizer.read(source)
     except UserError as error:
-        print(f"prompts have to be given as ids: {error.what}")
-        return None
+        found, reason = None, ": ".join(filter(None, (error.what, error.fix)))
+    if found is None:
+        print(f"prompts have to be given as ids: {reason}")
+    return found
 
 
 def params_of(model: ModelConfig, arrays: dict[str, np.ndarray]) -> dict:
     """The parameters as a tree, in the stacked layout; ``arrays`` are taken over one by one."""
-    cpu = jax.local_devices(backend="cpu")[0]
+    cpu = host_device()
     return map_with_path(lambda path, _: jax.device_put(arrays.pop(path), cpu, may_alias=True), _stacked(model))
 
 
 def _fresh_state(config: Config, arrays: dict[str, np.ndarray]) -> State:
     """The state before the first update, in the stacked layout; ``arrays`` are taken over one by one."""
-    cpu = jax.local_devices(backend="cpu")[0]
-    period, scan = len(config.model.attentions), config.model.scan
+    cpu = host_device()
+    period, scan = len(config.model.attentions), bool(config.model.scan)
 
     def start(params):
         live = params if scan else layout.unstack(params, period)

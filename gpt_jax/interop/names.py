@@ -24,8 +24,10 @@ GATED = {
     "sigmoid": "glu",
     "linear": "bilinear",
 }
-# Of the classification heads of GPT-1 and GPT-2.
+# Of the classification heads of GPT-1 and GPT-2, and of GPT-1's additional tokens, which its vocabulary counts.
 SUMMARY = (
+    "n_special",
+    "predict_special_tokens",
     "summary_type",
     "summary_use_proj",
     "summary_activation",

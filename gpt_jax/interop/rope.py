@@ -9,6 +9,7 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.interop.fields import Knobs, spell
 from gpt_jax.interop.settings import Settings
 from gpt_jax.model.position.rope import Rope as Turning
+from gpt_jax.model.position.scaling import yarn_size
 
 # Kind of scaling -> our field -> its setting.
 SCALINGS: dict[str, dict[str, str]] = {
@@ -25,11 +26,19 @@ SCALINGS: dict[str, dict[str, str]] = {
         "low": "beta_slow",
         "high": "beta_fast",
         "truncate": "truncate",
+        "size": "attention_factor",
     },
 }
-YARN_DEFAULTS = {"beta_slow": 1.0, "beta_fast": 32.0, "truncate": True}
+YARN_DEFAULTS = {"beta_slow": 1.0, "beta_fast": 32.0, "truncate": True, "attention_factor": 0.0}
 TYPES = {"original": int, "truncate": bool}  # of the others: float
-NEUTRAL: dict[str, tuple] = {"attention_factor": (None,), "mscale": (None,)}
+# Keys that any kind may have, and the values at which they change nothing.
+NEUTRAL: dict[str, tuple] = {
+    "factor": (1.0,),
+    "attention_factor": (1.0,),
+    "partial_rotary_factor": (1.0,),
+    "finetuned": (True, False),
+}
+DYNAMIC = "remove rope_scaling: up to max_position_embeddings, the context of the run, it changes nothing"
 
 
 def rotary(model: ModelConfig, call: str) -> Turning | None:
@@ -40,23 +49,40 @@ def rotary(model: ModelConfig, call: str) -> Turning | None:
 
 def rope_call(given: Settings, key: str, values: Mapping[str, Any], context: int, options: dict[str, Any]) -> str:
     """``rope(…)`` with the scaling that ``values``, found under ``key``, ask for."""
-    kind = values.get("rope_type", values.get("type", "default"))
-    if kind == "default":
-        rest: dict[str, str] = {}
-    elif kind in SCALINGS:
-        rest = SCALINGS[kind]
+    kind = _or(values.get("rope_type"), _or(values.get("type"), "default"))
+    # Some configurations have it beside the others (Phi 3's way), where it comes first.
+    original = given.take("original_max_position_embeddings", values.get("original_max_position_embeddings"))
+    values = {**values, "original_max_position_embeddings": original}
+    if kind == "yarn":
+        values = _yarn(values, context)
+    if kind != "default":
+        if kind not in SCALINGS:
+            allowed = f"default, {', '.join(SCALINGS)}"
+            raise given.refuse(f"{key}.rope_type", kind, allowed, DYNAMIC if kind == "dynamic" else "")
         defaults = {"original_max_position_embeddings": context, **(YARN_DEFAULTS if kind == "yarn" else {})}
-        scaling = {ours: _or(values.get(theirs), defaults.get(theirs)) for ours, theirs in rest.items()}
-        for ours, theirs in rest.items():
+        scaling = {ours: _or(values.get(theirs), defaults.get(theirs)) for ours, theirs in SCALINGS[kind].items()}
+        for ours, theirs in SCALINGS[kind].items():
             if scaling[ours] is None:
                 raise given.refuse(f"{key}.{theirs}", None, "a number")
         options = {**options, "scaling": {"kind": kind, **_numbers(scaling)}}
-    else:
-        raise given.refuse(f"{key}.rope_type", kind, f"default, {', '.join(SCALINGS)}")
+    known = {"rope_type", "type", "original_max_position_embeddings", *SCALINGS.get(kind, {}).values()}
     for name, value in values.items():
-        if name not in ("rope_type", "type", *rest.values()) and value not in NEUTRAL.get(name, (None,)):
-            raise given.refuse(f"{key}.{name}", value, "null, or no such key")
+        if name not in known and value is not None and value not in NEUTRAL.get(name, ()):
+            raise given.refuse(
+                f"{key}.{name}", value, ", ".join(map(str, NEUTRAL.get(name, ("null, or no such key",))))
+            )
     return spell("rope", options)
+
+
+def _yarn(values: dict[str, Any], context: int) -> dict[str, Any]:
+    """Yarn's settings with its ``factor`` and ``attention_factor`` as numbers, as transformers derives them."""
+    values = dict(values)
+    original = _or(values["original_max_position_embeddings"], context)
+    values["factor"] = _or(values.get("factor"), context / original)
+    above, below = values.pop("mscale", None), values.pop("mscale_all_dim", None)
+    if above and below and values.get("attention_factor") is None:  # one of them alone is not read
+        values["attention_factor"] = yarn_size(values["factor"], above) / yarn_size(values["factor"], below)
+    return values
 
 
 def scaling_of(turning: Turning) -> dict[str, Any] | None:
@@ -65,7 +91,10 @@ def scaling_of(turning: Turning) -> dict[str, Any] | None:
     kind = values["kind"]
     if kind not in SCALINGS:
         return None
-    return {"rope_type": kind, **{theirs: values[ours] for ours, theirs in SCALINGS[kind].items()}}
+    found = {theirs: values[ours] for ours, theirs in SCALINGS[kind].items()}
+    if not found.get("attention_factor"):
+        found.pop("attention_factor", None)
+    return {"rope_type": kind, **found}
 
 
 @dataclass(frozen=True)
@@ -90,8 +119,6 @@ class Rope:
         if self.fraction_key:
             share = _first(values, "partial_rotary_factor", given.take(self.fraction_key, self.fraction))
             options["fraction"] = int(knobs["head_dim"] * share) / knobs["head_dim"]
-        elif values.get("partial_rotary_factor") == 1:
-            values.pop("partial_rotary_factor")
         key = "rope_scaling" if scaling else "rope_parameters"
         knobs["position"] = rope_call(given, key, values, knobs["context"], options)
 
@@ -163,7 +190,8 @@ def _first(values: dict[str, Any], key: str, default: Any) -> Any:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: TYPES.get(name, float)(value) for name, value in values.items()}
+    found = {name: TYPES.get(name, float)(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if name != "size" or value}
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -25,7 +25,7 @@ def read(family: Family, model: ModelConfig, shapes: Shapes, files: Reader, wher
       UserError: a tensor is missing, not known, or of another shape; a readout that ought to be tied is not.
     """
     wanted = plan.tensors(family.rows, model, dict(shapes))
-    wanted = _as_named(wanted, family.prefix, files.names())
+    wanted = _as_named(family, wanted, files.names())
     sizes = sizes_of(model)
     twins = _check(family, wanted, files, sizes, where)
     arrays = {path: aligned_zeros(shape) for path, shape in shapes.items()}
@@ -76,21 +76,28 @@ def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
     return raw[start : start + size].view(np.float32).reshape(shape)
 
 
-def _as_named(wanted: list[Tensor], prefix: str, found: set[str]) -> list[Tensor]:
-    """The tensors under the names of this directory: those of a model saved without its head have no prefix."""
-    if any(name.startswith(prefix) for name in found):
+def _as_named(family: Family, wanted: list[Tensor], found: set[str]) -> list[Tensor]:
+    """The tensors under the names of this directory: those of a model saved without its head have no prefix, and of two
+    that are tied, the embedding may be stored as the readout."""
+    if not any(name.startswith(family.prefix) for name in found):
+        wanted = [Tensor(t.name.removeprefix(family.prefix), t.row, t.parts) for t in wanted]
+    embedding, readout = _embedding(wanted), _readout(family)
+    if embedding in found or readout not in found or any(t.name == readout for t in wanted):
         return wanted
-    return [Tensor(t.name.removeprefix(prefix), t.row, t.parts) for t in wanted]
+    return [Tensor(readout, t.row, t.parts) if t.name == embedding else t for t in wanted]
 
 
 def _check(family: Family, wanted: list[Tensor], files: Reader, sizes: dict[str, int], where: str) -> list[str]:
     """Refuses what does not fit; returns the names of readouts that repeat the embedding they are tied to."""
     names = {tensor.name for tensor in wanted}
     missing = sorted(names - files.names())
+    readout = _readout(family)
     if missing:
-        raise UserError(f"{_listed('tensor', missing)} missing", where=where)
+        untied = 'set "tie_word_embeddings": true in config.json if the readout is the embedding'
+        raise UserError(
+            f"{_listed('tensor', missing)} missing", where=where, fix=untied if missing == [readout] else ""
+        )
     extra = sorted(name for name in files.names() - names if not re.fullmatch(family.buffers, name))
-    readout = next(row for row in family.rows if row.ours == ("readout/w",)).theirs
     twins = [name for name in extra if name == readout and files.shape(name) == files.shape(_embedding(wanted))]
     extra = [name for name in extra if name not in twins]
     if extra:
@@ -110,6 +117,10 @@ def _check(family: Family, wanted: list[Tensor], files: Reader, sizes: dict[str,
 
 def _embedding(wanted: list[Tensor]) -> str:
     return next(tensor.name for tensor in wanted if tensor.row.ours == ("embed/tokens/w",))
+
+
+def _readout(family: Family) -> str:
+    return next(row.theirs for row in family.rows if row.ours == ("readout/w",))
 
 
 def _listed(noun: str, names: list[str]) -> str:

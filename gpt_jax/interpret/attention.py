@@ -42,8 +42,8 @@ def label(tokenizer: Tokenizer | None, token: int) -> str:
     """A token as it stands beside a picture."""
     if tokenizer is None:
         return str(int(token))
-    text = tokenizer.decode([int(token)])
-    return text.replace("\n", "\\n").replace("\t", "\\t").replace(" ", "·").replace("$", r"\$")
+    text = tokenizer.decode([int(token)]).replace(" ", "·").replace("$", r"\$")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def maps(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.interpret import ablate, attention, figures, residual_stream, spectra
 from gpt_jax.model import layout
 from gpt_jax.plotting import save
-from gpt_jax.storage import write_json
+from gpt_jax.storage import make_folder, write_json
 from gpt_jax.train.run import Run, open_run, to_read
 from gpt_jax.train.step import read_params
 
@@ -29,17 +29,17 @@ def interpret_run(config: Config, workdir: str | Path, step: int | None, text: s
 
     Raises:
       UserError: there is no such run or checkpoint, or text for a run whose tokens are none.
+      StorageError: the run directory cannot be written.
     """
     run = open_run(to_read(config), workdir)
     step, state, _ = run.load(step)
+    directory = make_folder(run.workdir / "interpret")
     model = run.config.model
     params = read_params(state)
     params = layout.unstack(params, len(model.attentions)) if model.scan else params
     windows = max(1, min(WINDOWS, TOKENS // model.context))
     batch = {name: jnp.asarray(value) for name, value in run.data.valid.fixed(windows, 1)[0].items()}
     shown = _tokens(run, text) if text else batch["tokens"][0, :SHOWN]
-    directory = run.workdir / "interpret"
-    directory.mkdir(exist_ok=True)
     scores: dict[str, Any] = {"step": step, "windows": windows}
     pictures = _stream(run, params, batch, shown, scores)
     try:

@@ -111,7 +111,7 @@ def plan(
       UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
     """
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
-    table = rules.describe(state, mesh, config.mesh.rules, config.model.scan)
+    table = rules.describe(state, mesh, config.mesh.rules, bool(config.model.scan))
     model, here = config.model, mesh.devices.flat[0].platform
     platform = chip.platform if chip else here
     mechanisms = _mechanisms(config, platform)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gpt_jax import backend
 from gpt_jax.errors import UserError
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -53,14 +54,22 @@ def find_launch(env: Mapping[str, str]) -> Launch | None:
 
 
 def start_processes() -> None:
-    """Joins this process to the others of its launch, if it has any. Call it before anything asks JAX for devices.
+    """Joins this process to the others of its launch, if it has any, and sets how CPUs run programs. Call it before
+    anything asks JAX for devices.
 
     Raises:
-      UserError: the environment contradicts itself, JAX is in use already, or the others cannot be reached.
+      UserError: the environment contradicts itself, JAX is in use already, the others cannot be reached, or there are no
+        devices.
     """
+    backend.run_where_called()
     launch = find_launch(os.environ)
-    if launch is None or jax.distributed.is_initialized():
-        return
+    if launch is not None and not jax.distributed.is_initialized():
+        backend.check_flags()
+        _join(launch)
+    backend.first_contact()
+
+
+def _join(launch: Launch) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(

@@ -9,6 +9,7 @@ from flax import nnx
 
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
+from gpt_jax.limits import Signed
 from gpt_jax.model.where import Where, dropout
 from gpt_jax.registry import options, register
 
@@ -25,8 +26,8 @@ class Joining:
       embed_skip: x is first replaced by a * x + b * (the embedded tokens), with a = 1 and b = 0 trained from there on.
     """
 
-    shortcut: float = 1.0
-    branch: float = 1.0
+    shortcut: Signed = 1.0
+    branch: Signed = 1.0
     embed_skip: bool = False
 
 

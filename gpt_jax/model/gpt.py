@@ -11,6 +11,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
+from gpt_jax.model.lookup import lookup
 from gpt_jax.model.readout import Projection, Readout, logits_of
 from gpt_jax.model.where import Place, Where, dropout
 
@@ -41,7 +42,7 @@ class Embed(nnx.Module):
         self.scale = config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, positions_BT: jax.Array | None, dtype: jnp.dtype) -> jax.Array:
-        x_BTD = self.tokens.w[...].astype(dtype)[tokens_BT]
+        x_BTD = lookup(self.tokens.w[...], tokens_BT, dtype)
         return self.position.embed(x_BTD if self.scale == 1 else self.scale * x_BTD, positions_BT)
 
 
@@ -145,9 +146,20 @@ class GPT(nnx.Module):
             reports.append(report)
         return x_BTD, (None if cache is None else new_cache), _stacked(reports)
 
+    def _in_line(self, x_BTD, where):
+        """Layers that are stacked, one after another without a loop."""
+        step, period, reports = _remat(self.config.remat), len(self.config.attentions), []
+        layers = {j: _apart(stack) for j, stack in self.blocks.items()}
+        for i in range(self.config.layers):
+            x_BTD, _, report = step(layers[str(i % period)][i // period], x_BTD, where, i, None)
+            reports.append(report)
+        return x_BTD, None, _stacked(reports)
+
     def _scanned(self, x_BTD, where, cache):
         step = _remat(self.config.remat)
         period = len(self.config.attentions)
+        if cache is None and self.config.scan >= self.config.layers:
+            return self._in_line(x_BTD, where)
 
         def cycle(x_BTD, inputs):
             blocks, layer, caches = inputs
@@ -159,8 +171,21 @@ class GPT(nnx.Module):
             return x_BTD, (None if caches is None else out, _stacked(reports))
 
         first_layers = jnp.arange(0, self.config.layers, period)
-        x_BTD, (cache, report) = jax.lax.scan(cycle, x_BTD, (dict(self.blocks.items()), first_layers, cache))
+        stacks = dict(self.blocks.items()), first_layers, cache
+        x_BTD, (cache, report) = jax.lax.scan(cycle, x_BTD, stacks, unroll=max(1, int(self.config.scan) // period))
         return x_BTD, cache, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report)
+
+
+@jax.custom_vjp
+def _apart(stack: Any) -> list[Any]:
+    """The members of a stack. Autodiff would add up gradients of the whole stack, one for each; these are put together."""
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], stack) for i in range(len(jax.tree.leaves(stack)[0]))]
+
+
+_apart.defvjp(
+    lambda stack: (_apart(stack), None),
+    lambda _, grads: (jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads),),
+)
 
 
 def _stacked(reports: list[dict]) -> dict:

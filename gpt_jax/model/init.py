@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 from flax import nnx
@@ -23,6 +24,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Factor, Heads, Or, Size
 from gpt_jax.registry import register
 
 
@@ -44,7 +46,7 @@ class Scheme:
 
 
 @register("model.init", "gpt2")
-def gpt2(config: ModelConfig, *, std: float = 0.02) -> Scheme:
+def gpt2(config: ModelConfig, *, std: Factor = 0.02) -> Scheme:
     """0.02, positions 0.01 (GPT-2's released code), and 1/sqrt(2L) of it into the residual stream (Radford et al. 2019,
     section 2.3)."""
     factors = {"position": 0.5, "residual": 1 / math.sqrt(2 * config.layers)}
@@ -52,7 +54,7 @@ def gpt2(config: ModelConfig, *, std: float = 0.02) -> Scheme:
 
 
 @register("model.init", "normal")
-def plain(config: ModelConfig, *, std: float = 0.02) -> Scheme:
+def plain(config: ModelConfig, *, std: Factor = 0.02) -> Scheme:
     """One deviation for all (GPT-1)."""
     return Scheme(lambda role, fan_in, fan_out: std)
 
@@ -88,7 +90,9 @@ def deepnorm(config: ModelConfig) -> Scheme:
 
 
 @register("model.init", "mup", examples=("mup(base_width=8)",), typical="mup(base_width=256)")
-def mup(config: ModelConfig, *, base_width: int, base_head_dim: int = 0, std: float = 0.02) -> Scheme:
+def mup(
+    config: ModelConfig, *, base_width: Size, base_head_dim: Annotated[Heads, Or(0, "head_dim")] = 0, std: Factor = 0.02
+) -> Scheme:
     """Maximal update parametrisation (Yang et al. 2022, table 8): learning rates found at ``base_width`` serve any width.
 
     With m = width / base_width: hidden weights start at std / sqrt(m) and learn at 1/m of the rate with Adam, logits are

@@ -26,9 +26,10 @@ def spread(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """v broadcast to ``shape``, which ends in v's own.
 
     Its derivative is a sum over all tokens. On a CPU that is taken as a product with ones, which XLA computes several times
-    faster than a sum over leading axes (docs/performance.md).
+    faster than a sum over leading axes (docs/performance.md). On a GPU only that of a matrix is: for a sum over 32 rows or
+    more XLA would lay out the activations of the whole model with the batch as their last axis.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" and v.ndim == 1:
         return jnp.broadcast_to(v, shape)
     return _spread(shape, v.ndim, v)
 
@@ -72,8 +73,10 @@ class Linear(nnx.Module):
         w = self.w[...]
         inputs, outputs = w.shape[: self.rank_in], w.shape[self.rank_in :]
         w_DF = w.reshape(math.prod(inputs), math.prod(outputs)).astype(x.dtype)
-        y = matmul(x.reshape(*x.shape[:2], w_DF.shape[0]), w_DF).reshape(*x.shape[:2], *outputs)
-        return y if self.bias is None else y + spread(self.bias[...].astype(x.dtype), y.shape)
+        y_BTF = matmul(x.reshape(*x.shape[:2], w_DF.shape[0]), w_DF)
+        if self.bias is not None:  # as a vector over one axis, which a GPU's product adds by itself
+            y_BTF += spread(self.bias[...].reshape(-1).astype(x.dtype), y_BTF.shape)
+        return y_BTF.reshape(*x.shape[:2], *outputs)
 
 
 def heads_in_and_out(config: ModelConfig, rngs: nnx.Rngs) -> tuple[Linear, Linear, Linear, Linear]:

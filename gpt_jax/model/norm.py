@@ -6,8 +6,10 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import Share, Signed
 from gpt_jax.model.attend import wide
 from gpt_jax.model.linear import spread
+from gpt_jax.model.normed import normed
 from gpt_jax.registry import register
 
 
@@ -15,12 +17,14 @@ from gpt_jax.registry import register
 class LayerNorm(nnx.Module):
     """(x - mean) / sqrt(variance + eps) * scale + bias over the last axis, per token (Ba et al. 2016)."""
 
-    def __init__(self, width: int, config: ModelConfig, *, eps: float = 1e-5):
+    def __init__(self, width: int, config: ModelConfig, *, eps: Share = 1e-5):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width)) if config.biased("norm") else None
         self.eps = eps
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        if jax.default_backend() != "cpu":
+            return normed(True, self.eps, x_BTD, self.scale[...], None if self.bias is None else self.bias[...])
         x32_BTD = x_BTD.astype(wide(x_BTD.dtype))
         centred_BTD = x32_BTD - x32_BTD.mean(-1, keepdims=True)
         variance_BT1 = jnp.square(centred_BTD).mean(-1, keepdims=True)
@@ -43,7 +47,7 @@ class RMSNorm(nnx.Module):
         width: int,
         config: ModelConfig,
         *,
-        eps: float = 1e-5,
+        eps: Share = 1e-5,
         scale: bool = True,
         bias: bool = False,
         plus_one: bool = False,
@@ -62,7 +66,7 @@ class RMSNorm(nnx.Module):
 class DynamicTanh(nnx.Module):
     """tanh(alpha x) * scale + bias: no statistics at all (Zhu et al. 2025, equation 1)."""
 
-    def __init__(self, width: int, config: ModelConfig, *, alpha: float = 0.5):
+    def __init__(self, width: int, config: ModelConfig, *, alpha: Signed = 0.5):
         self.alpha = nnx.Param(jnp.full((), alpha))
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width)) if config.biased("norm") else None
@@ -113,12 +117,12 @@ class HeadNorm(nnx.Module):
         return (y_BNTH if self.scale is None else y_BNTH * self.scale[...]).astype(x_BNTH.dtype)
 
 
-def rms_normed(x: jax.Array, eps: float = 1e-6) -> jax.Array:
+def rms_normed(x: jax.Array, eps: Share = 1e-6) -> jax.Array:
     """x over the root mean square of its last axis."""
     return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + eps)
 
 
-def l2_normed(x: jax.Array, eps: float = 1e-6) -> jax.Array:
+def l2_normed(x: jax.Array, eps: Share = 1e-6) -> jax.Array:
     """x over the length of its last axis."""
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + eps)
 

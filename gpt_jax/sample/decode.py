@@ -6,7 +6,7 @@ start at 0 at its first real token and padding is never attended to.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,25 +18,26 @@ from flax import nnx
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model import attend, layout
+from gpt_jax.sample import platform as platforms
 from gpt_jax.sample import processors
-from gpt_jax.sample.weights import merge, prepare, thin_product
+from gpt_jax.sample.platform import Platform, bucket
+from gpt_jax.sample.weights import merge, prepare
+from gpt_jax.seeds import folded
 
-# Thin products are twice as fast in the library that `gpt_jax.backend` keeps away from training (docs/sampling.md).
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
+WRITTEN = ("tokens_BR", "logprobs_BR", "count_B", "open_B")  # what the host reads after a call
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn (see ``processors.choose``). Values may differ by row: a scalar or a sequence of B.
 
-    ``stop_id`` ends a row after it has been written; None never does.
+    Each of ``stop_ids`` ends a row after it has been written.
     """
 
     temperature: float | Sequence[float] = 1.0
     top_k: int | Sequence[int] = 0
     top_p: float | Sequence[float] = 1.0
-    stop_id: int | None = None
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,40 @@ def generate(
     return Decoder(config, params).generate(prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds)
 
 
+@dataclass(frozen=True)
+class Program:
+    """What is compiled anew when it changes, besides sizes.
+
+    Args:
+      steps: of sampling, as in ``processors.choose``.
+    """
+
+    config: ModelConfig
+    platform: Platform
+    steps: frozenset[str] | None
+
+
+def program_of(config: ModelConfig, platform: Platform, sampling: Sampling) -> Program:
+    """The program that draws as ``sampling`` says, and, where the platform does not specialise, however else."""
+    asked = processors.steps_of(sampling.temperature, sampling.top_k, sampling.top_p)
+    return Program(config, platform, asked if platform.specialised else None)
+
+
 class Decoder:
     """A model made ready to write. Its weights are laid out anew once, here: keep it for several calls.
 
     Args:
       params: in either layout of ``gpt_jax.model.layout``, as ``config.scan`` says.
+      platform: None for that of JAX's default backend; all of them run everywhere.
     """
 
-    def __init__(self, config: ModelConfig, params: dict):
+    def __init__(self, config: ModelConfig, params: dict, platform: Platform | None = None):
         # A kernel that cannot read a cache trains what another one decodes: they compute the same.
         able = config.attend if "cache" in attend.backend(config.attend).can else "auto"
         self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0, attend=able)
         unrolled = layout.unstack(params, len(config.attentions)) if config.scan else params
         self._weights = prepare(self.config, unrolled)
-        self._prefill, self._advance = compiled()
+        self._platform = platforms.of(jax.default_backend()) if platform is None else platform
 
     def generate(
         self,
@@ -122,22 +143,34 @@ class Decoder:
         most = int(limits_B.max(initial=0))
         if not most:
             return
-        longest = max(map(len, prompts))
-        width, room = bucket(longest), bucket(most)
-        tokens_BP = np.zeros((len(prompts), width), np.int32)
-        for slots, prompt in zip(tokens_BP, prompts, strict=True):
-            slots[width - len(prompt) :] = prompt
-        per_row = _per_row(sampling, seeds, limits_B)
-        lengths_B = np.array([len(p) for p in prompts], np.int32)
-        state = self._prefill(self.config, self._weights, tokens_BP, lengths_B, per_row, room)
+        width, room = bucket(max(map(len, prompts))), self._platform.room(most)
+        rows = self._platform.rows(len(prompts))
+        tokens_BP, lengths_B = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
+        for row, prompt in enumerate(prompts):
+            tokens_BP[row, width - len(prompt) :], lengths_B[row] = prompt, len(prompt)
+        program = program_of(self.config, self._platform, sampling)
+        per_row = _filled(_per_row(sampling, seeds, limits_B), rows)
+        prefill, advance = compiled(self._platform, rows > 1)
+        first = prefill(program, self._weights, tokens_BP, lengths_B, per_row, room)
         done = 0
-        while True:
-            state = self._advance(self.config, self._weights, state, min(done + every, most))
-            count_B = np.asarray(state["count_B"])
-            yield Generated(_rows(state["tokens_BR"], done, count_B), _rows(state["logprobs_BR"], done, count_B))
-            done = int(state["written"])
-            if done == most or not np.any(state["open_B"]):
+        for written in self._calls(functools.partial(advance, program), first, program.platform.limits(most, every)):
+            there, stopped = int(written["count_B"].max()), not written["open_B"].any()
+            while done < there and (stopped or there - done >= every):
+                until = min(done + every, there)
+                yield _part(written, len(prompts), done, until)
+                done = until
+
+    def _calls(self, advance: Callable, first: tuple[dict, dict], limits: Iterable[int]) -> Iterator[dict]:
+        """What has been written by each call. The next one is under way while the caller looks at what there is."""
+        state, written = first
+        for limit in limits:
+            state, ahead = advance(self._weights, state, limit)
+            written = jax.device_get(written)
+            yield written
+            if not written["open_B"].any():
                 return
+            written = ahead
+        yield jax.device_get(written)
 
 
 def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where: str) -> None:
@@ -159,27 +192,20 @@ def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where
         )
 
 
-def bucket(tokens: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, … that is not below ``tokens``."""
-    size = SMALLEST_BUCKET
-    while size < tokens:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
-
-
 @functools.cache
-def compiled() -> tuple[Callable, Callable]:
-    """The two programs, shared by all decoders; they compile once for each model and each bucket of lengths."""
-    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
-    prefill = jax.jit(_prefill, static_argnames=("config", "room"), compiler_options=options)
-    advance = jax.jit(_advance, static_argnames="config", donate_argnames="state", compiler_options=options)
+def compiled(platform: Platform, several: bool) -> tuple[Callable, Callable]:
+    """The two programs, for one row or several, shared by all decoders; they compile once for each ``Program`` and each
+    bucket of lengths."""
+    options = platform.compiler_options(several)
+    prefill = jax.jit(_prefill, static_argnames=("program", "room"), compiler_options=options)
+    advance = jax.jit(_advance, static_argnames="program", donate_argnames="state", compiler_options=options)
     return prefill, advance
 
 
-def _prefill(config: ModelConfig, weights: Any, tokens_BP, lengths_B, per_row: dict, room: int) -> dict:
-    """Runs the prompts and draws the first token of each row; ``room`` is the number of tokens that can be written."""
+def _prefill(program: Program, weights: Any, tokens_BP, lengths_B, per_row: dict, room: int) -> tuple[dict, dict]:
+    """Runs the prompts and draws the first token of each row; ``room`` is the number of turns that can follow."""
     batch, width = tokens_BP.shape
-    model = merge(config, weights)
+    model = merge(program.config, weights, program.platform.product)
     slots_S = jnp.arange(width + room)
     pads_B = width - lengths_B
     valid_BS = slots_S >= pads_B[:, None]
@@ -188,41 +214,46 @@ def _prefill(config: ModelConfig, weights: Any, tokens_BP, lengths_B, per_row: d
     x_BPD, cache = model.extend(tokens_BP, cache, 0, positions_BP, valid_BS)
     state = {
         **per_row,
+        "keys_B": jax.vmap(jax.random.key)(per_row["seeds_B"]),
         "cache": cache,
         "valid_BS": valid_BS,
         "lengths_B": lengths_B,
-        "tokens_BR": jnp.zeros((batch, room), jnp.int32),
-        "logprobs_BR": jnp.zeros((batch, room), jnp.float32),
+        "tokens_BR": jnp.zeros((batch, 1 + room), jnp.int32),
+        "logprobs_BR": jnp.zeros((batch, 1 + room), jnp.float32),
         "count_B": jnp.zeros(batch, jnp.int32),
         "open_B": per_row["limits_B"] > 0,
         "written": jnp.int32(0),
     }
-    return _write(model, state, x_BPD[:, -1:])
+    state = _write(program, model, state, x_BPD[:, -1:])
+    return state, {name: state[name] for name in WRITTEN}
 
 
-def _advance(config: ModelConfig, weights: Any, state: dict, limit) -> dict:
-    """Writes tokens until there are ``limit`` or every row has stopped."""
-    width = state["valid_BS"].shape[1] - state["tokens_BR"].shape[1]
+def _advance(program: Program, weights: Any, state: dict, limit) -> tuple[dict, dict]:
+    """Writes tokens until there are ``limit`` or every row has stopped, or as many as the platform writes at once."""
+    width = state["valid_BS"].shape[1] - state["tokens_BR"].shape[1] + 1
 
     def turn(state):
-        model = merge(config, weights)
+        model = merge(program.config, weights, program.platform.product)
         last = state["written"] - 1
         tokens_B1 = jax.lax.dynamic_slice_in_dim(state["tokens_BR"], last, 1, axis=1)
         positions_B1 = (state["lengths_B"] + last)[:, None]
         x_B1D, cache = model.extend(tokens_B1, state["cache"], width + last, positions_B1, state["valid_BS"])
-        return _write(model, {**state, "cache": cache}, x_B1D)
+        return _write(program, model, {**state, "cache": cache}, x_B1D)
 
-    return jax.lax.while_loop(lambda s: (s["written"] < limit) & jnp.any(s["open_B"]), turn, state)
+    state = program.platform.repeat(turn, state, limit)
+    return state, {name: state[name] for name in WRITTEN}
 
 
-def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
+def _write(program: Program, model: nnx.Module, state: dict, x_B1D) -> dict:
     """Draws a token a row from the last hidden states and writes it down."""
     projection = model.projection()
-    product_B1V = thin_product(x_B1D, projection.w_DV.T.astype(x_B1D.dtype))
+    product_B1V = program.platform.product(x_B1D, projection.w_DV.T.astype(x_B1D.dtype))
     logits_BV = projection.finish(product_B1V[:, 0].astype(jnp.float32))
     step = state["written"]
     keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
-    tokens_B = processors.choose(logits_BV, state["temperature_B"], state["top_k_B"], state["top_p_B"], keys_B)
+    temperature_B, top_k_B, top_p_B = (state[name] for name in ("temperature_B", "top_k_B", "top_p_B"))
+    how = program.steps, program.platform.bits
+    tokens_B = processors.choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B, *how)
     chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
     logprobs_B = chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
     open_B = state["open_B"]
@@ -231,24 +262,37 @@ def _write(model: nnx.Module, state: dict, x_B1D) -> dict:
         "tokens_BR": jax.lax.dynamic_update_slice_in_dim(state["tokens_BR"], tokens_B[:, None], step, axis=1),
         "logprobs_BR": jax.lax.dynamic_update_slice_in_dim(state["logprobs_BR"], logprobs_B[:, None], step, axis=1),
         "count_B": state["count_B"] + open_B,
-        "open_B": open_B & (tokens_B != state["stop_id"]) & (step + 1 < state["limits_B"]),
+        "open_B": open_B & (tokens_B[:, None] != state["stop_ids"]).all(1) & (step + 1 < state["limits_B"]),
         "written": step + 1,
     }
 
 
 def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> dict:
+    """What rows differ in. Of NumPy, as every operation outside of the programs takes longer than a turn of the loop."""
+
     def spread(values, dtype):
-        return jnp.broadcast_to(jnp.asarray(values, dtype), limits_B.shape)
+        return np.broadcast_to(np.asarray(values, dtype), limits_B.shape)
 
     return {
-        "limits_B": jnp.asarray(limits_B),
-        "temperature_B": spread(sampling.temperature, jnp.float32),
-        "top_k_B": spread(sampling.top_k, jnp.int32),
-        "top_p_B": spread(sampling.top_p, jnp.float32),
-        "keys_B": jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32)),
-        "stop_id": jnp.int32(-1 if sampling.stop_id is None else sampling.stop_id),
+        "limits_B": limits_B,
+        "temperature_B": spread(sampling.temperature, np.float32),
+        "top_k_B": spread(sampling.top_k, np.int32),
+        "top_p_B": spread(sampling.top_p, np.float32),
+        "seeds_B": np.array([folded(seed) for seed in seeds], np.uint32).reshape(limits_B.shape),
+        "stop_ids": np.array(sampling.stop_ids or (-1,), np.int32),
     }
 
 
-def _rows(values_BR, start: int, count_B) -> list[list]:
-    return [row[start:count].tolist() for row, count in zip(np.asarray(values_BR), count_B, strict=True)]
+def _filled(per_row: dict, rows: int) -> dict:
+    """The same with further rows, of which nothing is wanted."""
+    return {n: np.pad(v, (0, rows - len(v))) if n.endswith("_B") else v for n, v in per_row.items()}
+
+
+def _part(written: dict, prompts: int, start: int, end: int) -> Generated:
+    """Tokens ``start`` to ``end`` of the first ``prompts`` rows, as far as each has got."""
+    counts = written["count_B"][:prompts]
+
+    def rows(values_BR):
+        return [row[start : min(end, count)].tolist() for row, count in zip(values_BR[:prompts], counts, strict=True)]
+
+    return Generated(rows(written["tokens_BR"]), rows(written["logprobs_BR"]))

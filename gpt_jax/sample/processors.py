@@ -8,11 +8,22 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 BLOCK = 256  # tokens; a draw first picks one of V / 256 blocks, then a token in it
 
 
-def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
+def steps_of(temperature, top_k, top_p) -> frozenset[str]:
+    """The steps that some row asks for, of ``draw``, ``top_k`` and ``top_p``. Numbers that the host knows, for all rows or
+    one a row."""
+    draw = np.any(np.asarray(temperature) > 0)
+    asked = {"draw": draw, "top_k": draw & np.any(np.asarray(top_k) > 0), "top_p": draw & np.any(np.asarray(top_p) < 1)}
+    return frozenset(step for step, by_some in asked.items() if by_some)
+
+
+def choose(
+    logits_BV, temperature_B, top_k_B, top_p_B, keys_B, steps: frozenset[str] | None = None, bits: int = 1
+) -> jax.Array:
     """The next token of every row, int32 [B].
 
     Args:
@@ -21,21 +32,30 @@ def choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B) -> jax.Array:
       top_k_B: keeps the k most likely tokens and all that equal the last of them; 0 keeps all.
       top_p_B: of what is left, keeps the most likely tokens whose probability first reaches p; 1 keeps all.
       keys_B: one random key a row. A row's token depends on no other row.
+      steps: the others are left out (``steps_of``); None leaves out at run time what no row asks for.
+      bits: of a cut-off, that are found at a time; see ``_largest``.
     """
     greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
-    def drawn():
-        masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B)
+    def drawn(_):
+        masked_BV = mask(logits_BV, temperature_B, top_k_B, top_p_B, steps, bits)
         return jnp.where(temperature_B > 0, draw(masked_BV, keys_B), greedy_B)
 
-    return jax.lax.cond(jnp.any(temperature_B > 0), drawn, lambda: greedy_B)
+    return _step("draw", steps, temperature_B > 0, drawn, greedy_B)
 
 
-def mask(logits_BV, temperature_B, top_k_B, top_p_B) -> jax.Array:
+def mask(logits_BV, temperature_B, top_k_B, top_p_B, steps: frozenset[str] | None = None, bits: int = 1) -> jax.Array:
     """Logits up to a constant a row, over the temperature, -inf where top-k or top-p removes a token."""
     logits_BV = scale(logits_BV, temperature_B)
-    logits_BV = jax.lax.cond(jnp.any(top_k_B > 0), lambda x: keep_top_k(x, top_k_B), lambda x: x, logits_BV)
-    return jax.lax.cond(jnp.any(top_p_B < 1), lambda x: keep_top_p(x, top_p_B), lambda x: x, logits_BV)
+    logits_BV = _step("top_k", steps, top_k_B > 0, lambda x: keep_top_k(x, top_k_B, bits), logits_BV)
+    return _step("top_p", steps, top_p_B < 1, lambda x: keep_top_p(x, top_p_B, bits), logits_BV)
+
+
+def _step(name: str, steps: frozenset[str] | None, asked_B, change: Callable, x: jax.Array) -> jax.Array:
+    """change(x) where ``steps`` has the name, or, without them, where a row asks for it; else x."""
+    if steps is None:
+        return jax.lax.cond(jnp.any(asked_B), change, lambda x: x, x)
+    return change(x) if name in steps else x
 
 
 def draw(logits_BV, keys_B) -> jax.Array:
@@ -71,19 +91,19 @@ def scale(logits_BV, temperature_B) -> jax.Array:
     return shifted_BV / jnp.where(temperature_B > 0, temperature_B, 1)[:, None]
 
 
-def keep_top_k(logits_BV, top_k_B) -> jax.Array:
+def keep_top_k(logits_BV, top_k_B, bits: int = 1) -> jax.Array:
     """-inf for all below the k-th largest logit; its equals all stay. k = 0 or k >= V keeps everything."""
     bits_BV = _ordered_bits(logits_BV)
 
-    def enough(threshold_B):
-        return jnp.sum(bits_BV >= threshold_B[:, None], axis=-1) >= top_k_B
+    def enough(threshold_BJ):
+        return jnp.sum(bits_BV[:, None] >= threshold_BJ[:, :, None], axis=-1) >= top_k_B[:, None]
 
-    kth_B = _largest(enough, len(logits_BV))
+    kth_B = _largest(enough, len(logits_BV), bits)
     off_B = (top_k_B <= 0) | (top_k_B >= logits_BV.shape[-1])
     return jnp.where(off_B[:, None] | (bits_BV >= kth_B[:, None]), logits_BV, -jnp.inf)
 
 
-def keep_top_p(logits_BV, top_p_B) -> jax.Array:
+def keep_top_p(logits_BV, top_p_B, bits: int = 1) -> jax.Array:
     """-inf for the least likely tokens whose summed probability is at most 1 - p; one token always stays.
 
     Among equal logits at the cut the ones with the lower ids go first. Rows with p >= 1 are not touched.
@@ -92,14 +112,17 @@ def keep_top_p(logits_BV, top_p_B) -> jax.Array:
     weights_BV = jnp.exp(logits_BV - logits_BV.max(-1, keepdims=True))
     spare_B = (1 - top_p_B) * weights_BV.sum(-1)
 
-    def below(threshold_B):
-        return jnp.where(bits_BV < threshold_B[:, None], weights_BV, 0).sum(-1)
+    def below(threshold_BJ):
+        return jnp.where(bits_BV[:, None] < threshold_BJ[:, :, None], weights_BV[:, None], 0).sum(-1)
 
-    cut_B = jnp.minimum(_largest(lambda t_B: below(t_B) <= spare_B, len(logits_BV)), bits_BV.max(-1))
+    found_B = _largest(lambda threshold_BJ: below(threshold_BJ) <= spare_B[:, None], len(logits_BV), bits)
+    cut_B = jnp.minimum(found_B, bits_BV.max(-1))
     equal_BV = bits_BV == cut_B[:, None]
     weight_B = jnp.max(jnp.where(equal_BV, weights_BV, 0), axis=-1)
     count_B = equal_BV.sum(-1)
-    room_B = jnp.floor((spare_B - below(cut_B)) / jnp.maximum(weight_B, jnp.finfo(weights_BV.dtype).tiny))
+    room_B = jnp.floor(
+        (spare_B - below(cut_B[:, None])[:, 0]) / jnp.maximum(weight_B, jnp.finfo(weights_BV.dtype).tiny)
+    )
     dropped_B = jnp.clip(room_B, 0, count_B - 1).astype(jnp.int32)
     rank_BV = jnp.cumsum(equal_BV, axis=-1) - 1
     kept_BV = (bits_BV > cut_B[:, None]) | (equal_BV & (rank_BV >= dropped_B[:, None]))
@@ -113,11 +136,19 @@ def _ordered_bits(x: jax.Array) -> jax.Array:
     return jnp.where(bits < sign, bits | sign, ~bits)
 
 
-def _largest(holds: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:
-    """The largest uint32 of each row for which ``holds``, which is true up to some number and false above."""
+def _largest(holds: Callable[[jax.Array], jax.Array], rows: int, bits: int) -> jax.Array:
+    """The largest uint32 of each row for which ``holds``, which is true up to some number and false above.
+
+    Args:
+      holds: of numbers [B, J].
+      bits: found at a time, by 2^bits - 1 trials at once. More than 1 take fewer rounds, and these no loop, which is what
+        counts where a round takes as long as it takes to start it.
+    """
+    digits_J = jnp.arange(1, 2**bits, dtype=jnp.uint32)
 
     def settle(i, found_B):
-        trial_B = found_B | (jnp.uint32(1 << 31) >> i.astype(jnp.uint32))
-        return jnp.where(holds(trial_B), trial_B, found_B)
+        shift = jnp.uint32(32 - bits) - jnp.uint32(bits) * jnp.asarray(i, jnp.uint32)
+        digit_B = holds(found_B[:, None] | (digits_J << shift)).sum(-1, dtype=jnp.uint32)
+        return found_B | (digit_B << shift)
 
-    return jax.lax.fori_loop(0, 32, settle, jnp.zeros(rows, jnp.uint32))
+    return jax.lax.fori_loop(0, 32 // bits, settle, jnp.zeros(rows, jnp.uint32), unroll=bits > 1)

@@ -10,16 +10,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpt_jax.config import ModelConfig, SampleConfig
+from gpt_jax.data.tokenizers import writable
 from gpt_jax.errors import UserError
 from gpt_jax.sample.decode import check
+from gpt_jax.storage import local_path
 
 LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line'
 
 
 class Tokenizer(Protocol):
-    """What is used here of a tokenizer; ``separator`` is the id between documents, or None."""
+    """What is used here of a tokenizer; see ``gpt_jax.data.tokenizers.Tokenizer``."""
 
     separator: int | None
+    stop_ids: tuple[int, ...]
+    opening: tuple[int, ...]
+    unopened: str
+    fused_ids: frozenset[int]
 
     def encode(self, text: str) -> np.ndarray: ...
 
@@ -55,7 +61,7 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
         if not prompts:
             raise UserError("there is no prompt", where="command line", allowed="--prompt, --prompt_ids or --prompts")
     elif name == "prompts":
-        prompts = _from_file(Path(value), tokenizer)
+        prompts = _from_file(local_path(value, "--prompts"), tokenizer)
     elif name == "prompt_ids":
         prompts = [Prompt(token_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
@@ -63,10 +69,13 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
     return prompts
 
 
-def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool) -> list[int]:
+def lengths(
+    prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool, tokenizer: Tokenizer | None
+) -> list[int]:
     """How many new tokens each prompt gets: ``wanted``, or what is left of the context where that is less.
 
     Args:
+      tokenizer: of the prompts, which may have ids beyond the model's; None where there is none.
       exact: whether ``wanted`` was asked for, so that one which does not fit is refused instead.
 
     Raises:
@@ -74,6 +83,13 @@ def lengths(prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: b
     """
     found = []
     for prompt in prompts:
+        beyond = next((i for i in prompt.ids if i >= model.vocab and prompt.text is not None), None)
+        if beyond is not None and tokenizer is not None:
+            raise UserError(
+                f"the token {tokenizer.decode([beyond])!r}, id {beyond}, is outside the model's vocabulary",
+                where=prompt.where,
+                allowed=f"texts whose ids are below {model.vocab}",
+            )
         room = max(0, model.context - len(prompt.ids))
         found.append(wanted if exact else min(wanted, room))
         check(model, prompt.ids, found[-1], prompt.where)
@@ -87,15 +103,23 @@ def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> N
         print(f"note: {room} new tokens instead of {wanted}, up to the context of {model.context}", file=sys.stderr)
 
 
+def note_unopened(prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> None:
+    """Says on standard error what the tokenizer's file puts before a text, where texts are continued without it."""
+    if tokenizer is not None and tokenizer.unopened and any(prompt.text is not None for prompt in prompts):
+        print(f"note: prompts begin without {tokenizer.unopened}, as the documents of training do", file=sys.stderr)
+
+
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
-    """A text as a prompt. An empty one becomes the token between documents, after which a new one starts."""
+    """A text as a prompt, after the tokenizer's ``opening``. An empty one without becomes the token between documents,
+    after which a new one starts."""
     if tokenizer is None:
         raise UserError(
             "this run's data has no tokenizer, so a text cannot be continued",
             where=where,
             fix='give token ids: --prompt_ids="5 17 3"',
         )
-    ids = tokenizer.encode(text).tolist()
+    text = writable(text)
+    ids = [*tokenizer.opening, *tokenizer.encode(text).tolist()]
     if not ids and tokenizer.separator is not None:
         ids = [tokenizer.separator]
     if not ids:
@@ -109,7 +133,7 @@ def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
 
 def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
     try:
-        lines = path.expanduser().read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="--prompts") from None
     prompts = [
@@ -123,7 +147,7 @@ def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
 def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
     try:
         record: Any = json.loads(line.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"the line is not JSON: {error}", where=where, allowed=LINE) from None
     match record:
         case {"prompt": str(text), **rest} if not rest:

@@ -1,91 +1,173 @@
-"""The parameters as decoding wants them: layers unrolled, matrices in ``model.dtype`` and transposed.
+"""The parameters as decoding wants them: layers unrolled, matrices in ``model.dtype``, transposed and side by side.
 
 A turn of the decoding loop multiplies B rows with every matrix of the model, so it is as fast as the matrices can be
-read. XLA's CPU backend reads w_FD faster than w_DF for such thin products (docs/sampling.md has the figures).
+read. w_FD is read faster than w_DF for such thin products (docs/sampling.md has the figures), and one product with the
+matrices of several layers takes less time than several.
 """
 
 import functools
 import math
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import gpt
 from gpt_jax.model.linear import Linear
+from gpt_jax.sample.platform import Product
+from gpt_jax.tree_paths import map_with_path
 
-TABLES = (("embed", "tokens", "w"), ("readout", "w"))  # read in model.dtype, like the linear layers' matrices
+TABLES = ("embed/tokens/w", "readout/w")  # read in model.dtype, like the linear layers' matrices
 
 
-class Turned:
-    """A linear layer over w_FD: what ``Linear`` computes, from a matrix that is contracted along its last axis.
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer of the model: its path, the shape of w, and how many of its axes are inputs."""
 
-    Args:
-      linear: a ``Linear`` that holds w_FD in place of w.
-      shape: of w, (*inputs, *outputs).
-    """
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    rank_in: int
+    biased: bool
 
-    def __init__(self, linear: Linear, shape: tuple[int, ...]):
-        self.w_FD, self.bias = linear.w[...], linear.bias
-        self.shape, self.rank_in = shape, linear.rank_in
+    @property
+    def outputs(self) -> int:
+        return math.prod(self.shape[self.rank_in :])
+
+
+Group = tuple[Layer, ...]  # layers that are given the same array
+
+
+class Together:
+    """Linear layers that are given the same array: one product with their matrices, which are stored side by side."""
+
+    def __init__(self, stored: dict, product: Product):
+        self.w_FD, self._bias_F, self._product = stored["w"], stored.get("bias"), product
+        self._x: Any = None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """All outputs of [B, T, *inputs] one after another, [B, T, F] in x's dtype; computed once for an array."""
+        if self._x is not x:
+            y_BTF = self._product(x.reshape(*x.shape[:2], self.w_FD.shape[1]), self.w_FD.astype(x.dtype))
+            y_BTF = y_BTF if self._bias_F is None else y_BTF + self._bias_F.astype(y_BTF.dtype)
+            self._x, self._y_BTF = x, y_BTF.astype(x.dtype)
+        return self._y_BTF
+
+
+class Part:
+    """What ``Linear`` computes, from rows ``first`` and following of a ``Together``."""
+
+    def __init__(self, together: Together, layer: Layer, first: int):
+        self._together, self._layer = together, layer
+        self._rows = slice(first, first + layer.outputs)
 
     @property
     def w(self) -> jax.Array:
-        return self.w_FD.T.reshape(self.shape)
+        return self._together.w_FD[self._rows].T.reshape(self._layer.shape)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, T, *inputs] -> [B, T, *outputs], in x's dtype."""
-        x_BTD = x.reshape(*x.shape[:2], self.w_FD.shape[1])
-        y = thin_product(x_BTD, self.w_FD.astype(x.dtype)).reshape(*x.shape[:2], *self.shape[self.rank_in :])
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
-
-
-def thin_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
-    """y_BTF = x_BTD w_FD', for few rows.
-
-    The matrix is the left operand, as XLA's CPU backend is fastest that way; the barrier keeps the compiler from
-    swapping the operands, and the rows are flattened because it would turn w for the sake of an axis of size 1.
-    """
-    b, t, d = x_BTD.shape
-    y_FR = jax.lax.dot_general(w_FD, x_BTD.reshape(b * t, d), (((1,), (1,)), ((), ())))
-    return jax.lax.optimization_barrier(y_FR).T.reshape(b, t, -1)
+        layer = self._layer
+        return self._together(x)[..., self._rows].reshape(*x.shape[:2], *layer.shape[layer.rank_in :])
 
 
 def prepare(config: ModelConfig, params: dict) -> dict:
-    """Copies of the linear layers' matrices as w_FD, and of the embedding, in ``config.dtype``; the rest as it is.
+    """{"groups": by group {"w": w_FD in ``config.dtype``, "bias"}, "rest": the parameters without these}.
 
     Args:
       config, params: of an unrolled model.
     """
-    linears = _linears(config)
+    groups = linear_groups(config)
+    within = {"/".join(layer.path) for group in groups for layer in group}
 
-    def change(path, leaf):
-        names = tuple(str(entry.key) for entry in path)
-        if names[:-1] in linears and names[-1] == "w":
-            return _transposed(leaf, linears[names[:-1]][1], config.dtype)
-        return leaf.astype(config.dtype) if names in TABLES else leaf
+    def rest(name, leaf):
+        if name.rpartition("/")[0] in within:
+            return jnp.zeros(0, leaf.dtype)
+        return leaf.astype(config.dtype) if name in TABLES else leaf
 
-    return jax.tree.map_with_path(change, params)
+    def given(group):
+        return [functools.reduce(dict.__getitem__, layer.path, params) for layer in group]
+
+    stored = [_side_by_side(given(group), group, config.dtype) for group in groups]
+    return {"groups": stored, "rest": map_with_path(rest, params)}
 
 
-def merge(config: ModelConfig, weights: dict) -> nnx.Module:
+def merge(config: ModelConfig, weights: dict, product: Product) -> nnx.Module:
     """The unrolled model over what ``prepare`` returned."""
-    model = nnx.merge(gpt.graphdef(config), weights)
-    for path, (shape, _) in _linears(config).items():
-        parent = functools.reduce(getattr, path[:-1], model)
-        setattr(parent, path[-1], Turned(getattr(parent, path[-1]), shape))
+    model = nnx.merge(gpt.graphdef(config), weights["rest"])
+    for group, stored in zip(linear_groups(config), weights["groups"], strict=True):
+        together, first = Together(stored, product), 0
+        for layer in group:
+            _put(model, layer.path, Part(together, layer, first))
+            first += layer.outputs
     return model
 
 
+class _Noted:
+    """A linear layer that notes what it is given, and within which function that JAX is tracing."""
+
+    def __init__(self, layer: Layer, linear: Linear, calls: list):
+        self._layer, self._linear, self._calls = layer, linear, calls
+        self.w = linear.w
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self._calls.append((self._layer, x, get_opaque_trace_state()))
+        return self._linear(x)
+
+
 @functools.lru_cache
-def _linears(config: ModelConfig) -> dict[tuple[str, ...], tuple[tuple[int, ...], int]]:
-    """The model's linear layers by path: the shape of w, and how many of its axes are inputs."""
-    model: Any = nnx.eval_shape(lambda: gpt.GPT(config, nnx.Rngs(params=0)))
-    modules = [(path, module) for path, module in nnx.iter_modules(model) if isinstance(module, Linear)]
-    return {tuple(map(str, path)): (module.w.shape, module.rank_in) for path, module in modules}
+def linear_groups(config: ModelConfig) -> tuple[Group, ...]:
+    """The model's linear layers, grouped by what cached decoding gives them.
+
+    Layers are a group if they are called once, with the same array, in the same function that JAX traces.
+    """
+    abstract: Any = nnx.eval_shape(lambda: gpt.GPT(config, nnx.Rngs(params=0)))
+    modules = [(tuple(map(str, path)), module) for path, module in nnx.iter_modules(abstract)]
+    layers = {
+        path: Layer(path, module.w.shape, module.rank_in, module.bias is not None)
+        for path, module in modules
+        if isinstance(module, Linear)
+    }
+    calls: list[tuple[Layer, jax.Array, Any]] = []
+
+    def run(params):
+        model = nnx.merge(gpt.graphdef(config), params)
+        for path, layer in layers.items():
+            _put(model, path, _Noted(layer, _of_module(model, path), calls))
+        token_11 = jnp.zeros((1, 1), jnp.int32)
+        return model.extend(token_11, model.init_cache(1, 1), 0, token_11, jnp.ones((1, 1), bool))
+
+    jax.eval_shape(run, nnx.to_pure_dict(nnx.split(abstract)[1]))
+    times = Counter(layer for layer, _, _ in calls)
+    alone = [(layer,) for layer in layers.values() if times[layer] != 1]
+    shared: list[tuple[tuple, list[Layer]]] = []
+    for layer, x, trace in calls:
+        if times[layer] == 1:
+            given = (trace, layer.biased)
+            same = [group for (other, *rest), group in shared if other is x and tuple(rest) == given]
+            if same:
+                same[0].append(layer)
+            else:
+                shared.append(((x, *given), [layer]))
+    return (*alone, *(tuple(group) for _, group in shared))
+
+
+def _of_module(model: Any, path: tuple[str, ...]) -> Any:
+    return functools.reduce(getattr, path, model)
+
+
+def _put(model: nnx.Module, path: tuple[str, ...], layer: Any) -> None:
+    setattr(_of_module(model, path[:-1]), path[-1], layer)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _transposed(w: jax.Array, rank_in: int, dtype: str) -> jax.Array:
-    return w.reshape(math.prod(w.shape[:rank_in]), -1).T.astype(dtype)
+def _side_by_side(given: list[dict], group: Group, dtype: str) -> dict:
+    matrices = [w["w"].reshape(-1, layer.outputs).T.astype(dtype) for w, layer in zip(given, group, strict=True)]
+    stored = {"w": jnp.concatenate(matrices)}
+    if group[0].biased:
+        stored["bias"] = jnp.concatenate([w["bias"].reshape(-1) for w in given])
+    return stored

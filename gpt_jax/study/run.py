@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_jax.errors import Failure, Stopped, UserError
+from gpt_jax.errors import INTERNAL, Failure, Stopped, UserError
+from gpt_jax.storage import make_folder, only_warned
 from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search
@@ -63,7 +64,7 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     early_stopping.check(sweep)
     rounds = search.rounds(sweep, lambda: SweepResults.read(workdir).means())
     planned = sweeps.jobs(first := next(rounds))
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     with WorkdirLock(workdir), StopRequest() as stop:
         for sweep in itertools.chain([first], rounds):
             planned = planned if sweep is first else sweeps.jobs(sweep)
@@ -81,21 +82,34 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     try:
         _check_claims(results, sweep, execution.source)
     finally:
-        print(f"\nreport: {page.write(results)}", flush=True)
+        _write_page(results)
     if unfinished := _unfinished(results, planned):
         raise Stopped(
             f"the sweep was stopped; {len(unfinished)} of {len(planned)} runs are not finished, and their state is saved",
             where=str(workdir),
             fix="the same command resumes it",
         )
-    if failed := results.failures():
-        raise Failure(
-            f"{len(failed)} of {len(planned)} runs failed: "
-            + "; ".join(f"{name}: {error}" for name, error in failed.items()),
-            where=str(workdir),
-            fix="--retry trains them again",
-        )
+    if results.failures():
+        raise _failed(results, len(planned))
     return results
+
+
+def _failed(results: SweepResults, planned: int) -> Failure:
+    """Of a sweep whose runs ended, some with errors. Its exit code is theirs: that of a bug, if there was one."""
+    failed, codes = results.failures(), results.failure_codes()
+    failure = Failure(
+        f"{len(failed)} of {planned} runs failed: " + "; ".join(f"{name}: {error}" for name, error in failed.items()),
+        where=str(results.workdir),
+        fix="--retry trains them again",
+    )
+    failure.exit_code = INTERNAL if INTERNAL in codes else codes[0]
+    return failure
+
+
+def _write_page(results: SweepResults) -> None:
+    """The runs are what a sweep is for: a page that cannot be written is left to the verb report."""
+    with only_warned("the report cannot be written"):
+        print(f"\nreport: {page.write(results)}", flush=True)
 
 
 def _unfinished(results: SweepResults, planned: Sequence[Job]) -> list[Job]:
@@ -161,7 +175,8 @@ def _train(
             progress.draw()
             if progress.changed and time.monotonic() - written > PAGE_EVERY:
                 progress.changed, written = False, time.monotonic()
-                page.write(results)
+                with only_warned("the report cannot be written"):
+                    page.write(results)
             if stop.requested:
                 if not pool.stopping:
                     progress.note(pool.stop_message)

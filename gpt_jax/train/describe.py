@@ -46,9 +46,10 @@ def data_to_read(config: Config) -> str:
 
 def data(read: Data, config: Config) -> str:
     tokenizer = config.data.tokenizer if read.tokenizer is not None else "no tokenizer"
+    uncounted = "; no bits per byte, as tokens and text differ in bytes"
     return (
         f"{read.train.tokens:,} tokens for training, {read.valid.tokens:,} for validation; vocabulary"
-        f" {read.vocab:,} ({tokenizer})"
+        f" {read.vocab:,} ({tokenizer}){uncounted if read.tokenizer is not None and read.byte_lengths is None else ''}"
     )
 
 

@@ -2,7 +2,8 @@
 
 Convention: disjoint windows of ``model.context`` tokens in the order of the text, every target counted once; the first
 token of a window is predicted from nothing before it (nanoGPT's and most papers' way). Perplexity is exp(loss in nats
-per token). Bits per byte divide the same sum by the UTF-8 bytes that the targets stand for, so that tokenizers compare.
+per token). Bits per byte divide the same sum by the UTF-8 bytes that the targets stand for, so that tokenizers compare;
+they are left out where these bytes are not exactly the text's (``TokenCorpus.uneven``).
 """
 
 import math
@@ -30,7 +31,7 @@ def evaluate(
     Args:
       step: ``Program.evaluate``.
       batches: what ``Split.fixed`` gives.
-      byte_lengths_V: bytes per token id, or None.
+      byte_lengths_V: bytes per token id; None = no bits per byte.
       stop: called between batches; once it returns true, the evaluation stops and None is returned.
     """
     lengths_V = np.zeros(1, np.float32) if byte_lengths_V is None else np.asarray(byte_lengths_V, np.float32)

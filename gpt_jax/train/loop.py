@@ -14,11 +14,12 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.train import describe
+from gpt_jax.train.finite import found_by_jax
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import State
+from gpt_jax.train.step import State, compile_step
 from gpt_jax.train.trainer import Trainer
 
 
@@ -37,11 +38,13 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     started = time.time()
     processes.start_processes()
     with StopRequest() as stop:
+        stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))
-        with jax.set_mesh(run.mesh), Trainer.open(run, stop, started) as (trainer, state):
+        with jax.set_mesh(run.mesh), found_by_jax(run.workdir), Trainer.open(run, stop, started) as (trainer, state):
             last = min(until or run.config.train.steps, run.config.train.steps)
             state, step = _steps(trainer, state, last)
+            stop.wait_for_steps()
             return trainer.finish(state, step, last)
 
 
@@ -52,15 +55,17 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
     batches = run.data.train.batches(settings.batch, run.config.data.seed)
     rows = meshes.my_rows(run.mesh, settings.batch)
     trainer.evaluate_if_missed(state, last)
+    stop.check()
 
     for k in range(trainer.start, last):
         with profiler.step(run.workdir, settings.profile, k):
             batch = meshes.put_batch(batches.rows(k, *rows), run.mesh)
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
-            started = time.perf_counter()
-            state, metrics = (run.program.watch_step if watched else run.program.step)(state, batch, recorder.hyper)
-            if k == trainer.start:  # returns when compiled and dispatched, before it has run
-                recorder.progress.compiled(time.perf_counter() - started)
+            advance = run.program.watch_step if watched else run.program.step
+            if k == trainer.start:
+                recorder.progress.compiled(compile_step(advance, state, batch, recorder.hyper))
+                stop.wait_for_steps()
+            state, metrics = advance(state, batch, recorder.hyper)
         step = k + 1
         recorder.queue(step, metrics, batch, state)
 

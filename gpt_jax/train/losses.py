@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from gpt_jax.model.readout import Projection, logits_of
 
-LOGITS_AT_ONCE = 2**26  # elements a device may hold: 256 MiB in float32
+LOGITS_AT_ONCE = 2**26  # elements that a device holds at least: 256 MiB in float32
+MEMORY_PER_LOGIT = 60  # bytes of an accelerator's memory: with their gradient in bfloat16 logits take a tenth of it
+ROWS = 128  # a multiple of which products of chunks have on accelerators, whose units multiply so many at a time
 
 
 def cross_entropy(
@@ -26,49 +28,111 @@ def cross_entropy(
     Sums rather than means, so that micro-batches of unequal valid tokens add up to the whole batch's.
 
     Args:
-      chunk: tokens of one device whose logits exist at once; 0 = as many as ``LOGITS_AT_ONCE`` allows.
+      chunk: tokens of one device whose logits exist at once; 0 = as many as ``logits_at_once`` allows.
       shards: devices the batch is split over.
 
     Returns:
       "objective", the differentiable loss + z-loss, and "loss", "z_loss", "tokens" (the sum of weights).
     """
-    tokens = chunk or LOGITS_AT_ONCE // projection.w_DV.shape[1]
-    length = max(1, tokens * shards // x_BTD.shape[0])
-    if length >= x_BTD.shape[1]:
+    tokens = chunk or logits_at_once() // projection.w_DV.shape[1]
+    arrays = x_BTD, targets_BT, weights_BT
+    if tokens * shards >= targets_BT.size:
         sums = _sums(x_BTD, projection, targets_BT, weights_BT, z_loss)
     else:
-        sums = _chunked(z_loss, length, x_BTD, projection, targets_BT, weights_BT)
+        if jax.default_backend() != "cpu":  # a device's tokens in one row, so that cutting it moves nothing in memory
+            arrays = tuple(a.reshape(shards, -1, *a.shape[2:]) for a in arrays)
+        length = _positions(arrays[1].shape, tokens * shards, shards)
+        sums = _chunked(z_loss, length, arrays[0], projection, *arrays[1:])
     fixed = jax.lax.stop_gradient(sums)
     return {"objective": sums[0] + sums[1], "loss": fixed[0], "z_loss": fixed[1], "tokens": weights_BT.sum()}
 
 
-def with_experts(sums: dict[str, jax.Array], report: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and their
-    statistics: "moe_loss" (over layers, summed), "moe_max_load" (of the busiest expert, times the number of experts: 1 =
-    balanced), "moe_min_load" and "moe_dropped" (the worst layer's). All weighted by the batch's tokens."""
+def logits_at_once() -> int:
+    """Elements of the logits that a device holds at once, where ``train.loss_chunk`` leaves it open."""
+    stats = None if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats()
+    return max(LOGITS_AT_ONCE, (stats or {}).get("bytes_limit", 0) // MEMORY_PER_LOGIT)
+
+
+def _positions(shape: tuple[int, int], tokens: int, shards: int) -> int:
+    """Positions of each row in a chunk of at most so many tokens; on accelerators equal chunks that fill their matrix units,
+    unless these would be less than half as long."""
+    rows, context = shape
+    most = max(1, tokens // rows)
+    if jax.default_backend() == "cpu":
+        return most
+    equal = [length for length in range(1, most + 1) if context % length == 0]
+    longest = max([length for length in equal if rows * length // shards % ROWS == 0] or equal)
+    return longest if 2 * longest > most else most
+
+
+def with_experts(
+    sums: dict[str, jax.Array], report: dict[str, jax.Array], weight: jax.Array, load_LE: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The sums of ``cross_entropy`` with the losses that mixtures of experts report added to the objective, and "moe_loss"
+    (over layers, summed), "moe_load" [L, E] (times the number of experts: 1 = balanced) and "moe_dropped" [L].
+
+    Args:
+      weight: of the tokens reported of, in the batch's sums.
+      load_LE: of the whole batch, where ``report`` is of a part of it: its loss is no sum over parts.
+    """
     if not report:
         return sums
-    fixed = jax.lax.stop_gradient(report)
-    load_LE = fixed["moe_load"] * fixed["moe_load"].shape[-1]
+    loss = report["moe_loss"].sum()
+    if load_LE is not None:
+        loss += ((load_LE - jax.lax.stop_gradient(report["moe_load"])) * report["moe_pull"]).sum()
+    fixed = jax.lax.stop_gradient({**report, "moe_loss": loss})
     means = {
-        "moe_loss": fixed["moe_loss"].sum(),
-        "moe_max_load": load_LE.max(),
-        "moe_min_load": load_LE.min(),
-        "moe_dropped": fixed["moe_dropped"].max(),
+        "moe_loss": fixed["moe_loss"],
+        "moe_load": fixed["moe_load"] * fixed["moe_load"].shape[-1],
+        "moe_dropped": fixed["moe_dropped"],
     }
-    tokens = sums["tokens"]
-    objective = sums["objective"] + tokens * report["moe_loss"].sum()
-    return {**sums, "objective": objective} | {name: tokens * value for name, value in means.items()}
+    return {**sums, "objective": sums["objective"] + weight * loss} | {k: weight * v for k, v in means.items()}
+
+
+def over_layers(means: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The statistics of ``with_experts`` as scalars: "moe_max_load" and "moe_min_load" of the busiest and the idlest expert
+    of any layer, and "moe_dropped" of the worst layer."""
+    if "moe_load" not in means:
+        return means
+    load_LE = means["moe_load"]
+    worst = {"moe_max_load": load_LE.max(), "moe_min_load": load_LE.min(), "moe_dropped": means["moe_dropped"].max()}
+    return {name: value for name, value in means.items() if name != "moe_load"} | worst
 
 
 def _sums(x_BTD, projection, targets_BT, weights_BT, z_loss):
     logits_BTV = logits_of(x_BTD, projection)
-    logz_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    logz_BT = _log_sum_exp(logits_BTV)
     # A comparison instead of an index: its derivative is a product, where a gather's is a scatter.
     at_target_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
     target_BT = jnp.where(at_target_BTV, logits_BTV, 0).sum(-1)
     loss = (weights_BT * (logz_BT - target_BT)).sum()
     return loss, (z_loss * weights_BT * jnp.square(logz_BT)).sum() if z_loss else jnp.zeros_like(loss)
+
+
+def _log_sum_exp(logits_BTV: jax.Array) -> jax.Array:
+    """log sum exp over the vocabulary; on a GPU in one pass over the logits, where the usual way takes two."""
+    return (
+        jax.nn.logsumexp(logits_BTV, axis=-1) if jax.default_backend() == "cpu" else _one_pass_log_sum_exp(logits_BTV)
+    )
+
+
+@jax.custom_jvp
+def _one_pass_log_sum_exp(logits_BTV):
+    def joined(a, b):
+        less = jnp.exp(-jnp.abs(a[0] - b[0]))
+        return jnp.maximum(a[0], b[0]), jnp.where(a[0] > b[0], a[1] + less * b[1], less * a[1] + b[1])
+
+    lowest = jnp.finfo(logits_BTV.dtype).min
+    start = (jnp.asarray(lowest, logits_BTV.dtype), jnp.zeros((), logits_BTV.dtype))
+    largest_BT, sum_BT = jax.lax.reduce((logits_BTV, jnp.ones_like(logits_BTV)), start, joined, (2,))
+    return largest_BT + jnp.log(sum_BT)
+
+
+@_one_pass_log_sum_exp.defjvp
+def _one_pass_log_sum_exp_jvp(primals, tangents):
+    (logits_BTV,), (d_BTV,) = primals, tangents
+    logz_BT = _one_pass_log_sum_exp(logits_BTV)
+    return logz_BT, (jnp.exp(logits_BTV - logz_BT[..., None]) * d_BTV).sum(-1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -6,6 +6,7 @@ where factor is the parametrisation's (1 but for muP, whose rates shrink with th
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from gpt_jax import registry
 from gpt_jax.config import Config, OptimConfig
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.model import init
+from gpt_jax.train.optimizers.matrices import is_vector
 from gpt_jax.tree_paths import map_with_path
 
 Hyper = dict[str, Any]
@@ -69,7 +71,9 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
     """
     o, scheme = config.optim, init.scheme(config.model)
     groups = [_checked(group, f"config.optim.groups[{i}]") for i, group in enumerate(o.groups)]
-    rows = map_with_path(lambda path, _: _scaled(_row(o, groups, path), scheme, path), params)
+    rows = map_with_path(
+        lambda path, p: _scaled(_row(o, groups, path, is_vector(path, p, scanned)), scheme, path), params
+    )
     schedule = registry.build("train.schedules", o.schedule, where="config.optim.schedule")
     direction = _direction(rows, scanned)
 
@@ -91,9 +95,18 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
     return Optimizer(direction.init, update)
 
 
-def ema(old: Any, new: Any, decay: float) -> Any:
-    """decay * old + (1 - decay) * new, leaf by leaf."""
-    return jax.tree.map(lambda o, n: decay * o + (1 - decay) * n, old, new)
+def ema(old: Any, new: Any, decay: float, count: jax.Array) -> Any:
+    """The mean of the parameters after each update, weighted by ``decay`` per update since, leaf by leaf.
+
+    It has no part of the initial parameters: it equals an average from 0 with Adam's correction of its bias (Kingma and Ba
+    2015, section 3), and differs from decay * old + (1 - decay) * new in the first few 1 / (1 - decay) updates.
+
+    Args:
+      old: the mean over the ``count`` updates before; without meaning where that is 0.
+    """
+    # (1 - decay) / (1 - decay^(count + 1)); a difference of nearly equal numbers is expm1's.
+    weight = (1 - decay) / -jnp.expm1((count + 1) * jnp.float32(math.log(decay))) if decay else jnp.float32(1)
+    return jax.tree.map(lambda o, n: o + weight.astype(o.dtype) * (n - o), old, new)
 
 
 def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
@@ -107,10 +120,11 @@ def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
     return optax.partition(transforms, jax.tree.map(lambda row: row.optimizer, rows))
 
 
-def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str) -> Row:
+def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str, vector: bool) -> Row:
     for pattern, values in groups:
         if re.search(pattern, path):
-            return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": 1.0, **values})
+            decay = 0.0 if vector else 1.0
+            return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": decay, **values})
     raise UserError(
         f"no row of optim.groups is about the parameter {path}",
         where="config.optim.groups",

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import jax
 
+from gpt_jax.backend import first_contact
 from gpt_jax.config import Config
-from gpt_jax.mesh import chips, plan_text
+from gpt_jax.mesh import chips, memory, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train.run import with_vocab
@@ -25,9 +26,11 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
     compared = chips.find(chip)
     if devices is not None:
         plans.virtual_devices(devices)
+    first_contact()
     mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
+    memory.check_sizes(config, program.live)
 
     def lower(mesh, attend):
         planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)

@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 from gpt_jax.config import Config
 from gpt_jax.data.open import Data, open_data
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import memory, processes
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh import processes
 from gpt_jax.model import flops
+from gpt_jax.storage import cache_folder
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.describe import Say
@@ -68,10 +69,9 @@ class Run(ReadRun):
 
     @property
     def byte_lengths_V(self) -> np.ndarray | None:
-        """UTF-8 bytes each token id stands for; None where tokens are not text."""
-        return (
-            None if self.data.tokenizer is None else padded(self.data.tokenizer.byte_lengths, self.config.model.vocab)
-        )
+        """UTF-8 bytes each token id stands for; None where tokens are not text, or do not say how many bytes it has."""
+        lengths = self.data.byte_lengths
+        return None if lengths is None else padded(lengths, self.config.model.vocab)
 
 
 def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
@@ -79,7 +79,9 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
     config = to_read(config)
     _keep_compiled()
     mesh = meshes.make(config.mesh)
-    return ReadRun(config, Path(workdir), mesh, make_program(config, mesh))
+    program = make_program(config, mesh)
+    memory.check(config, program.live, mesh, training=False)
+    return ReadRun(config, Path(workdir), mesh, program)
 
 
 def to_read(config: Config) -> Config:
@@ -110,6 +112,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -
     say("data", describe.data(data, config))
     config = with_vocab(config, data.vocab)
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
+    memory.check(config, run.program.live, mesh, training=True)
     say("parameters", describe.parameters(config))
     return run
 
@@ -124,7 +127,7 @@ def with_vocab(config: Config, needed: int) -> Config:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
     if config.model.vocab < needed:
         raise UserError(
-            f"model.vocab = {config.model.vocab} is smaller than the {needed} ids of the tokenizer",
+            f"model.vocab = {config.model.vocab} is smaller than the {needed} ids of the data",
             where="config.model.vocab",
             allowed=f"{needed} or more, or 0 for exactly that",
         )
@@ -132,13 +135,13 @@ def with_vocab(config: Config, needed: int) -> Config:
 
 
 def padded(lengths: np.ndarray, vocab: int) -> np.ndarray:
-    """Per-id lengths for a vocabulary with unused ids at its end, as float32 [V]."""
-    return np.pad(np.asarray(lengths, np.float32), (0, vocab - len(lengths)))
+    """Per-id lengths for a vocabulary with unused ids at its end, or without a tokenizer's last ones, as float32 [V]."""
+    found = np.asarray(lengths, np.float32)[:vocab]
+    return np.pad(found, (0, vocab - len(found)))
 
 
 def _keep_compiled() -> None:
-    """Caches compiled programs on disk, unless the environment sets a directory (or none) for them."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(home / "gpt_jax" / "compiled"))
+    """Caches compiled programs on disk, unless the environment sets a directory (or none) for them, or there is no place."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := cache_folder("compiled")):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.limits import Factor, Share
 from gpt_jax.registry import register
 
 Schedule = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (step, warmup, steps) -> factor
@@ -30,7 +31,7 @@ def constant() -> Schedule:
 
 
 @register("train.schedules", "cosine")
-def cosine(*, final: float = 0.1) -> Schedule:
+def cosine(*, final: Factor = 0.1) -> Schedule:
     """Half a cosine from 1 to ``final`` (Loshchilov & Hutter 2017, without restarts; GPT-3 ends at 0.1)."""
 
     def factor(step, warmup, steps):
@@ -40,7 +41,7 @@ def cosine(*, final: float = 0.1) -> Schedule:
 
 
 @register("train.schedules", "linear")
-def linear(*, final: float = 0.0) -> Schedule:
+def linear(*, final: Factor = 0.0) -> Schedule:
     """A straight line from 1 to ``final``."""
     return lambda step, warmup, steps: _warmed(step, warmup, 1 - (1 - final) * _progress(step, warmup, steps))
 
@@ -56,7 +57,7 @@ def rsqrt() -> Schedule:
 
 
 @register("train.schedules", "wsd")
-def wsd(*, decay: float = 0.2, final: float = 0.0) -> Schedule:
+def wsd(*, decay: Share = 0.2, final: Factor = 0.0) -> Schedule:
     """Warmup, stable, then the last ``decay`` of the steps fall as 1 - sqrt (Hägele et al. 2024, section 3)."""
 
     def factor(step, warmup, steps):

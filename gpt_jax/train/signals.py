@@ -1,26 +1,43 @@
-"""Requests to stop: a signal sets a flag, which the loop reads between steps."""
+"""Requests to stop: a signal is acknowledged at once, and sets a flag that the loop reads between steps."""
 
+import os
 import signal
+import sys
+import threading
 from types import FrameType
 from typing import Any
 
+import jax
+
+from gpt_jax import bars
+from gpt_jax.errors import Stopped
 from gpt_jax.mesh import collectives
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # what schedulers and people send ahead of the kill
+# What schedulers, people and closing terminals send ahead of the kill.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+class _NothingToSave(KeyboardInterrupt):
+    """A request to stop before the first step: raised wherever the program is, past every ``except Exception``."""
 
 
 class StopRequest:
-    """Context manager that turns SIGTERM, SIGINT and SIGUSR1 into ``requested``; a second SIGINT interrupts at once.
+    """Context manager that turns ``SIGNALS`` into ``requested``; a second SIGINT interrupts at once. A signal that was
+    ignored before, such as SIGHUP under nohup, stays ignored.
 
     Enter it in the main thread and after ``jax.distributed`` has started, whose own handler would replace these.
 
     Attributes:
       signal: the first signal that came, else None.
+
+    Raises:
+      Stopped: on leaving, where a signal ended what was within; see ``nothing_to_save``.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._interrupts = 0
+        self._ends_at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -35,14 +52,38 @@ class StopRequest:
             self.signal = signal.Signals(number)
         return number > 0
 
+    def nothing_to_save(self) -> None:
+        """From here on a signal does not wait for a step: it ends what is within as soon as Python runs again. One of
+        several processes waits nevertheless: the others would wait for it."""
+        self._ends_at_once = jax.process_count() == 1
+        if self._ends_at_once and self.requested:
+            raise _NothingToSave
+
+    def check(self) -> None:
+        """Ends what is within where any process was asked to stop; all processes call it before their first step."""
+        if self.agreed():
+            raise _NothingToSave
+
+    def wait_for_steps(self) -> None:
+        """The end of ``nothing_to_save``: there is a step now that would be lost."""
+        self._ends_at_once = False
+
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._acknowledge = _Acknowledgement(watched)
+        self._before = {number: signal.signal(number, self._note) for number in watched}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             # None: a handler that was not set from Python and cannot be set again from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._acknowledge.close()
+        if kind is _NothingToSave:
+            name = self.signal.name if self.signal else "a signal"
+            raise Stopped(
+                f"stopped by {name} before a step was done; nothing is lost", fix="the same command resumes it"
+            )
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._interrupts += number == signal.SIGINT
@@ -50,3 +91,34 @@ class StopRequest:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = signal.Signals(number)
+            if self._ends_at_once:
+                self._ends_at_once = False
+                raise _NothingToSave
+
+
+class _Acknowledgement:
+    """A thread that says that a signal has come, while the main one may be compiling or tokenising: Python's own handlers
+    wait for that, what arrives at the wakeup descriptor does not."""
+
+    def __init__(self, watched: list[signal.Signals]):
+        self._watched = watched
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._work, name="signals", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._before)
+        os.close(self._writing)
+        self._thread.join()
+        os.close(self._reading)
+
+    def _work(self) -> None:
+        while numbers := os.read(self._reading, 64):
+            for number in numbers:
+                if number in self._watched:
+                    name, self._watched = signal.Signals(number).name, []
+                    start = "\n" if bars.terminal(sys.stderr) else ""  # below a progress bar
+                    said = f"{name}: stopping, nothing will be lost; a second Ctrl-C does not wait"
+                    print(f"{start}{said}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ completed updates; ``skipped`` counts those left out because a loss or gradient 
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,17 +13,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
+from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
-from gpt_jax.train import finite, gradient_noise, losses, optim, watch
+from gpt_jax.seeds import folded
+from gpt_jax.train import finite, optim, watch
+from gpt_jax.train.gradients import Batch, Recipe, eval_step, loss_and_grads
 
 State = dict[str, Any]
-Batch = dict[str, jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Program:
 
     init: Callable[[int], State]
     step: jax.stages.Wrapped
-    watch_step: Callable[[State, Batch, dict], tuple[State, dict]]
+    watch_step: jax.stages.Wrapped
     pure_step: Callable[[State, Batch, dict], tuple[State, dict]]
     evaluate: Callable[[dict, Batch, jax.Array], dict]
     gradients: Callable[[State, Batch, dict], dict]
@@ -48,16 +50,6 @@ class Program:
     unstack: Callable[[State], State]
     abstract: State
     live: State
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a step is compiled from: settings, the model's code, and the number of shards and sharding of a batch."""
-
-    config: Config
-    graphdef: nnx.GraphDef
-    shards: int
-    batch: NamedSharding
 
 
 def make_program(config: Config, mesh: Mesh) -> Program:
@@ -70,6 +62,13 @@ def make_program(config: Config, mesh: Mesh) -> Program:
     """
     shape = compiled_from(config)
     return _make_program(_Keyed(shape.to_json(), shape), mesh)
+
+
+def compile_step(step: jax.stages.Wrapped, state: State, batch: Batch, hyper: dict) -> float:
+    """Compiles a step for its first call, and returns the seconds it took: on a CPU that call returns when it has run."""
+    started = time.perf_counter()
+    step.lower(state, batch, hyper).compile()
+    return time.perf_counter() - started
 
 
 def compiled_from(config: Config) -> Config:
@@ -103,7 +102,7 @@ class _Keyed:
 def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     config = shape.config
     period = len(config.model.attentions)
-    scanned = config.model.scan
+    scanned = bool(config.model.scan)
     if config.data.pack == "segments":
         attend.require(config.model.attend, frozenset({"segments"}))
     recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh), meshes.batch_sharding(mesh))
@@ -122,12 +121,15 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     live_shardings = jax.tree.map(lambda leaf: leaf.sharding, live)
     abstract_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
+    initialise = jax.jit(init, out_shardings=live_shardings)
+
     def step(watched):
         pure = functools.partial(train_step, recipe, watched)
-        return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None))
+        options = backend.step_options(jax.default_backend())
+        return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(
-        init=jax.jit(init, out_shardings=live_shardings),
+        init=lambda seed: initialise(folded(seed)),
         step=step(watched=False),
         watch_step=step(watched=True),
         pure_step=functools.partial(train_step, recipe, False),
@@ -153,7 +155,7 @@ def init_state(config: Config, key: jax.Array) -> State:
         "step": jnp.int32(0),
         "skipped": jnp.int32(0),
         "params": params,
-        "opt": optim.build(config, params, config.model.scan).init(params),
+        "opt": optim.build(config, params, bool(config.model.scan)).init(params),
     }
     return {**state, "ema": params} if config.optim.ema else state
 
@@ -166,7 +168,7 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     """
     config = recipe.config
     metrics, grads = loss_and_grads(recipe, state, batch, hyper)
-    optimizer = optim.build(config, state["params"], config.model.scan)
+    optimizer = optim.build(config, state["params"], bool(config.model.scan))
     updates, opt, info = optimizer.update(grads, state["opt"], state["params"], state["step"], hyper)
     ok = jnp.isfinite(metrics["loss"]) & jnp.isfinite(info["grad_norm"])
     if config.train.on_nonfinite == "stop":
@@ -175,52 +177,17 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     params = jax.tree.map(jnp.add, state["params"], updates)
     new = {"params": params, "opt": opt}
     if config.optim.ema:
-        new["ema"] = optim.ema(state["ema"], params, config.optim.ema)
+        new["ema"] = optim.ema(state["ema"], params, config.optim.ema, state["step"] - state["skipped"])
     new = jax.tree.map(functools.partial(jnp.where, ok), new, {name: state[name] for name in new})
     new |= {"step": state["step"] + 1, "skipped": state["skipped"] + (1 - ok.astype(jnp.int32))}
 
     metrics |= info | {"skipped": new["skipped"]}
     if watched:
         for name, tree in (("params", params), ("grads", grads), ("updates", updates)):
-            metrics |= {f"watch/{name}/{path}": value for path, value in watch.rms(tree, config.model.scan).items()}
+            metrics |= {
+                f"watch/{name}/{path}": value for path, value in watch.rms(tree, bool(config.model.scan)).items()
+            }
     return new, metrics
-
-
-def loss_and_grads(recipe: Recipe, state: State, batch: Batch, hyper: dict) -> tuple[dict, dict]:
-    """Mean loss over all counted tokens of the batch, and its gradient, over ``train.accumulate`` micro-batches."""
-    config = recipe.config
-    if config.model.dropout:
-        batch = {**batch, "keys": _example_keys(hyper["seed"], state["step"], len(batch["tokens"]))}
-    tokens = jnp.maximum(batch["weights"].sum(), 1)
-
-    def mean_loss(params, micro):
-        sums = _sums(recipe, params, micro)
-        return sums["objective"] / tokens, sums
-
-    gradient = jax.grad(mean_loss, has_aux=True)
-    scattered = {}
-    if config.train.accumulate == 1:
-        grads, sums = gradient(state["params"], batch)
-    else:
-        micros = jax.tree.map(functools.partial(_split, config.train.accumulate), batch)
-
-        def add(total, micro):
-            found = gradient(state["params"], micro)
-            return jax.tree.map(jnp.add, total, found), (gradient_noise.square(found[0]), found[1]["tokens"])
-
-        zeros = jax.eval_shape(gradient, state["params"], jax.tree.map(lambda x: x[0], micros))
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zeros)
-        (grads, sums), (squares_A, tokens_A) = jax.lax.scan(add, zeros, micros)
-        scattered = gradient_noise.estimate(squares_A, tokens_A, gradient_noise.square(grads), tokens)
-    means = {name: value / tokens for name, value in sums.items() if name not in ("objective", "tokens")}
-    return means | scattered | {"tokens": tokens}, grads
-
-
-def eval_step(recipe: Recipe, params: dict, batch: Batch, byte_lengths_V: jax.Array) -> dict:
-    """Sums over the counted tokens of one batch: "loss" (nats), "tokens", "bytes" of the targets' text."""
-    sums = _sums(recipe, params, batch)
-    lengths_BT = byte_lengths_V[batch["targets"]]
-    return {"loss": sums["loss"], "tokens": sums["tokens"], "bytes": (lengths_BT * batch["weights"]).sum()}
 
 
 def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) -> str:
@@ -230,35 +197,6 @@ def first_bad_tensor(program: Program, state: State, batch: Batch, hyper: dict) 
         if path is not None:
             return f"{kind} {path}"
     return "the loss alone"
-
-
-def _sums(recipe: Recipe, params: dict, batch: Batch) -> dict:
-    """``losses.cross_entropy`` of a batch; what layers report is added as "moe_…", weighted by the batch's tokens."""
-    config, model = recipe.config, nnx.merge(recipe.graphdef, params)
-    parts = (batch.get(name) for name in ("positions", "segments", "keys"))
-    # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
-    place = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.batch)
-    x_BTD, report = model.hidden(batch["tokens"], *parts, place)
-    sums = losses.cross_entropy(
-        x_BTD,
-        model.projection(),
-        batch["targets"],
-        batch["weights"],
-        z_loss=config.train.z_loss,
-        chunk=config.train.loss_chunk,
-        shards=recipe.shards,
-    )
-    return losses.with_experts(sums, report)
-
-
-def _example_keys(seed: jax.Array, step: jax.Array, batch: int) -> jax.Array:
-    key = jax.random.fold_in(jax.random.key(seed), step)
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(batch))
-
-
-def _split(parts: int, x: jax.Array) -> jax.Array:
-    """[B, …] -> [parts, B/parts, …], each part with rows from every shard, so that no device is idle in any."""
-    return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
 
 def _placed(tree: Any, mesh: Mesh, table: str, scanned: bool) -> Any:
@@ -271,4 +209,4 @@ def _placed(tree: Any, mesh: Mesh, table: str, scanned: bool) -> Any:
 
 def hyper_scalars(config: Config) -> dict[str, np.ndarray]:
     """The traced scalars of a run: the optimizer's, and the seed of its dropout."""
-    return {**optim.hyper_of(config), "seed": np.uint32(config.train.seed)}
+    return {**optim.hyper_of(config), "seed": folded(config.train.seed)}

@@ -12,7 +12,7 @@ from gpt_jax.storage import write_atomically
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
-from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, previous_config
+from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, config_json, previous_config
 from gpt_jax.train.evaluate import coverage, evaluate
 from gpt_jax.train.finite import first_bad
 from gpt_jax.train.record import environment, summary
@@ -50,7 +50,7 @@ class Trainer:
         with lock, contextlib.closing(run.checkpoints()) as checkpoints:
             state, start, notes = _starting_state(run, checkpoints)
             if first:
-                write_atomically(run.workdir / CONFIG, run.config.to_json())
+                write_atomically(run.workdir / CONFIG, config_json(run.config, run.workdir.absolute()))
                 environment.write(run.workdir, run.mesh.shape, group_size)
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())

@@ -1,6 +1,7 @@
 """Sources of text and tokens, and what they say about bad input."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,10 +68,32 @@ def test_bad_text(make_config, tmp_path):
     error = refused(config(tmp_path / "latin.txt"), r"latin.txt is not UTF-8: .* at byte 8 \(0xe9\)")
     assert "latin.txt, byte 8" in error.where
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\0\0")
-    refused(config(tmp_path / "picture.png"), "picture.png is a binary file: byte 4")
+    refused(
+        config(tmp_path / "picture.png"),
+        "picture.png is UTF-16 or a binary file: 2 of its 6 bytes are NUL, the first is byte 4",
+    )
+    (tmp_path / "wide.txt").write_bytes("plain text".encode("utf-16"))
+    refused(config(tmp_path / "wide.txt"), "wide.txt is")
     (tmp_path / "short.txt").write_text("0123456789" * 2)
     error = refused(config(tmp_path / "short.txt"), "context = 8 is longer than the valid split, which has 2 tokens")
     assert error.where == "config.model.context"
+
+
+def test_every_file_is_checked_before_any_is_tokenised(make_config, tmp_path, monkeypatch):
+    for i in range(20):
+        (tmp_path / f"{i:02}.txt").write_bytes(b"caf\xe9 au lait" if i == 19 else b"plain text\n" * 20)
+    monkeypatch.setattr("gpt_jax.data.open.open_corpus", lambda *_: pytest.fail("tokenised"))
+    monkeypatch.setattr("gpt_jax.data.tokenizers.bpe._train", lambda *_: pytest.fail("trained"))
+    source = make_config(source=f"text(path={str(tmp_path)!r})", tokenizer="bpe(vocab_size=260)")
+    refused(source, r"19.txt is not UTF-8")
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "chars", "bpe(vocab_size=260)"])
+def test_a_nul_in_a_text_is_a_character(make_config, tmp_path, tokenizer):
+    text = "plain text\n" * 40 + "one\0two" + "plain text\n" * 40
+    (tmp_path / "a.txt").write_text(text)
+    data = open_data(make_config(source=f"text(path={str(tmp_path / 'a.txt')!r})", tokenizer=tokenizer))
+    assert data.tokenizer.decode(data.tokenizer.encode(text)) == text
 
 
 def test_unknown_source(make_config):
@@ -140,14 +163,76 @@ def test_bad_token_files(make_config, tmp_path):
     refused(config(), "is damaged")
     llmc(path, np.arange(50), version=3)
     refused(config(), "in version 3")
-    refused(config(at=tmp_path), r"has 0 files \*train\*.bin")
+    (tmp_path / "empty").mkdir()
+    refused(config(at=tmp_path / "empty"), r"has no file \*train\*.bin")
     array = tmp_path / "x.npy"
     np.save(array, np.zeros((2, 3), np.uint16))
     refused(config(at=array), "an array 2x3 of uint16")
-    np.save(array, np.zeros(3, np.int64))
-    refused(config(at=array), "an array 3 of int64")
+    np.save(array, np.zeros(3, np.float32))
+    refused(config(at=array), "an array 3 of float32")
+    np.save(array, np.array([3, -1, 5]))
+    refused(config(at=array), "the id -1 at token 1")
     array.write_bytes(array.read_bytes()[:-1])
     refused(config(at=array), "x.npy is damaged")
+
+
+@pytest.mark.parametrize("stored", ["uint32", "int32", "int64"])
+@pytest.mark.parametrize("vocab", [500, 128_256])
+def test_wider_ids_than_the_file_says_are_refused_until_their_type_is_given(make_config, tmp_path, stored, vocab):
+    path, ids = tmp_path / "x.bin", np.arange(1000) % 500 + (vocab - 500)
+    ids.astype(stored).tofile(path)
+
+    def config(**more):
+        arguments = "".join(f", {name}={value!r}" for name, value in more.items())
+        return make_config(source=f"tokens(path={str(path)!r}, vocab={vocab}{arguments})")
+
+    assert "dtype='uint32'" in refused(config(), "does not say of which type its ids are").fix
+    data = open_data(config(dtype=stored))
+    assert np.array_equal(data.valid.fixed(1, 1)[0]["tokens"][0], ids[900:908]) and data.train.tokens == 900
+    refused(config(dtype="float32"), "no type of ids")
+
+
+def test_what_a_file_says_of_its_ids_holds(make_config, tmp_path):
+    """Whatever its name; and what is no list of ids is named."""
+    path = tmp_path / "x.bin"
+
+    def config(**more):
+        arguments = "".join(f", {name}={value!r}" for name, value in more.items())
+        return make_config(source=f"tokens(path={str(path)!r}, vocab=70000{arguments})")
+
+    with open(path, "wb") as file:
+        np.save(file, np.arange(1000) + 66_000)
+    assert open_data(config()).train.batches(1, 0)[0]["tokens"].min() >= 66_000
+    refused(config(dtype="uint16"), "says that its ids are int64, not uint16")
+    llmc(path, np.arange(100))
+    refused(config(dtype="uint32"), "says that its ids are uint16, not uint32")
+    for start, what in (
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b\x08", "a gzip file"),
+        (b"PAR1", "a Parquet file"),
+    ):
+        path.write_bytes(start + b"ab" * 500)
+        refused(config(), f"x.bin is {what}")
+
+
+def test_several_files_are_one_corpus_in_the_order_of_their_names(make_config, tmp_path):
+    ids = np.random.default_rng(0).integers(1, 500, 1000)
+    ids[::7] = 0
+    one, several = tmp_path / "one", tmp_path / "several"
+    for folder in (one, several):
+        folder.mkdir()
+        llmc(folder / "fineweb_val_000000.bin", ids[900:])
+    llmc(one / "fineweb_train_000001.bin", ids[:900])
+    for i, (begin, end) in enumerate([(0, 300), (300, 303), (303, 900)]):
+        llmc(several / f"fineweb_train_{i:06}.bin", ids[begin:end])
+    opened = [
+        open_data(make_config(source=f"tokens(path={str(folder)!r}, vocab=500, separator=0)", pack="segments"))
+        for folder in (one, several)
+    ]
+    assert opened[0].fingerprint == opened[1].fingerprint
+    for k in range(12):
+        first, second = (data.train.batches(10, 0)[k] for data in opened)
+        assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def test_a_late_id_is_found(make_config, tmp_path, monkeypatch):
@@ -198,14 +283,38 @@ def test_tfds_without_tensorflow(poems, make_config):
     assert "tensorflow" not in sys.modules
 
 
+def test_parts_and_sums_of_tfds_splits(poems, make_config):
+    call = f"tfds(name='gpt_jax_poems', field='verse', data_dir={str(poems)!r}"
+
+    def seen(train, valid):
+        data = open_data(make_config(source=f"{call}, train={train!r}, valid={valid!r})", tokenizer="bytes", context=4))
+        corpora = [part.fixed(1, 0) for part in (data.train, data.valid)]
+        texts = [np.concatenate([part[k]["tokens"][0] for k in range(len(part))]) for part in corpora]
+        return [set(re.findall(r"Vers \d+", data.tokenizer.decode(text))) for text in texts]
+
+    whole, test = seen("train", "test")
+    first, second = seen("train[:50%]", "train[50%:]")
+    assert len(first) == len(second) == 15 and first | second == whole
+    assert seen("train[50%:]+test", "train[:50%]") == [second | test, first]
+
+
 def test_bad_tfds(poems, make_config):
     def config(arguments):
         return make_config(source=f"tfds(data_dir={str(poems)!r}, {arguments})", tokenizer="bytes")
 
     assert refused(config("name='gpt_jax_poems'"), "has no field 'text'").allowed == "verse, year"
     assert (
-        refused(config("name='gpt_jax_poems', field='verse', valid='dev'"), "no split 'dev'").allowed == "train, test"
+        refused(config("name='gpt_jax_poems', field='verse', valid='dev'"), "no split 'dev'").allowed
+        == "train, test, parts such as 'train[:90%]', and sums of them"
     )
+    for train, valid, common in (
+        ("train", "train", 30),
+        ("train+test", "test[:3]", 3),
+        ("train[:60%]", "train[12:]", 6),
+    ):
+        given = config(f"name='gpt_jax_poems', field='verse', train={train!r}, valid={valid!r}")
+        refused(given, f"have {common} examples in common")
+    refused(config("name='gpt_jax_poems', field='verse', train='train[:0]'"), "has no examples")
     refused(config("name='gpt_jax_poems', field='year'"), "is no text but int")
     refused(config("name='gpt_jax_prose'"), "cannot be opened")
 

@@ -171,7 +171,7 @@ def test_recall_of_every_pair_once(make_config):
         ("modular_addition()", 2, "an example a b = c must fit"),
         ("modular_addition(p=2)", 8, "pairs held out = 1 is too small"),
         ("markov(states=1)", 8, "states = 1"),
-        ("markov(concentration=0)", 8, "concentration = 0"),
+        ("markov(concentration=0)", 8, "concentration=0"),
         ("recall(pairs=4, keys=3)", 64, "keys = 3 is too small"),
         ("recall(pairs=4)", 8, "4 pairs and a query must fit"),
         ("recall(pairs=4, once=True)", 14, "4 pairs and a query of each must fit"),

@@ -61,11 +61,12 @@ MODELS = {
     "llama-llama3": ("llama", LLAMA | {"head_dim": 8, "rope_parameters": LLAMA3}),
     "llama-yarn": ("llama", LLAMA | {"head_dim": 8, "rope_parameters": YARN}),
     "llama-linear": ("llama", LLAMA | {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
-    "mistral": ("mistral", LLAMA | {"sliding_window": 4}),
+    "mistral": ("mistral", LLAMA | {"sliding_window": 4, "rope_parameters": YARN | {"attention_factor": 1.0}}),
     "mistral-full": ("mistral", LLAMA | {"sliding_window": None}),
-    "qwen2": ("qwen2", LLAMA),
+    "qwen2": ("qwen2", LLAMA | {"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}}),
     "qwen2-sliding": ("qwen2", LLAMA | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}),
     "qwen3": ("qwen3", LLAMA | {"head_dim": 8}),
+    "gemma": ("gemma", LLAMA | {"head_dim": 8}),
     "gemma2": ("gemma2", GEMMA | CAPS | {"query_pre_attn_scalar": 12}),
     "gemma2-uncapped": ("gemma2", GEMMA | {"final_logit_softcapping": None, "attn_logit_softcapping": None}),
     "gpt_oss": ("gpt_oss", OSS),
@@ -76,10 +77,14 @@ NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 def model(name: str):
-    """The random model of a name, large enough in its values that every part counts."""
+    """The random model of a name."""
     model_type, settings = MODELS[name]
+    return shaken(transformers.AutoConfig.for_model(model_type, **(NO_TOKENS | settings)))
+
+
+def shaken(config):
+    """A random model of a configuration, large enough in its values that every part counts."""
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(model_type, **(NO_TOKENS | settings))
     made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -112,7 +117,9 @@ def apart(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 def others() -> dict:
     """The knobs that a directory says nothing about."""
-    return base.get_config().to_dict()
+    values = base.get_config()
+    values.data.tokenizer = "none"
+    return values.to_dict()
 
 
 def fresh_run(workdir: Path, changes: dict) -> None:

@@ -1,13 +1,14 @@
 """``launch.py import`` and ``export``, and what a run made of them can do."""
 
 import json
+import shutil
 
 import pytest
 
 import launch
-from gpt_jax.config import ModelConfig
+from gpt_jax.config import Config, ModelConfig
 from gpt_jax.interop import compare
-from gpt_jax.train.checkpoint.run_directory import read_tokenizer
+from gpt_jax.train.checkpoint.run_directory import config_json, read_config, read_tokenizer
 from tests.interop.models import apart, fresh_run, model, our_logits, their_logits, transformers
 
 SEPARATOR = "<eos>"
@@ -51,6 +52,34 @@ def test_the_run_directory(run, source):
     assert (run / "huggingface" / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
 
 
+def test_a_run_can_be_moved(run, tmp_path, capsys):
+    """It names its own files relative to itself; training in it keeps that."""
+    shutil.copytree(run, tmp_path / "it's moved")
+    assert str(run) not in (run / "config.json").read_text()
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 200)
+    shutil.move(run / "huggingface", run / "elsewhere")
+    try:
+        command = ["eval", f"--workdir={tmp_path}/it's moved", f"--config.data.source=text(path='{tmp_path}/text.txt')"]
+        assert launch.main([*command, f"--config.data.cache={tmp_path / 'cache'}", "--config.train.batch=8"]) == 0
+    finally:
+        shutil.move(run / "elsewhere", run / "huggingface")
+    config = Config.from_dict(read_config(tmp_path / "it's moved"))
+    text = config_json(config, tmp_path / "it's moved")
+    assert "it's" not in text and json.loads(text) == json.loads((run / "config.json").read_text())
+
+
+def test_an_empty_volume_or_link_is_filled_in_place(run, source, tmp_path):
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(volume)
+    number = volume.stat().st_ino
+    assert launch.main(["export", f"--workdir={run}", f"--to={tmp_path / 'link'}"]) == 0
+    assert (tmp_path / "link").is_symlink() and volume.stat().st_ino == number
+    assert {"lost+found", "config.json", "model.safetensors"} <= {path.name for path in volume.iterdir()}
+    assert not [path for path in volume.iterdir() if path.name.startswith(".")]
+    assert launch.main(["import", f"--from={source}", f"--workdir={tmp_path / 'link'}"]) == 2
+
+
 def test_sample(run, capsys):
     command = ["sample", f"--workdir={run}", "--prompt=the lazy", "--sample.max_new_tokens=4"]
     assert launch.main(command) == 0
@@ -59,7 +88,7 @@ def test_sample(run, capsys):
 
 def test_eval(run, tmp_path, capsys):
     """An imported model has seen no data: it may be evaluated on any."""
-    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 200)
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog " * 200)
     command = ["eval", f"--workdir={run}", f"--config.data.source=text(path='{tmp_path / 'text.txt'}')"]
     assert launch.main([*command, f"--config.data.cache={tmp_path / 'cache'}", "--config.train.batch=8"]) == 0
     assert "bits per byte" in capsys.readouterr().out

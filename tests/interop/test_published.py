@@ -1,10 +1,10 @@
 """The ``config.json`` of published models says what our presets of them say."""
 
 import dataclasses
-import importlib
 
 import pytest
 
+from gpt_jax import configs
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.interop import families
@@ -103,9 +103,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_presets(preset):
-    name, _, size = preset.partition(":")
-    module = importlib.import_module(f"configs.{name}")
-    ours = Config.from_dict(module.get_config(size) if size else module.get_config()).model
+    ours = Config.from_dict(configs.load(preset).to_dict()).model
     model_type, values = PUBLISHED[preset]
     theirs = families.named(model_type, "").config(values, "config.json", base.get_config().to_dict()).model
     # How far a model is run is not what it is: presets have the length it was trained at.

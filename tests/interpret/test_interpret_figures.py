@@ -1,9 +1,13 @@
 """Figures can be read: a legend or a colour bar, a scale that a few large values do not spoil, and what is cut in words."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
-from gpt_jax.interpret import figures
+from gpt_jax import plotting
+from gpt_jax.data.tokenizers.bytes import Bytes
+from gpt_jax.interpret import attention, figures
 
 
 @pytest.fixture
@@ -48,3 +52,13 @@ def test_every_kind_of_curve_is_in_the_legend():
 def test_probabilities_have_a_colour_bar():
     figure = figures.lens([["a", "b"]] * 2, np.full((2, 2), 0.5), ["x", "y"])
     assert figure.axes[1].get_ylabel() == "probability"
+
+
+def test_pictures_of_odd_bytes_are_xml(tmp_path):
+    """Labels say what a byte is; a name from elsewhere, with characters that XML cannot hold, spoils no picture."""
+    tokens = Bytes().encode("a\x0cb\x1bc \ud83d\u2028$\n")
+    labels = [attention.label(Bytes(), token) for token in tokens]
+    assert labels[:6] == ["a", r"\x0c", "b", r"\x1b", "c", "·"] and labels[-2:] == [r"\$", r"\n"]
+    figure = figures.lens([labels[:2]] * 2, np.full((2, 2), 0.5), ["x\x0cy", "\x1b"])
+    plotting.save(figure, tmp_path / "picture")
+    ElementTree.fromstring((tmp_path / "picture.svg").read_bytes())

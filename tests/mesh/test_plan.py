@@ -194,5 +194,5 @@ def test_the_choice_of_attention_backends_is_shown():
         "gated_delta": "a recurrence, no softmax",
     }
     assert chosen("v5e", attention=calls)["full(softcap=5.0)"] == "splash"
-    assert chosen("", attention="full") == {"full": "xla"}
+    assert chosen("", attention="full") == {"full": "causal"}
     assert "runs on gpu only" in chosen("", attention="full", attend="pallas")["full"]

@@ -7,8 +7,9 @@ import pytest
 from flax import nnx
 
 from gpt_jax import registry
+from gpt_jax.model.mlp.experts import ExpertLinear
 from gpt_jax.model.mlp.grouped import BLOCK, blocked_dot
-from gpt_jax.train.losses import with_experts
+from gpt_jax.train.losses import over_layers, with_experts
 from tests.model import oracle
 from tests.model.variants import config
 
@@ -126,9 +127,10 @@ def test_the_balance_bias_is_pushed_against_the_load():
 def test_statistics_are_of_all_layers():
     load_LE = jnp.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
     report = {"moe_loss": jnp.array([1.0, 2.0]), "moe_load": load_LE, "moe_dropped": jnp.array([0.0, 0.1])}
-    sums = with_experts({"objective": jnp.float32(8), "loss": jnp.float32(8), "tokens": jnp.float32(4)}, report)
+    sums = {"objective": jnp.float32(8), "loss": jnp.float32(8), "tokens": jnp.float32(4)}
+    sums = with_experts(sums, report, sums["tokens"])
     assert float(sums["objective"]) == 8 + 4 * 3 and float(sums["loss"]) == 8
-    means = {name: float(sums[name]) / 4 for name in sums if name.startswith("moe_")}
+    means = over_layers({name: sums[name] / 4 for name in sums if name.startswith("moe_")})
     assert means == pytest.approx({"moe_loss": 3, "moe_max_load": 1.8, "moe_min_load": 0.6, "moe_dropped": 0.1})
 
 
@@ -145,3 +147,16 @@ def test_rows_meet_the_matrix_of_their_group(sizes):
     np.testing.assert_allclose(dx, np.einsum("rf,rdf->rd", dy, w[group]), rtol=1e-12, atol=1e-12)
     for e in range(len(sizes)):
         np.testing.assert_allclose(dw[e], x[group == e].T @ dy[group == e], rtol=1e-12, atol=1e-12)
+
+
+def test_the_derivative_of_a_bias_adds_up_over_many_tokens_in_bfloat16():
+    """4096 ones: a sum in bfloat16 stops at 256."""
+    graphdef, state = nnx.split(ExpertLinear(2, 3, 1, config(bias=["mlp"]), nnx.Rngs(0), "linear"))
+    params = nnx.to_pure_dict(state)
+    expert_X, x_XD = jnp.repeat(jnp.arange(2), 4096), jnp.zeros((8192, 3), jnp.bfloat16)
+
+    def total(bias_EF):
+        layer = nnx.merge(graphdef, {**params, "bias": bias_EF})
+        return layer.ragged(x_XD, expert_X, jnp.int32([4096, 4096])).astype(jnp.float32).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.zeros((2, 1))), [[4096], [4096]])

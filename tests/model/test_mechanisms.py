@@ -237,11 +237,11 @@ def test_a_recurrence_over_many_chunks_is_one_over_few(monkeypatch):
     [
         ({"attention": "latent(rank=6)", "position": "alibi", "kv_heads": 4}, "is a bias on the scores"),
         ({"attention": "latent(rank=6)", "kv_heads": 2}, "keys and values for every head"),
-        ({"attention": "latent(rank=6, rope_dim=3)", "kv_heads": 4}, "rope_dim even"),
+        ({"attention": "latent(rank=6, rope_dim=3)", "kv_heads": 4}, "rotates channels in pairs"),
         ({"attention": "linear", "position": "t5"}, "has no scores"),
         ({"attention": "gated_delta", "position": "fire"}, "has no scores"),
         ({"attention": "differential", "kv_heads": 1}, "pairs heads"),
-        ({"attention": "sliding(window=0)"}, "1 or more"),
+        ({"attention": "sliding(window=0)"}, "1 to 2147483647"),
         ({"attention": "sliding(windows=4)"}, "did you mean 'window'"),
         ({"attention": "full(softcap='high')"}, "float"),
         ({"attention": "full(qk_norm='rsm')"}, "did you mean 'rms'"),

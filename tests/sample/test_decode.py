@@ -10,7 +10,9 @@ import pytest
 from gpt_jax.errors import UserError
 from gpt_jax.model import layout
 from gpt_jax.sample import decode
-from gpt_jax.sample.decode import Decoder, Sampling, bucket, generate
+from gpt_jax.sample.decode import Decoder, Program, Sampling, generate
+from gpt_jax.sample.platform import CPU, bucket
+from gpt_jax.sample.weights import linear_groups
 from tests.model.variants import NAMES, VARIANTS, config, logits, parameters
 
 GREEDY = Sampling(temperature=0.0)
@@ -126,7 +128,7 @@ def test_stop_id_ends_a_row_and_is_kept():
     given = prompts(C, [9, 3, 16])
     free = run(given, GREEDY)
     stop = free.tokens[0][4]
-    got = run(given, Sampling(0.0, stop_id=stop))
+    got = run(given, Sampling(0.0, stop_ids=(stop,)))
     for row, whole in enumerate(free.tokens):
         end = whole.index(stop) + 1 if stop in whole else NEW
         assert got.tokens[row] == whole[:end] and len(got.logprobs[row]) == end
@@ -135,10 +137,10 @@ def test_stop_id_ends_a_row_and_is_kept():
 def test_a_stop_id_may_come_first_and_in_the_prompt():
     (prompt,) = prompts(C, [9])
     first = run([prompt], GREEDY).tokens[0][0]
-    assert run([prompt], Sampling(0.0, stop_id=first)).tokens == [[first]]
+    assert run([prompt], Sampling(0.0, stop_ids=(first,))).tokens == [[first]]
     others = set(range(C.vocab)) - set(run([prompt], GREEDY).tokens[0])
     inside = next(t for t in prompt if t in others)
-    assert len(run([prompt], Sampling(0.0, stop_id=inside)).tokens[0]) == NEW
+    assert len(run([prompt], Sampling(0.0, stop_ids=(inside,))).tokens[0]) == NEW
 
 
 @pytest.mark.parametrize("every", [1, 5, 100])
@@ -153,9 +155,9 @@ def test_streamed_parts_join_to_the_whole(every):
 
 def test_what_sweeps_vary_does_not_compile_again():
     run(prompts(C, [16]), WARM)
-    programs = decode.compiled()
+    programs = decode.compiled(CPU, False)
     before = [program._cache_size() for program in programs]
-    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_id=3), Sampling(2.0, 0, 0.9)):
+    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_ids=(3,)), Sampling(2.0, 0, 0.9)):
         for length, new in ((16, NEW), (2, 3), (11, 16)):
             run(prompts(C, [length]), sampling, seeds=[length], new=new)
     Decoder(C, parameters(C)).generate(prompts(C, [5]), max_new_tokens=NEW, sampling=WARM, seeds=[0])
@@ -165,14 +167,15 @@ def test_what_sweeps_vary_does_not_compile_again():
 def test_the_cache_is_donated_and_written_in_place():
     """The compiled loop aliases the cache and copies no buffer of its size, for one row and for several."""
     c = config(width=32, head_dim=8, kv_heads=4, context=512)
-    _, advance = decode.compiled()
+    program = Program(c, CPU, None)
     for batch in (1, 3):
+        _, advance = decode.compiled(CPU, batch > 1)
         weights = Decoder(c, parameters(c))._weights
         per_row = decode._per_row(WARM, range(batch), np.full(batch, NEW))
         tokens_BP = np.zeros((batch, 128), np.int32)
         prompts = (tokens_BP, np.ones(batch, np.int32))
-        live = jax.eval_shape(functools.partial(decode._prefill, c, room=384), weights, *prompts, per_row)
-        compiled = advance.lower(c, weights, live, 3).compile()
+        live, _ = jax.eval_shape(functools.partial(decode._prefill, program, room=384), weights, *prompts, per_row)
+        compiled = advance.lower(program, weights, live, 3).compile()
         cache = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(live["cache"]))
         memory = compiled.memory_analysis()
         assert memory.alias_size_in_bytes >= cache
@@ -216,11 +219,26 @@ def test_nothing_to_do():
 def test_prepared_weights_are_in_the_models_dtype():
     c = config(dtype="bfloat16", tied=False)
     weights = Decoder(c, parameters(c))._weights
-    dtypes = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.dtype
-              for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]}  # fmt: skip
-    for path, dtype in dtypes.items():
-        matrix = path.endswith("/w") and "position" not in path
-        assert dtype == (jnp.bfloat16 if matrix else jnp.float32), path
+    for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        matrix = name.endswith("/w") and "position" not in name
+        assert not leaf.size or leaf.dtype == (jnp.bfloat16 if matrix else jnp.float32), name
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, ["attention/q attention/k attention/v", "attention/out", "mlp/up", "mlp/down"]),
+        ({"mlp": "swiglu", "block": "parallel"}, ["attention/q attention/k attention/v mlp/gate mlp/up"]),
+        ({"attention": "full(value_residual=True, gate=True)"}, ["attention/q attention/k", "attention/gate"]),
+        ({"mlp": "moe(experts=2)"}, ["mlp/router"]),
+    ],
+)
+def test_layers_that_are_given_the_same_array_share_a_product(changes, expected):
+    """In the first block: q, k and v; all that read one norm of a parallel block; not what runs within a loop of its own."""
+    groups = [" ".join("/".join(layer.path[2:]) for layer in group if layer.path[1] == "0") for group in
+              linear_groups(config(**changes))]  # fmt: skip
+    assert set(expected) <= set(groups), groups
 
 
 def test_a_row_has_a_length_of_its_own():

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from gpt_jax.config import SampleConfig
+from gpt_jax.data.tokenizers.bytes import Bytes as data_bytes
+from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.sample import text
 from gpt_jax.sample.prompts import lengths, read_prompts
 from gpt_jax.sample.text import TextStream, continuations, sample_command
+from tests import fallback
 from tests.model.variants import config, parameters
 
 SAMPLE = SampleConfig(max_new_tokens=6, temperature=0.9, top_k=0, top_p=1.0, seed=3, prompts=("ab", "c"))
@@ -19,8 +22,11 @@ SAMPLE = SampleConfig(max_new_tokens=6, temperature=0.9, top_k=0, top_p=1.0, see
 class Bytes:
     """Ids 0 to 255 are bytes; ``separator`` is the first that is none."""
 
+    opening, unopened, fused_ids = (), "", frozenset()
+
     def __init__(self, separator=256):
         self.separator = separator
+        self.stop_ids = () if separator is None else (separator,)
 
     def encode(self, text):
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
@@ -35,7 +41,7 @@ MODEL = config(vocab=257, context=32)
 def read(sample=SAMPLE, tokenizer=None, **given):
     names = ("prompt", "prompt_ids", "prompts")
     found = read_prompts({name: given.get(name) for name in names}, sample, tokenizer or Bytes())
-    lengths(found, MODEL, sample.max_new_tokens, exact=True)
+    lengths(found, MODEL, sample.max_new_tokens, exact=True, tokenizer=None)
     return found
 
 
@@ -72,6 +78,47 @@ def test_streamed_text_of_broken_bytes_is_that_of_the_whole():
 def test_a_character_begun_by_the_prompt_is_finished():
     stream = TextStream(Bytes(), list("é".encode())[:1])
     assert stream.write(list("é".encode())[1:] + [0x21]) + stream.close() == "é!"
+
+
+def test_parts_join_to_the_whole_with_every_tokenizer():
+    """Whatever the ids, wherever they are cut; U+FFFD stands in a part only where it stands in the whole."""
+    texts = [
+        "hi 😀 you",
+        "naïve 中文🙂🙃 hi",
+        "a\N{REPLACEMENT CHARACTER}b",
+        "e\u0301 \N{REPLACEMENT CHARACTER}",
+    ]
+    random = np.random.default_rng(0)
+    for name in ("bytes", "fallback", "prepended"):
+        made = (
+            data_bytes()
+            if name == "bytes"
+            else Subwords(fallback.tokenizer(name == "prepended").to_str(), "</s>", name)
+        )
+        rows = [made.encode(text).tolist() for text in texts]
+        rows += [random.choice(rows[0] + rows[1], size=12).tolist() for _ in range(20)]  # mostly broken characters
+        for ids in rows:
+            for cut in range(1, len(ids)):
+                whole, stream = made.decode(ids), TextStream(made)
+                parts = [stream.write(ids[:cut]), stream.write(ids[cut:]), stream.close()]
+                assert "".join(parts) == whole
+                assert whole.count("\N{REPLACEMENT CHARACTER}") or "\N{REPLACEMENT CHARACTER}" not in "".join(parts)
+
+
+def test_a_prompt_is_not_written_again():
+    made = Subwords(fallback.tokenizer().to_str(), "</s>", "made")
+    for prompt in ("hi 😀", "a\N{REPLACEMENT CHARACTER}"):
+        stream = TextStream(made, made.encode(prompt).tolist(), complete=True)
+        assert stream.write(made.encode("x").tolist()[1:]) + stream.close() == "x"
+
+
+@pytest.mark.parametrize("made", [data_bytes(), Subwords(fallback.tokenizer().to_str(), "</s>", "made")])
+def test_lone_surrogates_become_replacement_characters(made, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a\\ud83d"}')
+    given = ({"prompts": str(tmp_path / "p.jsonl")}, {"prompt": "caf\udce9"})
+    found = [prompt for values in given for prompt in read_prompts(values, SAMPLE, made)]
+    assert [prompt.text for prompt in found] == ["a\N{REPLACEMENT CHARACTER}", "caf\N{REPLACEMENT CHARACTER}"]
+    assert [made.decode(prompt.ids) for prompt in found] == [prompt.text for prompt in found]
 
 
 def test_prompts_from_the_command_line():
@@ -207,3 +254,10 @@ def test_samples_after_training_keep_to_the_context():
         MODEL, parameters(MODEL), Bytes(None), replace(SAMPLE, max_new_tokens=500, prompts=("ab",))
     )
     assert written.startswith("ab")
+
+
+def test_seeds_go_round_beyond_32_bits():
+    last = replace(SAMPLE, seed=2**32 - 1, prompts=("ab", "ab"))
+    first = replace(SAMPLE, seed=2**32, prompts=("ab",))
+    rows = continuations(MODEL, parameters(MODEL), Bytes(), last)
+    assert rows[0] != rows[1] and rows[1:] == continuations(MODEL, parameters(MODEL), Bytes(), first)

@@ -248,5 +248,12 @@ def test_tables_that_cannot_be_used(groups, words):
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-def test_ema_by_hand():
-    close(optim.ema({"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, -2.0])}, 0.9), {"a": np.array([1.2, 1.6])})
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.9999])
+def test_the_moving_average_is_optaxs_without_bias(decay):
+    tx, ours, draw = optax.ema(decay, debias=True), jnp.array([7.0, -7.0]), np.random.default_rng(0)
+    state = tx.init(ours)
+    for count in range(60):
+        new = jnp.asarray(draw.normal(size=2) + 1, jnp.float32)
+        ours = optim.ema(ours, new, decay, jnp.int32(count))
+        theirs, state = tx.update(new, state)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)  # optax computes 1 - decay^t in float32

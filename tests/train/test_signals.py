@@ -1,15 +1,21 @@
 """A request to stop is heard at any moment, and by all processes at the same step."""
 
+import contextlib
+import hashlib
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from gpt_jax.errors import Stopped
 from gpt_jax.train.signals import SIGNALS, StopRequest
 from tests import xla
 
@@ -72,3 +78,45 @@ def test_processes_stop_at_the_same_step():
     for process in pair:
         out, err = process.communicate(timeout=120)
         assert out.splitlines()[-1:] == ["stopped 7 SIGTERM"], out + err
+
+
+def test_a_signal_that_was_ignored_stays_ignored():
+    """As SIGHUP under nohup, and SIGINT of what a script starts in the background."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_before_there_is_a_step_a_signal_ends_what_is_within():
+    """Past code that catches every Exception; from the first step on it waits."""
+    with pytest.raises(Stopped, match="SIGTERM before a step"), StopRequest() as stop:
+        stop.nothing_to_save()
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("it went on")
+    with StopRequest() as stop:
+        stop.nothing_to_save()
+        stop.wait_for_steps()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+
+
+def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(monkeypatch):
+    """Python's handlers have to wait for the end of a call such as a compilation."""
+    said = []
+
+    class Screen(io.StringIO):
+        def write(self, text):
+            said.append((time.monotonic(), text))
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    with StopRequest():
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        hashlib.pbkdf2_hmac("sha256", b"a call that takes", b"half a second", 1_000_000)
+        ended = time.monotonic()
+    assert "SIGUSR1: stopping" in said[0][1] and said[0][0] < ended

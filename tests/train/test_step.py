@@ -9,6 +9,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.data.open import open_data
 from gpt_jax.model import gpt
+from gpt_jax.train.step import read_params
 from tests import xla
 from tests.train import tiny
 
@@ -73,11 +74,13 @@ def test_the_loss_is_the_mean_over_counted_tokens_and_z_loss_that_of_squared_log
 def test_the_moving_average_is_one():
     c = tiny.config(optim__ema=0.75, optim__lr=1e-2)
     state, step = tiny.start(c)
-    ema = jax.tree.map(np.array, state["params"])
+    seen = []
     for batch in tiny.batches(3):
         state, _ = step(state, batch)
-        ema = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * np.asarray(new), ema, state["params"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state["ema"], ema)
+        seen.append(jax.tree.map(np.array, state["params"]))
+        weights = 0.75 ** np.arange(len(seen))[::-1]  # none for the initial parameters
+        mean = jax.tree.map(lambda *leaves, w=weights: np.average(leaves, axis=0, weights=w), *seen)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), read_params(state), mean)
 
 
 @xla.as_users

@@ -5,11 +5,12 @@ import numpy as np
 from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import Task, integers, need, weights
+from gpt_jax.limits import Rows, Seed
 from gpt_jax.registry import register
 
 
 @register("data.sources", "copy")
-def copy(config: Config, *, symbols: int = 64, seed: int = 0) -> Task:
+def copy(config: Config, *, symbols: Rows = 64, seed: Seed = 0) -> Task:
     """Uniform symbols, ids < ``symbols``; the mark is id ``symbols``; n = T // 2.
 
     Only the copy counts; its loss can be 0.

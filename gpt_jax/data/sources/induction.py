@@ -6,13 +6,14 @@ from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import Task, integers, need, weights
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Natural, Rows, Seed
 from gpt_jax.registry import register
 
 LENGTHS = 8  # numbers of the streams of random lengths begin here, apart from those of the symbols
 
 
 @register("data.sources", "induction")
-def induction(config: Config, *, block: int, shortest: int = 0, symbols: int = 64, seed: int = 0) -> Task:
+def induction(config: Config, *, block: Rows, shortest: Natural = 0, symbols: Rows = 64, seed: Seed = 0) -> Task:
     """``block`` uniform symbols, ids < ``symbols``, repeated to the end of the window.
 
     What follows the first token of the second block on counts; its loss can be 0 by looking ``block - 1`` back. With

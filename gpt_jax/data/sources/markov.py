@@ -1,16 +1,26 @@
 """A random Markov chain, whose lowest possible loss is known exactly."""
 
+from typing import Annotated
+
 import numpy as np
 
 from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import TABLE_STREAM, Task, generator, need
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Limits, Seed
 from gpt_jax.registry import register
 
 
 @register("data.sources", "markov")
-def markov(config: Config, *, states: int = 16, concentration: float = 0.5, moves: tuple = (), seed: int = 0) -> Task:
+def markov(
+    config: Config,
+    *,
+    states: Annotated[int, Limits(1, 1024)] = 16,
+    concentration: Annotated[float, Limits(1e-6, 1e9)] = 0.5,
+    moves: tuple = (),
+    seed: Seed = 0,
+) -> Task:
     """First-order chain with rows drawn from a symmetric Dirichlet(``concentration``); windows start in equilibrium.
 
     ``moves``, a tuple of rows, gives the probabilities instead of drawing them. ``facts["entropy_rate"]`` is
@@ -19,10 +29,6 @@ def markov(config: Config, *, states: int = 16, concentration: float = 0.5, move
     """
     states = len(moves) or states
     need("states", states, 2, "one state has nothing to predict")
-    if concentration <= 0:
-        raise UserError(
-            f"concentration = {concentration} is out of range", where="config.data.source", allowed="above 0"
-        )
     context = config.model.context
     # The floor keeps every move possible, so that the chain has one equilibrium whatever the concentration.
     drawn_VV = generator(seed, TABLE_STREAM).dirichlet(np.full(states, concentration), size=states)

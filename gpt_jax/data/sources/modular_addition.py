@@ -1,24 +1,26 @@
 """Addition modulo p from a part of its table: the task on which grokking was found (Power et al. 2022)."""
 
+from typing import Annotated
+
 import numpy as np
 
 from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import TABLE_STREAM, VALID_STREAM, Task, generator, need, weights
+from gpt_jax.limits import Limits, Seed
 from gpt_jax.registry import register
 
 EXAMPLE = 4  # tokens: a, b, =, (a + b) mod p
 
 
 @register("data.sources", "modular_addition")
-def modular_addition(config: Config, *, p: int = 97, seed: int = 0) -> Task:
+def modular_addition(config: Config, *, p: Annotated[int, Limits(2, 2048)] = 97, seed: Seed = 0) -> Task:
     """Examples "a b = c", numbers as ids below p and "=" as id p; only c counts. Meant for model.context = 3.
 
     The p * p pairs are shuffled by ``seed`` and the last ``config.data.valid_fraction`` of them held out. A longer
     context holds several examples, of the same pairs in every epoch.
     """
     context = config.model.context
-    need("p", p, 2, "there is nothing to add")
     need("model.context", context, EXAMPLE - 1, "an example a b = c must fit")
     pairs = generator(seed, TABLE_STREAM).permutation(p * p)
     cut = int(len(pairs) * (1 - config.data.valid_fraction))

@@ -6,11 +6,14 @@ from gpt_jax.config import Config
 from gpt_jax.data import cache
 from gpt_jax.data.tasks import Task, generator, need
 from gpt_jax.data.tasks import weights as counted_weights
+from gpt_jax.limits import Rows, Seed
 from gpt_jax.registry import register
 
 
 @register("data.sources", "recall")
-def recall(config: Config, *, pairs: int, keys: int = 64, values: int = 64, once: bool = False, seed: int = 0) -> Task:
+def recall(
+    config: Config, *, pairs: Rows, keys: Rows = 64, values: Rows = 64, once: bool = False, seed: Seed = 0
+) -> Task:
     """``pairs`` different keys (ids < ``keys``) with random values (the ids after them), then queries to the end.
 
     A query is one of the pairs, drawn uniformly: its key, then its value; with ``once`` every pair is asked for one time, in

@@ -8,6 +8,7 @@ from gpt_jax.config import Config
 from gpt_jax.data.documents import Documents, from_files
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 
 @register("data.sources", "text", reads=("*", "/"))
@@ -15,9 +16,9 @@ def text(config: Config, *, path: str) -> Documents:
     """A file, a folder (all files below it, hidden ones apart) or a glob such as "notes/**/*.md"; a file is a document.
 
     Raises:
-      UserError: nothing there, nothing in it, or (when read) a file that is not UTF-8 text.
+      UserError: nothing there, nothing in it, or a file that is not UTF-8 text.
     """
-    base, files = _find(Path(path).expanduser())
+    base, files = _find(local_path(path, "config.data.source"))
     if not files:
         raise UserError(
             f"{path} is a folder without files" if base.is_dir() else f"{path} does not exist",

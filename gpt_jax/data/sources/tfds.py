@@ -10,6 +10,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents, decode
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 
 @register("data.sources", "tfds")
@@ -18,11 +19,14 @@ def tfds(
 ) -> Documents:
     """The texts in ``field`` of the set ``name`` ("lm1b", "wiki40b/en:1.3.0", ...), prepared below ``data_dir``.
 
-    ``train`` and ``valid`` are its splits; without ``valid``, ``config.data.valid_fraction`` of ``train`` is held out.
+    ``train`` and ``valid`` are its splits, or parts and sums of them as TFDS writes them ("train[:50%]", "train+test");
+    without ``valid``, ``config.data.valid_fraction`` of ``train`` is held out.
 
     Raises:
-      UserError: the package, the set, a split or the field is missing, or the set is not in array_record files.
+      UserError: the package, the set, a split or the field is missing, the set is not in array_record files, or ``train``
+        and ``valid`` have examples in common.
     """
+    data_dir = data_dir and str(local_path(data_dir, "config.data.source"))
     library = _import()
     try:
         builder = library.builder(name, data_dir=data_dir or None, file_format="array_record")
@@ -39,17 +43,43 @@ def tfds(
     training = _documents(builder, train, field)
     if not valid:
         return training
+    if common := _common(_places(builder, train), _places(builder, valid)):
+        raise UserError(
+            f"train={train!r} and valid={valid!r} have {common} examples in common",
+            where="config.data.source",
+            fix="give parts that do not overlap, such as train='train[:90%]' and valid='train[90%:]'",
+        )
     heldout = _documents(builder, valid, field)
     return Documents(training.names, training.read, cache.digest(training.digest, heldout.digest), heldout)
 
 
-def _documents(builder: Any, split: str, field: str) -> Documents:
-    if split not in builder.info.splits:
+def _places(builder: Any, split: str) -> list[tuple[str, int, int]]:
+    """(file, first example, the one after the last) of every file of a split."""
+    try:
+        found = builder.info.splits[split].file_instructions
+    except (KeyError, ValueError, AssertionError):  # of TFDS, for a name that it does not know or cannot parse
         raise UserError(
             f"{builder.info.full_name} has no split {split!r}",
             where="config.data.source",
-            allowed=", ".join(builder.info.splits),
-        )
+            allowed=f"{', '.join(builder.info.splits)}, parts such as 'train[:90%]', and sums of them",
+        ) from None
+    places = []
+    for part in found:
+        end = part.examples_in_shard if part.take < 0 else part.skip + part.take
+        places.append((str(part.filename), part.skip, end))
+    if not places:
+        raise UserError(f"{split!r} of {builder.info.full_name} has no examples", where="config.data.source")
+    return places
+
+
+def _common(these: list[tuple[str, int, int]], those: list[tuple[str, int, int]]) -> int:
+    """Examples that are in both."""
+    pairs = [(a, b) for a in these for b in those if a[0] == b[0]]
+    return sum(max(0, min(a[2], b[2]) - max(a[1], b[1])) for a, b in pairs)
+
+
+def _documents(builder: Any, split: str, field: str) -> Documents:
+    places = _places(builder, split)
     if field not in builder.info.features:
         raise UserError(
             f"{builder.info.full_name} has no field {field!r}",
@@ -63,7 +93,7 @@ def _documents(builder: Any, split: str, field: str) -> Documents:
             where="config.data.source",
         )
     names = tuple(f"{builder.info.full_name}/{split}/{i}" for i in range(len(rows)))
-    files = [cache.file_digest(Path(path)) for path in builder.info.splits[split].filepaths]
+    files = [cache.file_digest(Path(name)) for name in dict.fromkeys(name for name, _, _ in places)]
     return Documents(
         names=names,
         read=lambda i: decode(rows[i][field], names[i]),

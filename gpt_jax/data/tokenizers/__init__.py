@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents
 
+SURROGATES = re.compile("[\ud800-\udfff]")
 SEPARATOR = "<|endoftext|>"  # how the token between documents is written, unless a tokenizer file names its own
 
 
@@ -21,13 +23,21 @@ class Tokenizer(Protocol):
     Attributes:
       vocab: number of ids.
       separator: id of the token between documents, or None.
-      byte_lengths: [V] int32, the UTF-8 bytes each id stands for; 0 for special tokens. The lengths of the ids of a
-        text add up to the text's bytes, which is what bits per byte divides by.
+      stop_ids: ids that end a text that is being written: the separator, and others that a pretrained model ends with.
+      opening: ids that every prompt begins with, such as <s> where a pretrained model expects it.
+      unopened: such tokens, as text, where the tokenizer's file would add them and documents and prompts here do without.
+      fused_ids: ids that stand for single bytes and are decoded as a row, so that a later one can change what they become.
+      byte_lengths: [V] int32, the UTF-8 bytes each id stands for; 0 for special tokens. Bits per byte divide by
+        them, and are left out for a text whose ids' lengths do not add up to its bytes.
       fingerprint: changes when any text would be encoded otherwise.
     """
 
     vocab: int
     separator: int | None
+    stop_ids: tuple[int, ...]
+    opening: tuple[int, ...]
+    unopened: str
+    fused_ids: frozenset[int]
     byte_lengths: np.ndarray
     fingerprint: str
 
@@ -50,6 +60,11 @@ class Tokenizer(Protocol):
     def to_json(self) -> str:
         """All of the tokenizer; ``from_json`` reads it."""
         ...
+
+
+def writable(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which UTF-8 cannot write: terminals and JSON may hold some."""
+    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True)

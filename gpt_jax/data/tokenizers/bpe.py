@@ -1,26 +1,23 @@
 """Byte-level byte-pair encoding trained on the training documents (Sennrich et al. 2016; Radford et al. 2019)."""
 
+from typing import Annotated
+
 from gpt_jax.data.tokenizers import SEPARATOR, Texts, Tokenizer, trained
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Limits
 from gpt_jax.registry import register
 
 SAMPLE = 2000  # characters trained on per id of the vocabulary: merges hardly change beyond, and start-up stays short
 
 
 @register("data.tokenizers", "bpe")
-def bpe(texts: Texts, *, vocab_size: int) -> Tokenizer:
+def bpe(texts: Texts, *, vocab_size: Annotated[int, Limits(257, 2**24)]) -> Tokenizer:
     """GPT-2's scheme with ``vocab_size`` ids: 256 bytes, the separator and as many merges as fit.
 
     Raises:
-      UserError: ``vocab_size`` below 257, or more than the text has merges for.
+      UserError: ``vocab_size`` is more than the text has merges for.
     """
-    if vocab_size < 257:
-        raise UserError(
-            f"a byte-level vocabulary of {vocab_size} is too small",
-            where="config.data.tokenizer",
-            allowed="257 (256 bytes and the separator) or more",
-        )
     return trained(texts, f"bpe {vocab_size} {SAMPLE}", lambda: _train(texts, vocab_size))
 
 

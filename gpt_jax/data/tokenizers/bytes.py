@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from gpt_jax.data import cache
-from gpt_jax.data.tokenizers import SEPARATOR, Texts
+from gpt_jax.data.tokenizers import SEPARATOR, Texts, writable
 from gpt_jax.registry import register
 
 PIECE = 1 << 20
@@ -17,12 +17,15 @@ class Bytes:
 
     vocab = 257
     separator = 256
+    stop_ids: tuple[int, ...] = (256,)
+    opening: tuple[int, ...] = ()
+    unopened = ""
+    fused_ids: frozenset[int] = frozenset()
     byte_lengths = np.array([1] * 256 + [0], np.int32)
     fingerprint = cache.digest("bytes")
 
     def encode(self, text: str) -> np.ndarray:
-        # surrogateescape: a prompt typed in another encoding arrives as the bytes it was
-        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int32)
+        return np.frombuffer(writable(text).encode(), np.uint8).astype(np.int32)
 
     def encode_many(self, texts: list[str]) -> list[np.ndarray]:
         return [self.encode(text) for text in texts]

@@ -16,12 +16,17 @@ PIECE = 1 << 20
 class Chars:
     """See ``Tokenizer``; an id per character of ``alphabet`` (ascending); ``separated`` adds one between documents."""
 
+    opening: tuple[int, ...] = ()
+    unopened = ""
+    fused_ids: frozenset[int] = frozenset()
+
     def __init__(self, alphabet: str, separated: bool):
         self._codes = _code_points(alphabet)
         self._texts = [*alphabet, *([SEPARATOR] if separated else [])]
         self._json = json.dumps({"kind": "chars", "alphabet": alphabet, "separated": separated})
         self.vocab = len(self._texts)
         self.separator = len(alphabet) if separated else None
+        self.stop_ids = (len(alphabet),) * separated
         self.byte_lengths = np.array([len(c.encode()) for c in alphabet] + [0] * separated, np.int32)
         self.fingerprint = cache.digest(self._json)
 

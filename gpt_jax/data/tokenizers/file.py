@@ -2,31 +2,40 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gpt_jax.data import cache
-from gpt_jax.data.tokenizers import SEPARATOR, Texts
+from gpt_jax.data import cache, vocab_files
+from gpt_jax.data.tokenizers import SEPARATOR, Texts, writable
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
+BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of byte fallback
 PIECE = 1 << 16  # characters; enough pieces to occupy every core
 # GPT-2's pattern always ends a match between a newline that stands alone and the text after it.
 LONE_NEWLINE = re.compile(r"(?<=\S\n)(?=\S)")
 
 
 class Subwords:
-    """See ``Tokenizer``; ``spec`` is the text of a tokenizer.json and ``separator`` one of its tokens.
+    """See ``Tokenizer``.
+
+    Args:
+      spec: the text of a tokenizer.json.
+      separator: one of its tokens.
+      where: for messages.
+      opens: whether prompts begin with what the file's post-processor puts before a text.
+      ends: ids that end a text, besides the separator.
 
     Raises:
       UserError: ``spec`` is no tokenizer, or one whose ids have no definite number of bytes.
     """
 
-    def __init__(self, spec: str, separator: str, where: str):
-        from tokenizers import Tokenizer
+    def __init__(self, spec: str, separator: str, where: str, opens: bool = False, ends: Sequence[int] = ()):
+        from tokenizers import Tokenizer, decoders
 
         try:
             self._tokenizer = Tokenizer.from_str(spec)
@@ -35,17 +44,35 @@ class Subwords:
         self._tokenizer.encode_special_tokens = True  # in a text they are text
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        parsed = json.loads(spec)
-        self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator})
+        parsed = {"normalizer": None, "pre_tokenizer": None, **json.loads(spec)}
+        parsed["added_tokens"] = parsed.get("added_tokens") or []
+        if not parsed.get("decoder") and '"ByteLevel"' in json.dumps(parsed["pre_tokenizer"]):
+            parsed["decoder"] = {"type": "ByteLevel"}
+            self._tokenizer.decoder = decoders.ByteLevel()
+        for token in parsed["added_tokens"]:
+            # The library numbers them one after another, whatever their ids are.
+            if self._tokenizer.token_to_id(token["content"]) != token["id"]:
+                raise UserError(
+                    f"the added token {token['content']!r} has the id {token['id']}, and there is a gap below it",
+                    where=where,
+                    fix="add tokens for the ids between",
+                )
+        prompts = {"opens": opens, "ends": list(ends)} if opens or ends else {}
+        self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator, **prompts})
         self._splits_at_newlines = not parsed["normalizer"] and _is_gpt2_pattern(parsed["pre_tokenizer"])
         self.vocab = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.separator = self._tokenizer.token_to_id(separator)
+        own = () if self.separator is None else (self.separator,)
+        self.stop_ids = tuple(dict.fromkeys([*own, *ends]))
+        added = _before(self._tokenizer.encode("a", add_special_tokens=True))
+        self.opening = tuple(added) if opens else ()
+        self.unopened = "" if opens else "".join(str(self._tokenizer.id_to_token(i)) for i in added)
         self.byte_lengths = _byte_lengths(parsed, self._tokenizer.get_vocab(with_added_tokens=True), self.vocab, where)
+        self.fused_ids = _fused(parsed, self._tokenizer.get_vocab(with_added_tokens=True))
         self.fingerprint = cache.digest(spec, separator)
 
     def encode(self, text: str) -> np.ndarray:
-        text = text.encode("utf-8", "replace").decode()  # a prompt may hold lone surrogates
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        return np.array(self._tokenizer.encode(writable(text), add_special_tokens=False).ids, np.int32)
 
     def encode_many(self, texts: list[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -70,28 +97,40 @@ class Subwords:
         return self._json
 
 
-def restore(spec: str, separator: str) -> Subwords:
-    return Subwords(spec, separator, "the stored tokenizer")
+def restore(spec: str, separator: str, opens: bool = False, ends: Sequence[int] = ()) -> Subwords:
+    return Subwords(spec, separator, "the stored tokenizer", opens, ends)
 
 
-@register("data.tokenizers", "file", reads=("*.json",))
+@register("data.tokenizers", "file", reads=("*.json", "/merges.txt"))
 def file(texts: Texts, *, path: str, separator: str = SEPARATOR) -> Subwords:
-    """A ``tokenizer.json`` as Hugging Face models have it; ``separator`` names its token between documents.
+    """A ``tokenizer.json`` as Hugging Face models have it, or a folder with ``vocab.json`` and ``merges.txt``;
+    ``separator`` names its token between documents.
 
     Raises:
       UserError: no such file, or not one this can use.
     """
-    return Subwords(read_text(path), separator, path)
+    return Subwords(read_spec(local_path(path, "config.data.tokenizer")), separator, path)
 
 
-def read_text(path: str) -> str:
+def read_spec(path: Path) -> str:
+    """The text of a ``tokenizer.json``, or what the files of a folder amount to."""
+    return vocab_files.spec(path) if vocab_files.has_files(path) else read_text(path)
+
+
+def read_text(path: Path) -> str:
     """The text of a tokenizer's file, or a ``UserError`` that names it."""
     try:
-        return Path(path).expanduser().read_text("utf-8")
+        return path.read_text("utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.tokenizer") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 at byte {error.start}", where="config.data.tokenizer") from None
+
+
+def _before(encoding: Any) -> list[int]:
+    """The ids that a post-processor has put before a text."""
+    first = next((i for i, special in enumerate(encoding.special_tokens_mask) if not special), 0)
+    return encoding.ids[:first]
 
 
 def _is_gpt2_pattern(pre_tokenizer: dict[str, Any] | None) -> bool:
@@ -101,7 +140,7 @@ def _is_gpt2_pattern(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 def _byte_lengths(parsed: dict[str, Any], vocab: dict[str, int], size: int, where: str) -> np.ndarray:
     """[V] int32. Byte-level tokens have one letter per byte; with byte fallback they are text, "▁" for a space."""
-    decoder = json.dumps(parsed["decoder"])
+    decoder = json.dumps(parsed.get("decoder"))
     if '"ByteLevel"' in decoder:
         length: Callable[[str], int] = len
     elif '"ByteFallback"' in decoder:
@@ -119,5 +158,11 @@ def _byte_lengths(parsed: dict[str, Any], vocab: dict[str, int], size: int, wher
     return lengths
 
 
+def _fused(parsed: dict[str, Any], vocab: dict[str, int]) -> frozenset[int]:
+    """The byte tokens, where the decoder makes characters of a row of them, or U+FFFD of each if the row is not UTF-8."""
+    fallback = '"ByteFallback"' in json.dumps(parsed.get("decoder"))
+    return frozenset(i for token, i in vocab.items() if fallback and BYTE.fullmatch(token))
+
+
 def _fallback_length(token: str) -> int:
-    return 1 if re.fullmatch("<0x[0-9A-F]{2}>", token) else len(token.replace("▁", " ").encode())
+    return 1 if BYTE.fullmatch(token) else len(token.replace("▁", " ").encode())

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from gpt_jax.data.tokenizers import SEPARATOR, Texts
 from gpt_jax.data.tokenizers.file import Subwords, read_text
+from gpt_jax.data.vocab_files import merges_of
 from gpt_jax.errors import UserError
 from gpt_jax.registry import register
+from gpt_jax.storage import local_path
 
 
 @register("data.tokenizers", "gpt2", reads=("/encoder.json",))
@@ -18,14 +20,11 @@ def gpt2(texts: Texts, *, path: str) -> Subwords:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    folder = Path(path)
+    folder = local_path(path, "config.data.tokenizer")
     vocab_text, merges_text = (_read(folder / name) for name in ("encoder.json", "vocab.bpe"))
     try:
         vocab = json.loads(vocab_text)
-        merges = [
-            (a, b) for a, b in (line.split() for line in merges_text.split("\n")[1:] if line)
-        ]  # line 1: a version
-        tokenizer = Tokenizer(models.BPE(vocab, merges))
+        tokenizer = Tokenizer(models.BPE(vocab, merges_of(merges_text)))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{path} does not hold GPT-2's tokenizer: {error}", where="config.data.tokenizer") from None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -35,10 +34,10 @@ def gpt2(texts: Texts, *, path: str) -> Subwords:
 
 
 def _read(path: Path) -> str:
-    if not path.expanduser().is_file():
+    if not path.is_file():
         raise UserError(
             f"GPT-2's tokenizer needs {path.name}, which is not in {path.parent}",
             where="config.data.tokenizer",
             fix=f"put GPT-2's encoder.json and vocab.bpe into {path.parent}, or give gpt2(path=...) their folder",
         )
-    return read_text(str(path))
+    return read_text(path)

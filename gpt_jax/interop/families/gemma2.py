@@ -38,6 +38,6 @@ def gemma2() -> Family:
             Only("use_bidirectional_attention", False),
         ),
         rows=(*LLAMA, *GEMMA_NORMS),
-        inert=("hidden_act", "cache_implementation"),
+        inert=("hidden_act", "sliding_window_size"),
         buffers=ROTARY_BUFFERS,
     )

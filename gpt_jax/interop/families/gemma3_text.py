@@ -40,6 +40,6 @@ def gemma3_text() -> Family:
             Only("rms_norm_eps", QK_NORM_EPS),
         ),
         rows=(*LLAMA, *GEMMA_NORMS, *head_norms(plus=1.0)),
-        inert=("hidden_act", "cache_implementation", "_sliding_window_pattern"),
+        inert=("hidden_act", "_sliding_window_pattern"),
         buffers=ROTARY_BUFFERS,
     )

@@ -45,6 +45,5 @@ def gpt_neox() -> Family:
             *norm("norm", "gpt_neox.final_layer_norm"),
             *linear("readout", "embed_out", "D", "V"),
         ),
-        inert=("is_decoder", "attention_probs_dropout_prob", "hidden_dropout_prob"),
         buffers=ROTARY_BUFFERS,
     )

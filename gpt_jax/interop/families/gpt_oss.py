@@ -9,7 +9,7 @@ from gpt_jax.interop.fields import LLAMA_SIZES, UNSCALED, Always, Biases, Knobs,
 from gpt_jax.interop.names import LLAMA_NORMS, READOUT, ROTARY_BUFFERS, separate_heads
 from gpt_jax.interop.rope import Rope
 from gpt_jax.interop.rows import Row, linear, norm, table
-from gpt_jax.interop.settings import Settings
+from gpt_jax.interop.settings import ADVICE, Settings
 from gpt_jax.model.mlp import moe
 from gpt_jax.registry import register
 
@@ -21,9 +21,14 @@ class Mixture:
     """How many experts, and how many a token passes; the weight of the balance loss."""
 
     def read(self, given: Settings, knobs: Knobs) -> None:
+        passed = given.take("num_experts_per_tok", 4)
+        if given.take("experts_per_token", passed) != passed:
+            raise given.refuse(
+                "experts_per_token", given.take("experts_per_token"), f"{passed}, as num_experts_per_tok"
+            )
         options = {
             "experts": given.take("num_local_experts", 128),
-            "top_k": given.take("num_experts_per_tok", 4),
+            "top_k": passed,
             "activation": "clamped_swiglu",
             "balance": float(given.take("router_aux_loss_coef", 0.001)),
         }
@@ -33,6 +38,19 @@ class Mixture:
         mixture = moe.settings(model.mlp)
         out |= {"num_local_experts": mixture.experts, "num_experts_per_tok": mixture.top_k}
         out["router_aux_loss_coef"] = mixture.balance
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Experts may be stored in MXFP4, as they were published."""
+
+    def read(self, given: Settings, knobs: Knobs) -> None:
+        form = given.take("quantization_config", {})
+        if form.get("quant_method", "mxfp4") != "mxfp4":
+            raise given.refuse("quantization_config", form, "mxfp4", ADVICE["quantization_config"])
+
+    def write(self, model: ModelConfig, out: dict) -> None:
+        pass
 
 
 @register("interop.families", "gpt_oss")
@@ -53,6 +71,7 @@ def gpt_oss() -> Family:
             Attention(all_but_every(2), listed=True, options={"sink": True}, window=128),
             Norm("rmsnorm", "rms_norm_eps", 1e-5),
             Mixture(),
+            Packed(),
             Only("hidden_act", "silu"),
             Only("swiglu_alpha", 1.702),
             Only("swiglu_limit", 7.0),
@@ -72,6 +91,6 @@ def gpt_oss() -> Family:
             *norm("norm", "model.norm"),
             *READOUT,
         ),
-        inert=("output_router_logits",),
+        inert=("initial_context_length",),
         buffers=ROTARY_BUFFERS,
     )

@@ -38,6 +38,6 @@ def gptj() -> Family:
             *norm("norm", "transformer.ln_f"),
             *READOUT,
         ),
-        inert=(*SUMMARY, "n_ctx", "rotary", "scale_attn_weights"),
+        inert=(*SUMMARY, "n_ctx"),
         buffers=rf"{ROTARY_BUFFERS}|.*\.attn\.(masked_)?bias|.*embed_positions",
     )

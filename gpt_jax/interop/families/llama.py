@@ -42,6 +42,5 @@ def llama() -> Family:
             Same("tied", "tie_word_embeddings", False),
         ),
         rows=(*LLAMA, *LLAMA_NORMS),
-        inert=("pretraining_tp", "max_sequence_length"),
         buffers=ROTARY_BUFFERS,
     )

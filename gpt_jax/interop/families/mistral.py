@@ -30,6 +30,5 @@ def mistral() -> Family:
             Same("tied", "tie_word_embeddings", False),
         ),
         rows=(*LLAMA, *LLAMA_NORMS),
-        inert=(),
         buffers=ROTARY_BUFFERS,
     )

@@ -34,6 +34,6 @@ def openai_gpt() -> Family:
             *GPT_BLOCK,
             *READOUT,
         ),
-        inert=(*SUMMARY, "n_ctx", "n_special", "predict_special_tokens"),
+        inert=(*SUMMARY, "n_ctx"),
         buffers=r".*\.attn\.bias|(.*\.)?position_ids",
     )

@@ -44,5 +44,4 @@ def opt() -> Family:
             *norm("norm", "model.decoder.final_layer_norm"),
             *READOUT,
         ),
-        inert=("activation_dropout",),
     )

@@ -31,6 +31,5 @@ def qwen3() -> Family:
             Only("rms_norm_eps", QK_NORM_EPS),
         ),
         rows=(*LLAMA, *LLAMA_NORMS, *head_norms()),
-        inert=(),
         buffers=ROTARY_BUFFERS,
     )

@@ -6,7 +6,7 @@ from gpt_jax.model.attend import Backend, asked, backend
 from gpt_jax.registry import register
 
 # The fastest first, by platform. What none of these can do, ``xla`` does.
-PREFERRED = {"gpu": ("cudnn", "pallas"), "tpu": ("splash",), "cpu": ()}
+PREFERRED = {"gpu": ("cudnn", "pallas"), "tpu": ("splash",), "cpu": ("causal",)}
 # On a CPU a head's matrix of scores is as fast as blocks up to this many elements (docs/performance.md).
 CPU_SCORES = 1024**2
 

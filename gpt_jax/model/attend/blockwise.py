@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Rows
 from gpt_jax.model.attend import EVERYTHING, Backend, capped, wide
 from gpt_jax.registry import register
 
@@ -14,7 +15,7 @@ HIDDEN = -1e30  # a score that is not seen; finite, so that differences of two a
 
 
 @register("model.attend", "blockwise", examples=("blockwise(block=4)",), formerly=("chunked",))
-def blockwise(*, block: int = 512) -> Backend:
+def blockwise(*, block: Rows = 512) -> Backend:
     """Blockwise attention in memory linear in the length (Milakov & Gimelshein 2018; Rabe & Staats 2021; Liu & Abbeel
     2023), with a backward pass that recomputes scores (Dao et al. 2022, algorithm 4). Blocks of keys that a window or a
     chunk hides are skipped. Everything but a reach of its own, mixing across heads and dropout.

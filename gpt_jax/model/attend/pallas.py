@@ -15,6 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Rows
 from gpt_jax.model.attend import AttentionSpec, Backend, capped
 from gpt_jax.registry import register
 
@@ -22,7 +23,7 @@ HIDDEN = -1e30
 
 
 @register("model.attend", "pallas", examples=("pallas(block=16, interpret=True)",))
-def pallas(*, block: int = 64, interpret: bool = False) -> Backend:
+def pallas(*, block: Rows = 64, interpret: bool = False) -> Backend:
     """Windows, chunks, strides, soft caps, sinks and packed documents, in memory linear in the length.
 
     Args:

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.limits import Rows
 from gpt_jax.model.attend import Backend
 from gpt_jax.registry import register
 
@@ -12,7 +13,7 @@ LANES = 128  # of a TPU's vector unit: lengths and head dims are filled up to a 
 
 
 @register("model.attend", "splash", examples=("splash(interpret=True)",))
-def splash(*, block: int = 512, interpret: bool = False) -> Backend:
+def splash(*, block: Rows = 512, interpret: bool = False) -> Backend:
     """Windows, soft caps and packed documents on TPUs.
 
     Args:

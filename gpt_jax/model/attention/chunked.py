@@ -3,14 +3,14 @@
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
+from gpt_jax.limits import Count
 from gpt_jax.model.attend import Reach
 from gpt_jax.model.attention.full import Options, SoftmaxAttention
-from gpt_jax.model.attention.sliding import at_least_one
 from gpt_jax.registry import options, register
 
 
 @register("model.attention", "chunked", examples=("chunked(size=6)",), typical="chunked(size=512)")
 @options(Options)
-def chunked(config: ModelConfig, rngs: nnx.Rngs, *, size: int, **given) -> SoftmaxAttention:
+def chunked(config: ModelConfig, rngs: nnx.Rngs, *, size: Count, **given) -> SoftmaxAttention:
     """The earlier tokens of the same ``size`` positions, counted from the document's beginning (Llama 4's local layers)."""
-    return SoftmaxAttention(config, rngs, Reach(chunk=at_least_one("size", size)), Options(**given))
+    return SoftmaxAttention(config, rngs, Reach(chunk=size), Options(**given))

@@ -9,6 +9,7 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Natural
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
 from gpt_jax.model.attention.full import biased
 from gpt_jax.model.cache import append, key_value_cache
@@ -42,7 +43,7 @@ class DifferentialAttention(nnx.Module):
       window: the last tokens that a query attends to; 0 = all.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, window: int = 0):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, window: Natural = 0):
         if config.heads % 2 or config.kv_heads % 2:
             raise UserError(
                 f"differential attention pairs heads: {config.heads} heads, {config.kv_heads} key/value heads",

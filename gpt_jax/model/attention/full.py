@@ -15,6 +15,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Factor
 from gpt_jax.model import init
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
 from gpt_jax.model.cache import append, key_value_cache
@@ -42,13 +43,13 @@ class Options:
     """
 
     qk_norm: str = "none"
-    softcap: float = 0.0
+    softcap: Factor = 0.0
     sink: bool = False
     gate: bool = False
     head_scale: bool = False
     value_residual: bool = False
     mixing: bool = False
-    scale: float = 0.0
+    scale: Factor = 0.0
     position: str = ""
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Natural, Size
 from gpt_jax.model.attend import AttentionSpec, attend, require
 from gpt_jax.model.attention.full import biased
 from gpt_jax.model.cache import append
@@ -38,8 +39,8 @@ class LatentAttention(nnx.Module):
       q_rank: of the latent of queries; 0 = queries straight from the residual stream.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, rank: int, rope_dim: int = 0, q_rank: int = 0):
-        _check(config, rank, rope_dim, q_rank)
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, rank: Size, rope_dim: Natural = 0, q_rank: Natural = 0):
+        _check(config, rope_dim)
         heads, d, r = (config.heads, config.head_dim), config.width, (config.heads, rope_dim)
         linear = functools.partial(Linear, config=config, rngs=rngs, place="latent")
         self.q_down = linear((d,), (q_rank,)) if q_rank else None
@@ -100,12 +101,12 @@ class LatentAttention(nnx.Module):
         return {name: jnp.zeros((batch, 1, length, size), dtype) for name, size in sizes.items() if size}
 
 
-def _check(config: ModelConfig, rank: int, rope_dim: int, q_rank: int) -> None:
-    if rank < 1 or rope_dim < 0 or q_rank < 0 or rope_dim % 2:
+def _check(config: ModelConfig, rope_dim: int) -> None:
+    if rope_dim % 2:
         raise UserError(
-            f"latent(rank={rank}, rope_dim={rope_dim}, q_rank={q_rank})",
+            f"latent(rope_dim={rope_dim}) rotates channels in pairs",
             where="config.model.attention",
-            allowed="rank 1 or more, rope_dim even, none of them negative",
+            allowed="an even number",
         )
     if biased(config.position):
         raise UserError(

@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.model.attend import wide
+
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
@@ -12,6 +14,9 @@ def gelu(x: jax.Array) -> jax.Array:
 
     The derivative recomputes tanh from x, so that only x is kept for the backward pass.
     """
+    if jax.default_backend() != "cpu":
+        x32 = x.astype(wide(x.dtype))
+        return (x32 / (1 + jnp.exp(-2 * _gelu_inner(x32)))).astype(x.dtype)
     return 0.5 * x * (1 + jnp.tanh(_gelu_inner(x)))
 
 
@@ -22,9 +27,19 @@ def _gelu_inner(x):
 @gelu.defjvp
 def _gelu_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
+    if jax.default_backend() != "cpu":
+        return gelu(x), _gelu_slope(x) * dx
     tanh = jnp.tanh(_gelu_inner(x))
     inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
     return 0.5 * x * (1 + tanh), (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner_slope) * dx
+
+
+def _gelu_slope(x):
+    """The derivative, from exp(+2 inner): what it shared with ``gelu`` XLA would compute once and keep, on a GPU."""
+    x32 = x.astype(wide(x.dtype))
+    rest = 1 / (1 + jnp.exp(2 * _gelu_inner(x32)))
+    inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x32**2)
+    return ((1 - rest) * (1 + 2 * x32 * rest * inner_slope)).astype(x.dtype)
 
 
 def gelu_erf(x: jax.Array) -> jax.Array:

@@ -1,11 +1,13 @@
 """Dense feed-forward networks; one variant per activation."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
+from gpt_jax.limits import Or, Rows
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
 from gpt_jax.registry import register
@@ -33,7 +35,7 @@ class MLP(nnx.Module):
 
 
 def _variant(name: str) -> Callable:
-    def variant(config: ModelConfig, rngs: nnx.Rngs, *, width: int = 0) -> MLP:
+    def variant(config: ModelConfig, rngs: nnx.Rngs, *, width: Annotated[Rows, Or(0, "model.mlp_width")] = 0) -> MLP:
         return MLP(name, config, rngs, width)
 
     return register("model.mlp", name)(variant)

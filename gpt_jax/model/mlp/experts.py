@@ -21,7 +21,8 @@ class ExpertLinear(nnx.Module):
     def ragged(self, x_XD: jax.Array, expert_X: jax.Array, sizes_E: jax.Array) -> jax.Array:
         """Rows sorted by expert, ``sizes_E`` for each."""
         y_XF = grouped_dot(x_XD, self.w[...].astype(x_XD.dtype), sizes_E)
-        return y_XF if self.bias is None else y_XF + self.bias[...].astype(x_XD.dtype)[expert_X]
+        # Rounded after the rows are taken, so that their derivatives add up in float32.
+        return y_XF if self.bias is None else y_XF + self.bias[...][expert_X].astype(x_XD.dtype)
 
     def padded(self, x_BECD: jax.Array) -> jax.Array:
         """The same number of rows, C, for every expert."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import Factor, Heads, Limits
 from gpt_jax.model.attend import wide
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
@@ -38,14 +40,14 @@ class Options:
         al. 2024). ``optim.groups`` needs its row: ("balance$", {"optimizer": "lion(b1=0.0, b2=0.0)", "lr": …}).
     """
 
-    experts: int = 8
-    top_k: int = 2
+    experts: Heads = 8
+    top_k: Heads = 2
     activation: str = "swiglu"
     router: str = "softmax"
-    shared: int = 0
-    capacity: float = 0.0
-    balance: float = 0.01
-    z: float = 0.0
+    shared: Annotated[int, Limits(0, 1024)] = 0
+    capacity: Factor = 0.0
+    balance: Factor = 0.01
+    z: Factor = 0.0
     bias_balance: bool = False
 
 
@@ -62,8 +64,10 @@ class MoE(nnx.Module):
         self.balance = nnx.Param(jnp.zeros(given.experts)) if given.bias_balance else None
 
     def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
-        """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got, and
-        "moe_dropped", the share of choices that were dropped."""
+        """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got,
+        "moe_dropped", the share of choices that were dropped, and with ``balance`` "moe_pull" [E], the derivative of the
+        loss by the loads. To a part of a batch (the batch's loads - its own) . moe_pull is added, for the parts' losses to
+        average to the batch's."""
         b, t, d = x_BTD.shape
         logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
         chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
@@ -78,8 +82,11 @@ class MoE(nnx.Module):
         if self.shared is not None:
             y_BTD += self.shared(x_BTD)[0]
         load_E = jax.nn.one_hot(chosen_BTK, self.given.experts).mean((0, 1, 2))
-        loss = self._losses(logits_BTE, p_BTE, load_E)
-        return y_BTD, {"moe_loss": loss, "moe_load": load_E, "moe_dropped": dropped}
+        share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
+        report = {"moe_load": load_E, "moe_dropped": dropped}
+        if self.given.balance:
+            report["moe_pull"] = self.given.balance * self.given.experts * share_E
+        return y_BTD, report | {"moe_loss": self._losses(logits_BTE, share_E, load_E)}
 
     def choose(self, logits_BTE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The chosen experts and their weights, which add up to 1, [B, T, K] each; all probabilities, [B, T, E]."""
@@ -89,9 +96,8 @@ class MoE(nnx.Module):
         weight_BTK = jnp.take_along_axis(p_BTE, chosen_BTK, axis=-1)
         return chosen_BTK, weight_BTK / weight_BTK.sum(-1, keepdims=True), p_BTE
 
-    def _losses(self, logits_BTE, p_BTE, load_E):
+    def _losses(self, logits_BTE, share_E, load_E):
         e = self.given.experts
-        share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
         loss = self.given.balance * e * (jax.lax.stop_gradient(load_E) * share_E).sum()
         loss += self.given.z * jnp.square(jax.nn.logsumexp(logits_BTE, axis=-1)).mean()
         if self.balance is None:
@@ -130,10 +136,6 @@ def _check(given: Options) -> None:
             raise UserError(
                 f"moe has no {name} {value!r}", where=WHERE, allowed=", ".join(known), fix=did_you_mean(value, known)
             )
-    if given.capacity < 0 or given.shared < 0:
-        raise UserError(
-            f"moe(capacity={given.capacity}, shared={given.shared})", where=WHERE, allowed="0 or more of both"
-        )
 
 
 def settings(call: str) -> Options:

@@ -19,12 +19,13 @@ class Learned(Position):
         self.w = nnx.Param(init.normal(config, "position", rngs, (config.context, config.width)))
 
     def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
-        w_TD = self.w[...].astype(x_BTD.dtype)
+        w_TD = self.w[...]
         if x_BTD.shape[1] > len(w_TD):
             raise UserError(
                 f"{x_BTD.shape[1]} tokens, and learned positions for {len(w_TD)}",
                 where="config.model.position",
                 fix="train with a longer model.context, or with positions that have no table: rope, alibi, sinusoidal",
             )
-        at_BTD = spread(w_TD[: x_BTD.shape[1]], x_BTD.shape) if positions_BT is None else w_TD[positions_BT]
-        return x_BTD + at_BTD
+        if positions_BT is not None:  # rounded after the rows are taken, so that their derivatives add up in float32
+            return x_BTD + w_TD[positions_BT].astype(x_BTD.dtype)
+        return x_BTD + spread(w_TD[: x_BTD.shape[1]].astype(x_BTD.dtype), x_BTD.shape)

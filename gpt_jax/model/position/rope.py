@@ -1,11 +1,14 @@
 """Rotary positions: queries and keys rotated by angles that grow with the position: scores depend on distances."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Limits, Share
 from gpt_jax.model.position import Position
 from gpt_jax.model.position.scaling import WHERE, frequencies, scaling_of
 from gpt_jax.registry import register
@@ -34,8 +37,8 @@ class Rope(Position):
         config: ModelConfig,
         rngs: nnx.Rngs,
         *,
-        theta: float = 10000.0,
-        fraction: float = 1.0,
+        theta: Annotated[float, Limits(1, 1e12, above=True)] = 10000.0,
+        fraction: Share = 1.0,
         interleaved: bool = False,
         scaling: dict | None = None,
     ):

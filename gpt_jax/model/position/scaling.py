@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from gpt_jax import registry
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.limits import Count, Factor, Limits, Or, Positive
 
 WHERE = "config.model.position"
 
@@ -22,14 +24,16 @@ class Scaling:
         times kept, a ramp over the channels between, from and to whole ones if ``truncate`` (gpt-oss: not); cosines and
         sines times 0.1 ln(factor) + 1 (Peng et al. 2023, sections 3.2 and 3.4). llama3: the same with a ramp over turns,
         and cosines and sines as they are (Llama 3.1).
+      size: what yarn multiplies cosines and sines with instead; 0 = by the factor.
     """
 
     kind: str = "none"
-    factor: float = 1.0
-    original: int = 0
-    low: float = 1.0
-    high: float = 0.0
+    factor: Annotated[float, Limits(1, 1e6)] = 1.0
+    original: Annotated[Count, Or(0, "model.context")] = 0
+    low: Positive = 1.0
+    high: Factor = 0.0
     truncate: bool = True
+    size: float = 0.0
 
 
 HIGH = {"yarn": 32.0, "llama3": 4.0}  # turns, where none are given
@@ -43,8 +47,13 @@ def frequencies(theta: float, rotated: int, scaling: Scaling) -> tuple[np.ndarra
     plain_P = _plain(theta, rotated)
     kept_P = KEPT[s.kind](theta, rotated, s)
     mixed_P = plain_P * kept_P + plain_P / s.factor * (1 - kept_P)
-    size = 0.1 * math.log(s.factor) + 1 if s.kind == "yarn" and s.factor > 1 else 1.0
+    size = s.size or yarn_size(s.factor, 1.0) if s.kind == "yarn" else 1.0
     return mixed_P.astype(np.float32), size
+
+
+def yarn_size(factor: float, weight: float) -> float:
+    """By how much yarn lengthens queries and keys (Peng et al. 2023, equation 22, as a product of the two)."""
+    return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
 
 
 def _kept_by_channel(theta: float, rotated: int, s: Scaling) -> np.ndarray:
@@ -86,7 +95,9 @@ def scaling_of(values: dict, context: int) -> Scaling:
                 allowed=", ".join(known),
                 fix=did_you_mean(key, known),
             )
-    scaling = Scaling(**{"original": context, **values})
+    values = registry.check_values(Scaling, values, "rope's scaling", WHERE)
+    scaling = Scaling(**values)
+    scaling = dataclasses.replace(scaling, original=scaling.original or context)
     if scaling.kind not in KEPT:
         raise UserError(
             f"rope has no scaling {scaling.kind!r}",
@@ -96,8 +107,6 @@ def scaling_of(values: dict, context: int) -> Scaling:
         )
     if not scaling.high:
         scaling = dataclasses.replace(scaling, high=HIGH[scaling.kind] if scaling.kind in HIGH else scaling.low + 1)
-    if scaling.factor < 1 or scaling.original < 1 or scaling.high <= scaling.low:
-        raise UserError(
-            f"rope's scaling {values}", where=WHERE, allowed="factor 1 or more, original 1 or more, low below high"
-        )
+    if scaling.high <= scaling.low:
+        raise UserError(f"rope's scaling {values}", where=WHERE, allowed="low below high")
     return scaling

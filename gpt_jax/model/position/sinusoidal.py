@@ -1,11 +1,14 @@
 """Sines and cosines of the position, added to the embedding."""
 
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Limits, Signed
 from gpt_jax.model.position import Position
 from gpt_jax.registry import register
 
@@ -19,7 +22,14 @@ class Sinusoidal(Position):
         scales the embeddings up by sqrt(D) instead (``model.embed_scale``).
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, base: float = 10000.0, scale: float = 1.0):
+    def __init__(
+        self,
+        config: ModelConfig,
+        rngs: nnx.Rngs,
+        *,
+        base: Annotated[float, Limits(1, 1e12, above=True)] = 10000.0,
+        scale: Signed = 1.0,
+    ):
         if config.width % 2:
             raise UserError(
                 f"sinusoidal positions come in pairs, and model.width = {config.width}",
@@ -35,7 +45,7 @@ class Sinusoidal(Position):
         return x_BTD + table_BTD.astype(x_BTD.dtype)
 
 
-def table(positions_BT: jax.Array, width: int, base: float) -> jax.Array:
+def table(positions_BT: jax.Array, width: int, base: Annotated[float, Limits(1, 1e12, above=True)]) -> jax.Array:
     """The sinusoids of positions, float32 [B, T, D], sines at even channels."""
     frequency_P = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
     angle_BTP = positions_BT[..., None].astype(jnp.float32) * frequency_P

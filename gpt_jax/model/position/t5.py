@@ -7,6 +7,7 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Heads, Size
 from gpt_jax.model import init
 from gpt_jax.model.position import Position, back
 from gpt_jax.model.where import Tokens
@@ -23,7 +24,7 @@ class T5(Position):
       furthest: distances from here on share the last bucket.
     """
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, buckets: int = 32, furthest: int = 128):
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, *, buckets: Heads = 32, furthest: Size = 128):
         if buckets < 2 or furthest <= buckets // 2:
             raise UserError(
                 f"t5(buckets={buckets}, furthest={furthest})",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gpt_jax.errors import StorageError
 from gpt_jax.plotting import save
-from gpt_jax.storage import read_json, write_json
+from gpt_jax.storage import make_folder, read_json, write_json
 from gpt_jax.study.compare.statistics import ALPHA, INCONCLUSIVE, Interval, t_interval
 
 NAME = "findings.json"
@@ -99,7 +100,7 @@ class ClaimResults:
 def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tuple[Any, str]]) -> ClaimResults:
     """Writes the checked claims of a complete sweep, and its ``figures``: file name -> (figure, caption)."""
     directory = workdir / "figures"
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     for name, (figure, _) in figures.items():
         save(figure, directory / name)
     made = ClaimResults(tuple(claims), {name: caption for name, (_, caption) in figures.items()})
@@ -109,8 +110,12 @@ def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tu
 
 def read(workdir: Path) -> ClaimResults:
     """What ``write`` kept; empty where a sweep has no analysis or is not complete."""
-    kept = read_json(workdir / NAME, missing={"findings": [], "pictures": {}})
-    return ClaimResults(tuple(ClaimResult(**values) for values in kept["findings"]), kept["pictures"])
+    fields = {"findings": list[dict], "pictures": dict[str, str]}
+    kept = read_json(workdir / NAME, missing={"findings": [], "pictures": {}}, fields=fields)
+    try:
+        return ClaimResults(tuple(ClaimResult(**values) for values in kept["findings"]), kept["pictures"])
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"{NAME} is damaged: {error}", where=str(workdir / NAME), fix="remove it") from error
 
 
 def describe(results: ClaimResults) -> str:

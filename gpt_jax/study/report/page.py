@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.plotting import inline, save
-from gpt_jax.storage import read_json, write_atomically
+from gpt_jax.storage import make_folder, read_json, write_atomically
 from gpt_jax.study.compare import claims, verdicts
 from gpt_jax.study.report import curves, figures, hyperparameters, tables
 from gpt_jax.study.sweep import run_rows
@@ -57,8 +57,7 @@ def write(results: SweepResults) -> Path:
     """Writes report.html, and beside it verdicts.csv, verdicts.tex, runs.csv and the figures as PNG and SVG."""
     rows = results.comparisons()
     compared = verdicts.table(rows)
-    folder = results.workdir / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(results.workdir / "figures")
     for name, text in (
         ("verdicts.csv", run_rows.to_csv(verdicts.values(rows, results.metric))),
         ("verdicts.tex", tables.to_latex(compared)),
@@ -186,7 +185,10 @@ def _samples(results: SweepResults) -> list[str]:
 
 def _conditions(results: SweepResults) -> list[str]:
     """The command, the experiment file, and where the runs were trained."""
-    files = [read_json(results.directory(id) / "environment.json", missing={}) for id in results.runs]
+    files = [
+        read_json(results.directory(id) / "environment.json", missing={}, fields={"starts": list[dict]})
+        for id in results.runs
+    ]
     starts = [start for file in files for start in file.get("starts", [])[-1:]]
     environments = {json.dumps(_lasting(start), indent=1, sort_keys=True) for start in starts}
     parts = ["<h2>Conditions</h2>"]

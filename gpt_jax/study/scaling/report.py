@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_jax.storage import write_json
+from gpt_jax.storage import make_folder, write_json, writing
 from gpt_jax.study.scaling import figure
 from gpt_jax.study.scaling.analysis import ScalingAnalysis, analyse, overflows_ignored
 from gpt_jax.study.scaling.table import RunTable
@@ -15,13 +15,13 @@ from gpt_jax.study.scaling.table import RunTable
 @overflows_ignored()
 def fit_runs(runs: RunTable, law: str, out: str, *, seed: int, resamples: int) -> ScalingAnalysis:
     """Fits a law to runs, prints the analysis, and writes fit.json and fit.png into the directory ``out``, if given."""
+    directory = make_folder(Path(out)) if out else None
     found = analyse(runs, law, seed=seed, resamples=resamples, progress=True)
     print(describe(found))
-    if out:
-        directory = Path(out)
-        directory.mkdir(parents=True, exist_ok=True)
+    if directory is not None:
         write_json(directory / "fit.json", to_json(found))
-        figure.draw(found).savefig(directory / "fit.png", dpi=140)
+        with writing(directory / "fit.png"):
+            figure.draw(found).savefig(directory / "fit.png", dpi=140)
         print(f"\nwrote {directory / 'fit.json'} and {directory / 'fit.png'}")
     return found
 

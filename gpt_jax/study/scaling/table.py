@@ -1,5 +1,6 @@
 """Finished runs as points of a scaling law: a table with one row for each."""
 
+import codecs
 import csv
 import dataclasses
 import io
@@ -14,6 +15,8 @@ from gpt_jax.study.sweep.results import SweepResults
 
 NEEDED = ("params", "tokens", "loss")
 POSITIVE = (*NEEDED, "flops")
+FINISHED = ("", "done", "finished", "complete", "completed", "success", "succeeded")  # words of trackers and schedulers
+FLOPS_APART = 300  # units differ by 1000 or more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,25 @@ def read(path: Path) -> RunTable:
         raise UserError(
             f"{path} is not a file", where="--runs", allowed="a CSV with columns params,tokens,loss[,flops]"
         )
-    return _parse(path.read_text(encoding="utf-8-sig"), path)
+    return _parse(_decoded(path), path)
+
+
+def _decoded(path: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 where a byte order mark says so."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", where="--runs") from None
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} is not {encoding.removesuffix('-sig').upper()}: byte {error.start} is 0x{data[error.start]:02x}",
+            where=f"{path}, line {line}",
+            fix='save the table as UTF-8 ("CSV UTF-8" in spreadsheets)',
+        ) from None
 
 
 def of_sweep(workdir: Path) -> RunTable:
@@ -77,7 +98,7 @@ def _parse(text: str, path: Path) -> RunTable:
                 allowed="params,tokens,loss[,flops][,name] and the columns of the law",
             )
         reader.fieldnames = names
-        rows = [(reader.line_num, row) for row in reader]
+        rows = _rows(reader, path)
     points, excluded = [], []
     for line, row in rows:
         name = (row.get("name") or "").strip() or f"line {line}"
@@ -89,12 +110,41 @@ def _parse(text: str, path: Path) -> RunTable:
     columns = {key: np.array([values[key] for _, values in points]) for key in numeric}
     if points:
         columns.setdefault("flops", 6 * columns["params"] * columns["tokens"])
-    return RunTable(tuple(name for name, _ in points), columns, tuple(excluded))
+    table = RunTable(tuple(name for name, _ in points), columns, tuple(excluded))
+    _check_flops(table, path)
+    return table
+
+
+def _rows(reader: csv.DictReader, path: Path) -> list[tuple[int, dict]]:
+    """Every row with the number of its last line."""
+    rows: list[tuple[int, dict]] = []
+    try:
+        rows.extend((reader.line_num, row) for row in reader)
+    except csv.Error as error:
+        raise UserError(f"{path} is no table: {error}", where=f"{path}, line {reader.line_num + 1}") from None
+    return rows
+
+
+def _check_flops(table: RunTable, path: Path) -> None:
+    """Refuses a column "flops" in another unit: a law would be of those numbers, and look right."""
+    if not len(table):
+        return
+    ratio = table["flops"] / (6 * table["params"] * table["tokens"])
+    worst = int(np.argmax(np.abs(np.log(ratio))))
+    if abs(math.log(ratio[worst])) > math.log(FLOPS_APART):
+        raise UserError(
+            f"{table.names[worst]}: flops is {ratio[worst]:.2g} times 6 params tokens, {table['flops'][worst]:.4g} against"
+            f" {table['flops'][worst] / ratio[worst]:.4g}",
+            where=f"{path}, columns params, tokens and flops",
+            allowed=f"within a factor of {FLOPS_APART}, as architectures and conventions differ",
+            fix="give parameters, tokens and floating point operations as plain numbers (a PF-day is 8.64e19 of them), or"
+            " leave the column flops out",
+        )
 
 
 def _unfinished(row: dict[str, str]) -> str:
     status = (row.get("status") or "done").strip()
-    if status != "done":
+    if status.lower() not in FINISHED:
         return f"its status is {status}"
     loss = (row.get("loss") or "").strip().lower().lstrip("+-")
     return f"its loss is {row['loss'] or 'missing'}" if loss in ("", "nan", "inf", "infinity") else ""

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpt_jax.errors import DONE, RESUMABLE
-from gpt_jax.storage import write_json
+from gpt_jax.errors import DONE, RESUMABLE, Failure
+from gpt_jax.storage import make_folder, write_json
 from gpt_jax.study.sweep.results import FAILURE, SweepResults
 from gpt_jax.study.sweep.sweep import Job
 from gpt_jax.study.sweep.worker import order_of
@@ -67,6 +67,7 @@ class Pool:
         self._queue_lock = threading.Lock()
         self._common: dict[str, tuple] = {}  # of each job, what jobs trained as one program have in common
         self.stopping = False
+        self.failure: Failure | None = None  # of a slot, which ends them all
         self._processes: dict[int, subprocess.Popen] = {}
         self._threads = [threading.Thread(target=self._run_slot, args=(i,)) for i in range(len(slots))]
 
@@ -79,10 +80,17 @@ class Pool:
             thread.start()
 
     def join(self, seconds: float) -> bool:
-        """Waits for some seconds and returns whether all jobs have ended."""
+        """Waits for some seconds and returns whether all jobs have ended.
+
+        Raises:
+          StorageError: the directory of a run cannot be written.
+        """
         for thread in self._threads:
             thread.join(seconds / len(self._threads))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended and self.failure is not None:
+            raise self.failure
+        return ended
 
     def stop(self) -> None:
         """Asks the workers to save their runs and exit. Call it again for a worker that was still starting."""
@@ -92,6 +100,12 @@ class Pool:
                 process.send_signal(signal.SIGTERM)
 
     def _run_slot(self, number: int) -> None:
+        try:
+            self._work(number)
+        except Failure as failure:
+            self.failure, self.stopping = failure, True
+
+    def _work(self, number: int) -> None:
         """Trains jobs in a slot's worker; a worker that died is started again for the next job."""
         process = None
         while not self.stopping and (jobs := self._next(self.slots[number])):
@@ -133,7 +147,7 @@ class Pool:
         orders = []
         for job in jobs:
             directory = self.results.directory(job.id)
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
             orders.append(order_of(job, directory, measure=not self.together))
         try:
             process.stdin.write(json.dumps(orders) + "\n")  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import Batch, Program, State, hyper_scalars
+from gpt_jax.train.step import Batch, Program, State, compile_step, hyper_scalars
 from gpt_jax.train.trainer import Trainer
 
 MAX_RUNS = 16  # of a population
@@ -72,6 +72,7 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
     started = time.time()
     failures: list[Exception | None] = [None] * len(jobs)
     with StopRequest() as stop, contextlib.ExitStack() as opened:
+        stop.nothing_to_save()
         members: dict[int, Member] = {}
         states = []
         for i, (config, workdir) in enumerate(jobs):
@@ -100,6 +101,7 @@ def _train(members: list[Member], states: list[State], until: int) -> None:
     states.clear()
     _each(members, lambda i, trainer: trainer.evaluate_if_missed(program.member(state_P, i), last))
     end_P, step = _steps(members, program, state_P, last)
+    members[0].trainer.stop.wait_for_steps()
     _each(members, lambda i, trainer: trainer.finish(program.member(end_P, i), step, last))
 
 
@@ -121,11 +123,13 @@ def _steps(members: list[Member], program: "_Vmapped", state_P: State, last: int
     unrecorded: tuple = ()
     for k in range(first.start, last):
         batches = [member.batches[k] for member in members]
-        started = time.perf_counter()
-        state_P, metrics_P = program.step(state_P, _stacked(batches), hyper_P)
+        batch_P = _stacked(batches)
         if k == first.start:
+            seconds = compile_step(program.step, state_P, batch_P, hyper_P)
+            stop.wait_for_steps()
             for member in members:
-                member.trainer.recorder.progress.compiled(time.perf_counter() - started)
+                member.trainer.recorder.progress.compiled(seconds)
+        state_P, metrics_P = program.step(state_P, batch_P, hyper_P)
         if unrecorded:
             _record(members, program, state_P, *unrecorded)
         step, unrecorded = k + 1, (k + 1, metrics_P, batches)

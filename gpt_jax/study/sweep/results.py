@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gpt_jax import notebook
-from gpt_jax.errors import UserError
-from gpt_jax.storage import read_json, write_atomically, write_json
+from gpt_jax.errors import INTERNAL, StorageError, UserError
+from gpt_jax.storage import fields_that_differ, make_folder, read_json, write_atomically, write_json
 from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.study.sweep.sweep import Job, Sweep, shared_settings
@@ -25,6 +25,17 @@ NAME = "sweep.json"
 FAILURE = "failure.json"
 STOPPED_EARLY = "dropped.json"
 EXPERIMENT = "experiment.py"
+_STORED: dict[str, Any] = {  # what sweep.json holds
+    **dict.fromkeys(("experiment", "question", "metric"), str),
+    **dict.fromkeys(("notes", "command"), list[str]),
+    **dict.fromkeys(("seeds", "looks"), list[int]),
+    "margin": float,
+    "baseline": str | None,
+    "arms": dict[str, dict],
+    "runs": dict[str, dict],
+    "shared": dict[str, list],
+}
+_OPTIONAL = ("notes", "looks", "command", "shared")  # files of earlier versions lack them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +103,7 @@ class SweepResults:
             tuple(command),
         )
         values = {name: value for name, value in dataclasses.asdict(results).items() if name != "workdir"}
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_folder(workdir)
         write_atomically(workdir / NAME, json.dumps(values, indent=1) + "\n")
         if source.is_file():
             shutil.copyfile(source, workdir / EXPERIMENT)
@@ -105,12 +116,22 @@ class SweepResults:
         Raises:
           UserError: there is none.
         """
-        values: dict[str, Any] = read_json(workdir / NAME, missing={})
+        values: dict[str, Any] = read_json(workdir / NAME, missing={}, fields=_STORED)
         if not values:
             raise UserError(f"{workdir} holds no sweep", where=str(workdir / NAME), fix="launch.py sweep writes one")
+        if lacking := [name for name in _STORED if name not in values and name not in _OPTIONAL]:
+            raise StorageError(f"{NAME} is damaged: it lacks {', '.join(lacking)}", where=str(workdir / NAME))
+        for id, run in values["runs"].items():
+            wrong = fields_that_differ(run, {"arms": list[str], "seed": int, "steps": int})
+            unknown = (
+                wrong or not run.get("arms") or set(run["arms"]) - set(values["arms"]) or {"seed", "steps"} - set(run)
+            )
+            if unknown or not id.isalnum():
+                raise StorageError(f"{NAME} is damaged: run {id!r} is {run!r}", where=str(workdir / NAME))
         runs = {id: PlannedRun(tuple(run["arms"]), run["seed"], run["steps"]) for id, run in values["runs"].items()}
         lists = {name: tuple(values.get(name, ())) for name in ("seeds", "notes", "looks", "command")}
-        return SweepResults(workdir, **{**values, **lists, "runs": runs})
+        known = {name: value for name, value in values.items() if name in _STORED}
+        return SweepResults(workdir, **{**known, **lists, "runs": runs})
 
     def directory(self, id: str) -> Path:
         return self.workdir / "runs" / id
@@ -128,7 +149,7 @@ class SweepResults:
 
     def stopped_early(self) -> dict[str, str]:
         """Arms that were stopped early -> the reason."""
-        return read_json(self.workdir / STOPPED_EARLY, missing={})
+        return read_json(self.workdir / STOPPED_EARLY, missing={}, fields=dict.fromkeys(self.arms, str))
 
     def stop_early(self, reasons: Mapping[str, str]) -> None:
         """Stops arms early: they get no more seeds or steps. ``reasons`` by arm."""
@@ -141,13 +162,19 @@ class SweepResults:
 
     def failure(self, id: str) -> str:
         """The first line of a run's error; empty where it did not fail."""
-        error = read_json(self.directory(id) / FAILURE, missing={"error": ""})["error"]
-        return error.strip().partition("\n")[0]
+        kept = read_json(self.directory(id) / FAILURE, missing={}, fields={"error": str})
+        return kept.get("error", "").strip().partition("\n")[0]
 
     def failures(self) -> dict[str, str]:
         """Name of the run -> the first line of its error."""
         errors = {entry.name: self.failure(id) for id, entry in self.runs.items()}
         return {name: error for name, error in errors.items() if error}
+
+    def failure_codes(self) -> list[int]:
+        """The exit codes of the runs that failed."""
+        fields = {"error": str, "code": int}
+        kept = [read_json(self.directory(id) / FAILURE, missing={}, fields=fields) for id in self.runs]
+        return [values.get("code", INTERNAL) for values in kept if values]
 
     def done(self, arm: str) -> dict[int, Path]:
         """seed -> directory, of the runs of an arm that are done."""

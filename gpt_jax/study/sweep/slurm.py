@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gpt_jax import backend, terminal
 from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, UserError
-from gpt_jax.storage import read_json, write_atomically, write_json
+from gpt_jax.storage import make_folder, read_json, write_atomically, write_json
 from gpt_jax.study.sweep import worker
 from gpt_jax.study.sweep.local import note_failure, python_module, python_path
 from gpt_jax.study.sweep.results import SweepResults, steps_of
@@ -69,7 +70,7 @@ class Array:
           UserError: sbatch is missing, or refuses.
         """
         directory = self.results.workdir / "slurm"
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         kept = read_json(directory / ARRAY, missing={})
         if kept and _tasks(kept["array"]):
             self.submitted = Submitted(kept["array"], tuple(kept["jobs"]))
@@ -125,8 +126,9 @@ class Array:
 def script(directory: Path, name: str) -> str:
     """What sbatch is given. The task itself takes the place of the shell, so that it gets SLURM's signals."""
     here, path, orders = (shlex.quote(str(part)) for part in (Path.cwd(), python_path(), directory / ORDERS))
+    output = shlex.quote(f"{str(directory).replace('%', '%%')}/{OUTPUT}")  # in which SLURM replaces %a
     return (
-        f"#!/bin/sh\n#SBATCH --job-name={shlex.quote(Path(name).stem)}\n#SBATCH --output={directory / OUTPUT}\n"
+        f"#!/bin/sh\n#SBATCH --job-name={shlex.quote(Path(name).stem)}\n#SBATCH --output={output}\n"
         f"#SBATCH --signal=B:TERM@{WARNING}\n#SBATCH --open-mode=append\n"
         f"export PYTHONPATH={path}\n"
         f"cd {here} && exec {shlex.join(python_module('gpt_jax.study.sweep.slurm'))} {orders}\n"
@@ -158,10 +160,12 @@ def _ask(*words: str) -> str:
 
 def main() -> int:
     """One task of the array."""
+    terminal.guard()
+    backend.tune()
     with open(sys.argv[1], encoding="utf-8") as file:
         order = json.loads(file.read().splitlines()[int(os.environ["SLURM_ARRAY_TASK_ID"])])
     workdir = Path(order["workdir"])
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     ((code, error),) = worker.train([order])
     note_failure(workdir, code, error)
     return code

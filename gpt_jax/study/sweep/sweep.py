@@ -3,9 +3,13 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from gpt_jax.config import Config, value_at
 from gpt_jax.configs import base as defaults
@@ -17,6 +21,28 @@ from gpt_jax.user_code import load_module, naming_errors_of
 # The A/A arm: the baseline with train.seed raised by this number, and nothing else changed.
 NOISE, NOISE_SEED = "A/A", 10_000
 SAME_DATA = ("data.source", "data.tokenizer", "data.valid_fraction")
+
+
+def _are(*kinds: type) -> Callable[[Any], bool]:
+    """Whether a value is a sequence of numbers of these kinds."""
+    return lambda values: isinstance(values, Iterable) and all(isinstance(v, kinds) for v in values)
+
+
+# An experiment is Python, so that each may be anything: (field, whether a value is of its type, what is).
+_FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("base", lambda given: isinstance(given, Mapping | ConfigDict), "a configuration, as base.get_config() returns"),
+    (
+        "arms",
+        lambda given: (
+            isinstance(given, Mapping) and all(isinstance(overrides, Mapping) for overrides in given.values())
+        ),
+        "name -> {dotted knob: value}",
+    ),
+    ("seeds", _are(Integral), "different integers, 0 or more"),
+    ("looks", _are(Integral), "numbers of seeds"),
+    ("halve", _are(Real), "shares of the training, such as (0.25, 0.5)"),
+    ("margin", lambda given: isinstance(given, int | float) and 0 <= given < math.inf, "0 or more"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +91,9 @@ class Sweep:
     draw: Callable[..., Any] | None = None
 
     def __post_init__(self):
+        for name, fits, allowed in _FIELDS:
+            if not fits(given := getattr(self, name)):
+                raise UserError(f"{name} = {given!r}", where=f"Sweep.{name}", allowed=allowed)
         if self.baseline == "" and self.arms:
             object.__setattr__(self, "baseline", next(iter(self.arms)))
         if self.noise and self.baseline in self.arms and NOISE not in self.arms:
@@ -121,7 +150,7 @@ def jobs(sweep: Sweep) -> list[Job]:
     """
     if not sweep.arms or not sweep.seeds:
         raise UserError("a sweep needs arms and seeds", where=f"{len(sweep.arms)} arms, {len(sweep.seeds)} seeds")
-    if len(set(sweep.seeds)) < len(sweep.seeds) or any(seed < 0 for seed in sweep.seeds):
+    if len(set(sweep.seeds)) < len(sweep.seeds):
         raise UserError(f"seeds {list(sweep.seeds)}", where="Sweep.seeds", allowed="different integers, 0 or more")
     if sweep.baseline is not None and sweep.baseline not in sweep.arms:
         raise UserError(

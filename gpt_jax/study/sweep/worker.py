@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpt_jax import backend
-from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Failure, Stopped, UserError
+from gpt_jax import backend, terminal
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Stopped, UserError
+from gpt_jax.storage import as_failure
 from gpt_jax.study.sweep.sweep import Job
 
 LOG = "log.txt"
@@ -28,6 +29,7 @@ LOCK_TIMEOUT = 120.0  # seconds
 
 def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    terminal.guard()
     backend.tune()
     queued: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, queued), daemon=True).start()
@@ -58,7 +60,11 @@ def train(orders: Sequence[dict]) -> list[tuple[int, str]]:
     Output goes to the log.txt of the first; the log.txt of the others names it.
     """
     workdirs = [Path(order["workdir"]) for order in orders]
-    with open(workdirs[0] / LOG, "a", encoding="utf-8") as log:
+    try:
+        log = open(workdirs[0] / LOG, "a", encoding="utf-8")
+    except OSError as error:
+        return [_outcome(error)] * len(orders)
+    with log:
         sys.stdout.flush()
         # The compiler writes to the descriptors, past sys.stdout.
         os.dup2(log.fileno(), 1)
@@ -122,9 +128,9 @@ def _outcome(failure: Exception | None) -> tuple[int, str]:
     """Exit code and error text; prints the error."""
     if failure is None:
         return DONE, ""
-    if isinstance(failure, Failure):
-        print(failure, file=sys.stderr)
-        return failure.exit_code, str(failure)
+    if known := as_failure(failure):
+        print(known, file=sys.stderr)
+        return known.exit_code, str(known)
     traceback.print_exception(failure)
     return INTERNAL, f"{type(failure).__name__}: {failure}"
 

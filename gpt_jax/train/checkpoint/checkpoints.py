@@ -25,7 +25,8 @@ from gpt_jax.train.checkpoint.manifest import Manifest
 
 _ARRAYS = "state"  # the directory orbax writes
 _NOTHING, _FAILED = -1, -2  # process 0 to the others, instead of a step
-_REFUSALS = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)]
+_FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_REFUSALS = [*_FULL, *(os.strerror(n) for n in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO))]
 
 
 class Checkpoints:
@@ -210,11 +211,12 @@ class Checkpoints:
         place = next(path for path in (self.directory, *self.directory.parents) if path.exists())
         text = "process 0 could not write it" if error is None else f"{type(error).__name__}: {error}"
         reason = next((refusal for refusal in _REFUSALS if refusal in text), text.splitlines()[0])
+        room = f"{shutil.disk_usage(place).free:,} bytes are free and the state has {size:,}; make room"
         return StorageError(
             f"the checkpoint of step {step} could not be saved: {reason}",
             where=str(self.directory),
-            fix=f"{shutil.disk_usage(place).free:,} bytes are free and the state has {size:,}; make room, then run the"
-            " same command again: the checkpoints before this one are untouched",
+            fix=f"{room if reason in _FULL else 'let the directory be written'}, then run the same command again: the"
+            " checkpoints before this one are untouched",
         )
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from gpt_jax.errors import StorageError, UserError
+from gpt_jax.storage import sync_directory
 from gpt_jax.train.checkpoint import manifest
 from gpt_jax.train.checkpoint.manifest import Manifest
 
@@ -52,7 +53,7 @@ class CheckpointDirectory:
     def commit(self, staging: Path, step: int) -> None:
         """Gives a finished directory its name, durably, and then removes those not to be kept."""
         os.rename(staging, self.path(step))
-        manifest.sync_directory(self.directory)
+        sync_directory(self.directory)
         self._remove_old()
 
     def remove_leftovers(self) -> None:

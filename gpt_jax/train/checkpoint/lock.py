@@ -1,6 +1,6 @@
 """One run per run directory: a lock that the kernel releases when its owner ends, and a note of the owner."""
 
-import errno
+import contextlib
 import fcntl
 import json
 import os
@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from gpt_jax.errors import StorageError, UserError
+from gpt_jax.storage import NO_LOCKS
 
-_NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}  # some network file systems
 _PATIENCE = 1.0  # seconds an owner may take between locking and writing its note
 
 
@@ -49,7 +49,8 @@ class WorkdirLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.ftruncate(self._descriptor, 0)
+        with contextlib.suppress(OSError):  # a note that stays names a process that is no more
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)  # releases it; the file stays, since removing it would race with the next owner
         self._descriptor = -1
 
@@ -60,7 +61,7 @@ class WorkdirLock:
             raise self._refusal(_owner(descriptor, _PATIENCE)) from None
         except OSError as error:
             owner = _owner(descriptor, 0)
-            if error.errno not in _NO_FLOCK or owner:
+            if error.errno not in NO_LOCKS or owner:
                 raise self._refusal(owner) from error
         note = {
             "host": platform.node(),

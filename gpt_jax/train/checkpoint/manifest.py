@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from gpt_jax.errors import StorageError, UserError
+from gpt_jax.storage import sync_directory
 
 NAME = "manifest.json"
 SEAL = "manifest.sha256"
@@ -132,21 +133,12 @@ def check_leaves(manifest: Manifest, tree: Any, directory: Path) -> None:
             )
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes the names in a directory durable."""
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
+def _durable_fact(path: Path) -> tuple[int, str]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _durable_fact(path: Path) -> tuple[int, str]:
-    _sync(path)
     return _fact(path)
 
 

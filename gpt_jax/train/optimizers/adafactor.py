@@ -2,13 +2,14 @@
 
 import optax
 
+from gpt_jax.limits import Count, Positive, Share
 from gpt_jax.registry import register
 from gpt_jax.train.optimizers.matrices import per_matrix
 
 
 @register("train.optimizers", "adafactor")
 def adafactor(
-    *, scanned: bool, decay_rate: float = 0.8, clip: float = 1.0, min_dim: int = 128
+    *, scanned: bool, decay_rate: Share = 0.8, clip: Positive = 1.0, min_dim: Count = 128
 ) -> optax.GradientTransformation:
     """Shazeer & Stern 2018: relative step sizes (times the parameter's RMS), update clipping, no momentum.
 

@@ -13,11 +13,22 @@ import optax
 
 from gpt_jax.tree_paths import path_of
 
+VECTORS = (
+    "bias",
+    "scale",
+    "lambdas",
+)  # of which some have an axis for heads, or for the four of differential attention
+
 
 def is_hidden_matrix(path: tuple, leaf: jax.Array, scanned: bool) -> bool:
     """Whether a parameter is a weight inside a block, rather than an embedding, a readout or a vector."""
     name = path_of(path).split("/")
-    return "blocks" in name and name[-1] == "w" and leaf.ndim - _leading(path, scanned) >= 2
+    return "blocks" in name and name[-1] == "w" and not is_vector(path_of(path), leaf, scanned)
+
+
+def is_vector(path: str, leaf: jax.Array, scanned: bool) -> bool:
+    """Whether a parameter is a vector or a scalar, or a row of them: one a layer, an expert or a head."""
+    return path.split("/")[-1] in VECTORS or leaf.ndim - _leading(path, scanned) < 2
 
 
 def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.GradientTransformation:
@@ -28,7 +39,7 @@ def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.Grad
     """
 
     def one(path, leaf, function, *args):
-        for _ in range(_leading(path, scanned)):
+        for _ in range(_leading(path_of(path), scanned)):
             function = jax.vmap(function)
         return function(*args)
 
@@ -69,9 +80,9 @@ def _outside_in(params, states, inner):
     return jax.tree.transpose(jax.tree.structure(params), treedef, states)
 
 
-def _leading(path: tuple, scanned: bool) -> int:
+def _leading(path: str, scanned: bool) -> int:
     """Axes in front of a parameter's own: the layers of a stack, and experts."""
-    name = path_of(path).split("/")
+    name = path.split("/")
     return (scanned and "blocks" in name) + ("experts" in name)
 
 

@@ -1,8 +1,11 @@
 """Muon: the momentum of each hidden matrix, orthogonalised; Adam for everything else."""
 
+from typing import Annotated
+
 import jax
 import optax
 
+from gpt_jax.limits import Decay, Limits, Share
 from gpt_jax.registry import register
 from gpt_jax.train.optimizers.matrices import is_hidden_matrix, per_matrix
 
@@ -11,12 +14,12 @@ from gpt_jax.train.optimizers.matrices import is_hidden_matrix, per_matrix
 def muon(
     *,
     scanned: bool,
-    beta: float = 0.95,
+    beta: Decay = 0.95,
     nesterov: bool = True,
-    ns_steps: int = 5,
-    b1: float = 0.9,
-    b2: float = 0.95,
-    eps: float = 1e-8,
+    ns_steps: Annotated[int, Limits(1, 100)] = 5,
+    b1: Decay = 0.9,
+    b2: Decay = 0.95,
+    eps: Share = 1e-8,
 ) -> optax.GradientTransformation:
     """Jordan et al. 2024, by optax; updates scaled by 0.2 sqrt(max(rows, columns)), so that their RMS is AdamW's and
     one learning rate serves both (Liu et al. 2025, equation 4).

@@ -30,14 +30,8 @@ _PACKAGES = (
     "numpy",
 )
 _FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
-_VARIABLES = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "JAX_PLATFORMS",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    "SLURM_JOB_ID",
-)
+_VARIABLES = ("CUDA_VISIBLE_DEVICES", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "SLURM_JOB_ID")
+_BEGINNINGS = ("JAX_", "XLA_", "NCCL_")  # of variables that may change numbers, devices or speed
 
 
 def environment() -> dict[str, Any]:
@@ -58,7 +52,11 @@ def environment() -> dict[str, Any]:
             kind: sum(d.device_kind == kind for d in devices) for kind in sorted({d.device_kind for d in devices})
         },
         "jax": {flag: getattr(jax.config, flag) for flag in _FLAGS},
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name in _VARIABLES or name.startswith(_BEGINNINGS)
+        },
         "git": _git(Path(__file__).resolve().parent),
     }
 

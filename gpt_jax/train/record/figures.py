@@ -7,6 +7,7 @@ from typing import Any
 
 from gpt_jax.errors import UserError
 from gpt_jax.plotting import BLUE, GREEN, GREY, VERMILION
+from gpt_jax.storage import make_folder, writing
 from gpt_jax.train.record.metrics import NAME, read, read_summary
 from gpt_jax.train.record.progress import quantity
 
@@ -23,6 +24,7 @@ def loss_figure(workdir: str | Path) -> Path:
 
     Raises:
       UserError: there is no loss to draw.
+      StorageError: the disk refuses.
     """
     workdir = Path(workdir)
     records, summary = read(workdir), read_summary(workdir)
@@ -44,8 +46,9 @@ def loss_figure(workdir: str | Path) -> Path:
     figure.text(left, 0.935, workdir.resolve().name, fontsize=13, weight="bold", color="#111111")
     figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=GREY)
     path = workdir / PATH
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    make_folder(path.parent)
+    with writing(path):
+        figure.savefig(path)
     return path
 
 

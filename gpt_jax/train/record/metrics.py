@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax.errors import StorageError
-from gpt_jax.storage import from_json, read_json, refused, to_json, write_atomically, write_json
+from gpt_jax.storage import fields_that_differ, from_json, read_json, refused, to_json, write_atomically, write_json
 
 NAME = "metrics.jsonl"
 SUMMARY = "summary.json"
+_VALUE = float | str | bool | None
+_SUMMARISED: dict[str, Any] = {
+    "status": str,
+    **dict.fromkeys(("steps", "tokens", "params"), int),
+    **dict.fromkeys(("flops", "seconds", "training_seconds"), float),
+    "final": dict[str, _VALUE],
+    "best": dict[str, _VALUE],
+}
 
 
 class MetricsLog:
@@ -101,7 +109,7 @@ def write_summary(workdir: str | Path, values: Mapping[str, Any]) -> Path:
 
 def read_summary(workdir: str | Path) -> dict[str, Any]:
     """The contents of summary.json, empty where the run has not written one."""
-    return read_json(Path(workdir) / SUMMARY, missing={})
+    return read_json(Path(workdir) / SUMMARY, missing={}, fields=_SUMMARISED)
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -116,8 +124,10 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(raw, start=1):
         try:
             record = from_json(json.loads(line.decode()))
+            if wrong := fields_that_differ(record, {**dict.fromkeys(record, _VALUE), "step": int, "tokens": int}):
+                raise ValueError(wrong)
             found.append((line.decode(), {"step": record["step"], "tokens": record["tokens"], **record}))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number < len(raw):
                 raise StorageError(
                     f"line {number} of {path.name} is not a record: {line[:60]!r}",

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt_jax import notebook
 from gpt_jax.model import flops
+from gpt_jax.storage import make_folder, only_warned, write_atomically
 from gpt_jax.train.evaluate import coverage
 from gpt_jax.train.record import figures
 from gpt_jax.train.record.metrics import read, write_summary
@@ -41,16 +42,22 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
 
 
 def show(run: Run, state: State, summary: dict[str, Any]) -> None:
-    """Draws the figure, continues ``sample.prompts``, and prints where everything is. A notebook shows ``RunSummary``."""
-    picture = figures.loss_figure(run.workdir)
-    text = _samples(run, state)
+    """Draws the figure, continues ``sample.prompts``, and prints where everything is. A notebook shows ``RunSummary``.
+
+    The run is done: what fails here is left out, with a warning.
+    """
+    text, pictures = "", []
+    with only_warned("the loss figure cannot be drawn"):
+        pictures.append(("loss figure", str(figures.loss_figure(run.workdir))))
+    with only_warned("the samples cannot be made"):
+        text = _samples(run, state)
     if notebook.running():
         return
     settings = run.config.train
     batches = run.data.valid.fixed(settings.batch, settings.eval_batches)
     rows = [
         *_rows(summary, coverage(batches, "train.eval_batches")),
-        ("loss figure", str(picture)),
+        *pictures,
         ("run directory", str(run.workdir)),
     ]
     print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
@@ -92,6 +99,5 @@ def _samples(run: Run, state: State) -> str:
     texts = continuations(run.config.model, params, run.data.tokenizer, run.config.sample)
     shown = "\n".join(f"--- sample {i}\n{text}" for i, text in enumerate(texts, start=1))
     path = run.workdir / "samples" / f"{int(state['step'])}.txt"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(shown + "\n", "utf-8")
+    write_atomically(make_folder(path.parent) / path.name, shown + "\n")
     return shown

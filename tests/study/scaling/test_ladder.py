@@ -71,7 +71,14 @@ def test_the_table_of_a_sweep_can_be_fitted(tmp_path, capsys):
         directory.mkdir(parents=True)
         write_json(directory / "config.json", job.config.to_dict())
         tokens, size = 1000 * job.config.train.steps, ladder.params(job.config, "total")
-        facts = {"status": "done", "steps": 1, "tokens": tokens, "flops": 7.0 * tokens, "seconds": 1.0, "best": {}}
+        facts = {
+            "status": "done",
+            "steps": 1,
+            "tokens": tokens,
+            "flops": 7.0 * size * tokens,
+            "seconds": 1.0,
+            "best": {},
+        }
         loss = 1 + 30 / size**0.4 + 20 / tokens**0.3
         write_summary(
             directory, {**facts, "final": {"valid/loss": loss}} | ({"params": size} if job != planned[0] else {})
@@ -83,7 +90,7 @@ def test_the_table_of_a_sweep_can_be_fitted(tmp_path, capsys):
     for column in ("params", "tokens", "loss", "flops"):
         assert from_csv[column].tolist() == from_sweep[column].tolist()
     assert from_csv["loss"][0] == 1 + 30 / from_csv["params"][0] ** 0.4 + 20 / 9000**0.3
-    assert from_csv["flops"][0] == 7 * 9000
+    assert from_csv["flops"][0] == 7 * from_csv["params"][0] * 9000
     for source in (f"--runs={tmp_path / 'runs.csv'}", f"--workdir={tmp_path}"):
         assert launch.main(["fit", source, "--resamples=20"]) == 0
         said = capsys.readouterr().out

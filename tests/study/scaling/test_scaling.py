@@ -206,6 +206,41 @@ def test_bad_tables_are_named(tmp_path, capsys, text, what):
     assert what in capsys.readouterr().err
 
 
+def test_a_word_for_done_counts_as_done(tmp_path):
+    rows = [f"{word},1e6,1e8,3,{word}" for word in ("done", "finished", "COMPLETED", "success", "crashed", "running")]
+    (tmp_path / "runs.csv").write_text("\n".join(["name,params,tokens,loss,status", *rows]))
+    found = table.read(tmp_path / "runs.csv")
+    assert found.names == ("done", "finished", "COMPLETED", "success") and len(found.excluded) == 2
+
+
+@pytest.mark.parametrize("unit", [8.64e19, 1e18, 1e15, 1e12, 1e3])
+def test_flops_in_another_unit_are_refused(tmp_path, unit):
+    """PF-days, EFLOPs, …: far from 6 params tokens, of which architectures and conventions are within a factor of 20."""
+    path = tmp_path / "runs.csv"
+    for factor in (1 / 20, 1 / 3, 1, 20):
+        flops = 6 * 1e6 * 1e8 * factor
+        path.write_text(f"params,tokens,loss,flops\n1e6,1e8,3,{flops}\n1e6,1e8,3,{6e14}\n")
+        assert len(table.read(path)) == 2
+        path.write_text(f"params,tokens,loss,flops\n1e6,1e8,3,{flops / unit}\n1e6,1e8,3,{6e14 / unit}\n")
+        with pytest.raises(UserError, match="times 6 params tokens"):
+            table.read(path)
+
+
+def test_tables_of_spreadsheets(tmp_path):
+    path, text = tmp_path / "runs.csv", "name,params,tokens,loss\na,1e6,1e8,3\ncafé,1e6,1e8,3\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert table.read(path).names == ("a", "café")
+    path.write_bytes(text.encode("cp1252"))
+    with pytest.raises(UserError, match="not UTF-8: byte .* 0xe9") as error:
+        table.read(path)
+    assert "line 3" in error.value.where
+    path.write_text(f"{text}{'x' * 200_000},1e6,1e8,3\n")
+    with pytest.raises(UserError, match="no table") as error:
+        table.read(path)
+    assert "line 4" in error.value.where
+
+
 def test_runs_that_did_not_finish_are_left_out(tmp_path):
     (tmp_path / "runs.csv").write_text("name,params,tokens,loss,status\na,1e6,1e8,3,done\nb,1e6,1e8,3,resumable\n")
     found = table.read(tmp_path / "runs.csv")

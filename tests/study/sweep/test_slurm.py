@@ -52,7 +52,7 @@ def test_monitoring_can_be_stopped_and_resumed(slurm, tmp_path):
     states = {entry.name: results.status(id) for id, entry in results.runs.items()}
     wanted = {"plain": "done", "wild": "failed"}
     assert states == {f"{arm}, seed {seed}": status for seed in (0, 1) for arm, status in wanted.items()}, said
-    assert second.returncode == 70 and "2 of 4 runs failed" in said
+    assert second.returncode == 76 and "2 of 4 runs failed" in said
 
 
 @needs_slurm

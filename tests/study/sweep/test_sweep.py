@@ -204,7 +204,7 @@ def test_a_finished_sweep_trains_nothing_more(killed, capsys):
 
 def test_a_failed_run_is_named_and_trained_again_when_asked(tmp_path, capsys):
     command = experiment(tmp_path, arms='{"plain": {}, "wild": {"optim.lr": 1e38}}')
-    assert launch.main(command) == 70
+    assert launch.main(command) == 76
     said = capsys.readouterr().err
     lines, error = said.split("error: ")
     assert "wild, seed 0: step 2: loss nan" in error and "--retry" in error
@@ -213,9 +213,9 @@ def test_a_failed_run_is_named_and_trained_again_when_asked(tmp_path, capsys):
     )
     failed = {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/failure.json")}
     assert len(failed) == 2
-    assert launch.main(command) == 70
+    assert launch.main(command) == 76
     assert "4 finished, 0 to train" in capsys.readouterr().out
-    assert launch.main([*command, "--retry"]) == 70
+    assert launch.main([*command, "--retry"]) == 76
     assert "2 finished, 2 to train" in capsys.readouterr().out
     results = SweepResults.read(tmp_path / "out")
     assert results.command == ("python", "launch.py", *command, "--retry")

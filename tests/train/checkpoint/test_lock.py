@@ -1,5 +1,6 @@
 """One run per run directory, whatever happens to its owner."""
 
+import errno
 import fcntl
 import json
 import os
@@ -101,7 +102,7 @@ def _note(**change):
 )
 def test_without_locks_in_the_file_system_the_note_decides(tmp_path, monkeypatch, note, refused):
     def no_flock(*_):
-        raise OSError(lock.errno.ENOSYS, "Function not implemented")
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", no_flock)
     (tmp_path / ".lock").write_text(note)

@@ -1,0 +1,102 @@
+"""Whether a run can fit its devices at all, known from shapes before anything is allocated."""
+
+import math
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from gpt_jax.config import Config
+from gpt_jax.errors import UserError
+from gpt_jax.mesh import mesh as meshes
+
+# Where Linux says how much memory a container may use, in its two versions of control groups.
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+LARGEST = 2**58  # bytes of an array, whose size compilers count in 64 bits along with others
+
+
+def check(config: Config, state: Any, mesh: Mesh, training: bool) -> None:
+    """Refuses a run that needs more memory than a device has, by the least that it can need: its state and, in training,
+    the gradients and the residual stream that enters each layer, with the last one and its gradient.
+
+    Args:
+      state: the live state's shapes with their shardings.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    arrays = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state))
+    needed = {"state": arrays}
+    if training:
+        rows = math.ceil(config.train.batch / config.train.accumulate / meshes.batch_shards(mesh))
+        stream = (config.model.layers + 2) * rows * config.model.context * config.model.width
+        gradients = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state["params"]))
+        needed |= {"gradients": gradients, "activations": stream * (4 if config.model.dtype == "float32" else 2)}
+    total, available = sum(needed.values()), _of_device(mesh)
+    if total > available:
+        parts = ", ".join(f"{name} {_spelt(size)}" for name, size in needed.items())
+        raise UserError(
+            f"this needs at least {_spelt(total)} on each device, which has {_spelt(available)}: {parts}",
+            where="config.model, config.train.batch" if training else "config.model",
+            fix="launch.py plan says what takes how much; a smaller model or batch, train.accumulate, or mesh.fsdp over "
+            "more devices lower it",
+        )
+
+
+def check_sizes(config: Config, state: Any) -> None:
+    """Refuses what a compiler cannot even count.
+
+    Raises:
+      UserError: an array of the state or of a step is too large.
+    """
+    m, rows = config.model, config.train.batch * config.model.context
+    sizes = {f"{'x'.join(map(str, leaf.shape))}": leaf.size for leaf in jax.tree.leaves(state)}
+    sizes["train.batch x model.context x channels"] = rows * max(m.width, m.mlp_width, m.vocab, m.heads * m.head_dim)
+    sizes["scores of train.batch x model.context^2 x model.heads"] = rows * m.context * m.heads
+    name, largest = max(sizes.items(), key=lambda item: item[1])
+    if 8 * largest > LARGEST:
+        raise UserError(
+            f"an array would have {largest:.3g} numbers: {name}",
+            where="config.model",
+            allowed=f"up to {LARGEST / 8:.2g}",
+        )
+
+
+def _bytes_on_device(leaf: Any) -> int:
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def _of_device(mesh: Mesh) -> float:
+    """Bytes that the smallest part of one device's memory has; those of virtual CPU devices are one machine's."""
+    device = mesh.local_devices[0]
+    if device.platform == "cpu":
+        return of_machine() / len(mesh.local_devices)
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] if "bytes_limit" in stats else math.inf
+
+
+def of_machine() -> float:
+    """Bytes that this process can have at most, by the machine, its container and its limits; inf where none says."""
+    found = [math.inf]
+    try:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError):
+        pass
+    for path in CGROUPS:
+        try:
+            found.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return min(*found, math.inf if soft == resource.RLIM_INFINITY else soft)
+
+
+def _spelt(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} EiB"

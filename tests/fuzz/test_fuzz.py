@@ -1,0 +1,46 @@
+"""A fixed series of random commands; ``python -m tests.fuzz`` runs others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import judge
+from tests.fuzz.cases import Case
+from tests.fuzz.worker import Ended
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = 40
+
+
+def test_a_series_of_cases_has_no_fault():
+    """In a process of its own: one that has used JAX cannot be forked."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seed=tests", f"--cases={CASES}", "--seconds=600"]
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{CASES} cases, 0 failing" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb, ended, fault",
+    [
+        ("fit", Ended(70, 1, False, "Traceback (most recent call last)", ""), "exit code 70"),
+        ("fit", Ended(2, 1, False, "error: no", ""), ""),
+        ("fit", Ended(2, 1, False, "", ""), "without a message"),
+        ("fit", Ended(2, 1, False, "error: " + "x" * 10_000, ""), "10007 characters"),
+        ("fit", Ended(-11, 1, False, "", ""), "signal 11"),
+        ("fit", Ended(-9, 61, True, "", ""), "a hang"),
+        ("import", Ended(0, 1, False, "", ""), "config.json is missing"),
+    ],
+)
+def test_a_fault_is_named(verb, ended, fault, tmp_path):
+    found = judge.faults(Case("x", [verb], tmp_path / "made"), ended)
+    assert fault in "; ".join(found) and bool(found) == bool(fault)
+
+
+def test_what_is_half_written_is_named(tmp_path):
+    (tmp_path / "config.json").touch()
+    assert judge.faults(Case("x", ["import"], tmp_path), Ended(74, 1, False, "error: disk full", ""))

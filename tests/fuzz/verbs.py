@@ -1,0 +1,180 @@
+"""A case of each verb: its command line and files, mostly right, with something wrong."""
+
+import random
+from pathlib import Path
+
+from tests.fuzz import kit, values
+from tests.fuzz.cases import Case, Draw, changes, damaged_copy, data_file, odd_words, own_flags
+
+# Files of settings that are none, or that do what such files should not.
+SETTINGS = (
+    "from gpt_jax.configs import base\n\ndef get_config():\n  c = base.get_config()\n  c.train.steps = 10**30\n  return c",
+    "def get_config(): return {}",
+    "def get_config(x): return x",
+    "raise SystemExit(3)",
+    "import os\n1/0",
+    "def get_config():\n    return get_config()",
+    "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'model': 3})",
+    "get_config = 3",
+    "def get_config(:",
+    "# -*- coding: nonsense -*-\n",
+    "x = '\udcff'",
+    "\0",
+)
+
+
+def train(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    knobs = kit.small(shared / kit.TEXT)
+    if draw.random() < 0.35:
+        knobs["data.source"], knobs["data.tokenizer"] = data_file(draw, folder, shared)
+    else:
+        knobs |= changes(draw, shared, draw.randint(1, 3))
+    case.made = folder / "made"
+    if draw.random() < 0.15:
+        damaged_copy(draw, shared / kit.RUN, case.made)
+        knobs |= {"train.steps": "3"}
+    case.argv = ["train", f"--config={_settings(draw, folder)}", f"--workdir={case.made}", *kit.flags(knobs)]
+
+
+def plan(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    knobs = kit.small(shared / kit.TEXT) | {"model.vocab": "64"} | changes(draw, shared, draw.randint(1, 3))
+    drawn = [] if draw.random() < 0.8 else [f"--diagram={draw.choice(['text', 'm.svg', 'm.png', '', '/dev/full'])}"]
+    case.argv = ["plan", "--config=base", *kit.flags(knobs), *own_flags(draw, "plan", ("config",)), *drawn]
+
+
+def sample(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.3)
+    knobs = {key: value for key, value in changes(draw, shared, 40).items() if key.startswith("sample.")}
+    some = draw.sample(sorted(knobs), min(len(knobs), draw.randint(0, 2)))
+    match draw.randrange(4):
+        case 0:
+            (folder / "p.jsonl").write_bytes(_prompts(draw))
+            prompt = [f"--prompts={folder / 'p.jsonl'}"]
+        case 1:
+            prompt = [f"--prompt_ids={' '.join(values.whole(draw) for _ in range(draw.randint(0, 4)))}"]
+        case 2:
+            prompt = [f"--prompt={values.text(draw)}"]
+        case _:
+            prompt = ["--prompt=to be"]
+    given = [f"--{key}={knobs[key]}" for key in some]
+    case.argv = ["sample", f"--workdir={run}", *prompt, *given, *own_flags(draw, "sample", ("prompt", "prompt_ids"))]
+
+
+def _prompts(draw: Draw) -> bytes:
+    if draw.random() < 0.5:
+        return values.damage(draw, kit.prompts())
+    return b"\n".join(values.json_text(draw, {"prompt": "to be", "ids": [1, 2]}) for _ in range(2))
+
+
+def evaluate(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / kit.RUN, folder / "run")
+    knobs = changes(draw, shared, draw.randint(0, 1))
+    case.argv = ["eval", f"--workdir={run}", *kit.flags(knobs), *own_flags(draw, "eval", ())]
+
+
+def interpret(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / kit.RUN, folder / "run")
+    case.argv = ["interpret", f"--workdir={run}", *own_flags(draw, "interpret", ())]
+
+
+def export(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.5)
+    case.made = folder / "made"
+    knobs = changes(draw, shared, draw.randint(0, 1))
+    given = own_flags(draw, "export", ())
+    case.argv = ["export", f"--workdir={run}", f"--to={case.made}", *kit.flags(knobs), *given]
+
+
+def import_(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    source = damaged_copy(draw, shared / kit.HF, folder / "hf", 0.9)
+    case.made = folder / "made"
+    knobs = {
+        k: v for k, v in changes(draw, shared, 3).items() if k.split(".")[0] in ("data", "optim", "train", "sample")
+    }
+    given = kit.flags(knobs, "") if draw.random() < 0.3 else []
+    case.argv = ["import", f"--from={source}", f"--workdir={case.made}", *given]
+
+
+def fit(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    case.made = folder / "made"
+    given = own_flags(draw, "fit", ())
+    if not any(flag.startswith("--resamples") for flag in given):
+        given.append("--resamples=20")
+    if draw.random() < 0.15:
+        source = f"--workdir={damaged_copy(draw, shared / kit.SWEEP, folder / 'sweep')}"
+    else:
+        (folder / "runs.csv").write_bytes(_table(draw))
+        source = f"--runs={folder / 'runs.csv'}"
+    case.argv = ["fit", source, *([f"--out={case.made}"] if draw.random() < 0.5 else []), *given]
+
+
+def _table(draw: Draw) -> bytes:
+    lines = kit.RUNS.splitlines()
+    for _ in range(draw.randint(0, 4)):
+        at = draw.randrange(len(lines))
+        cells = lines[at].split(",")
+        cells[draw.randrange(len(cells))] = draw.choice([values.real, values.whole, values.text])(draw)
+        lines[at] = ",".join(cells)
+    kept = [lines[0], *draw.sample(lines[1:], draw.choice([0, 1, 2, 5, 12]))]
+    data = draw.choice(["\n", "\r\n"]).join(kept).encode("utf-8", "surrogatepass")
+    return values.damage(draw, data) if draw.random() < 0.3 else data
+
+
+def report(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    case.argv = ["report", f"--workdir={damaged_copy(draw, shared / kit.SWEEP, folder / 'sweep')}"]
+
+
+def sweep(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    study = kit.STUDY
+    for old, new in (
+        ("seeds=(0,)", f"seeds={values.like(draw, (1,))}"),
+        ("1e-2", values.real(draw) or "1"),
+        ("{}", "{'x': 1}"),
+    ):
+        study = study.replace(old, new) if draw.random() < 0.5 else study
+    if draw.random() < 0.5:
+        study = values.damage(draw, study.encode()).decode("latin-1")
+    (folder / "study.py").write_text(study, "utf-8")
+    # Its workers are processes of their own, which import everything anew: what is right is refused by a wrong flag.
+    wrong = draw.choice(
+        ["--jobs=-1", f"--config.train.steps={draw.choice(['0', '-1', 'nan'])}", "--together=x", "--jobz=2"]
+    )
+    case.argv = ["sweep", f"--config={folder / 'study.py'}", f"--workdir={folder / 'made'}", wrong]
+
+
+def nonsense(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    case.argv = [values.text(draw) for _ in range(draw.randint(0, 4))]
+
+
+def _settings(draw: Draw, folder: Path) -> str:
+    """A preset, or a file of settings that may be none."""
+    if draw.random() < 0.9:
+        return "base"
+    body = draw.choice(SETTINGS)
+    (folder / "settings.py").write_bytes(body.encode("utf-8", "surrogateescape"))
+    return str(folder / "settings.py")
+
+
+VERBS = {
+    train: 30,
+    plan: 8,
+    sample: 16,
+    evaluate: 8,
+    interpret: 4,
+    export: 5,
+    import_: 9,
+    fit: 12,
+    report: 4,
+    sweep: 4,
+    nonsense: 2,
+}
+
+
+def draw_case(seed: str, folder: Path, shared: Path) -> Case:
+    """The case of a seed, its files in ``folder``; ``shared`` is what ``kit.make`` made."""
+    draw = random.Random(seed)
+    case = Case(seed)
+    make = draw.choices(list(VERBS), list(VERBS.values()))[0]
+    make(draw, folder, shared, case)
+    case.argv += odd_words(draw)
+    return case

@@ -1,0 +1,126 @@
+"""Files that are damaged, edited by hand or of another encoding are refused by what is wrong with them."""
+
+import json
+
+import pytest
+
+from gpt_jax import configs
+from gpt_jax.config import Config
+from gpt_jax.configs import base
+from gpt_jax.errors import StorageError, UserError
+from gpt_jax.interop import tensors
+from gpt_jax.sample import prompts
+from gpt_jax.study.scaling import table
+from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.sweep import sweep as sweeps
+from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.train.checkpoint.run_directory import read_config
+from gpt_jax.train.record import metrics
+
+DEEP = "[" * 100_000
+ARMS = {"one": {}, "two": {"optim.lr": 1e-2}}
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (DEEP, "cannot be read"),
+        ("[]", "no sections"),
+        ('{"model": 3}', "no sections"),
+        ('{"modell": {}}', "did you mean 'model'"),
+        ('{"model": {"widht": 3}}', "did you mean 'width'"),
+        ('{"model": {"width": [[]]}}', "has the type tuple"),
+        ('{"sample": {"prompts": [3]}}', "tuple of str"),
+        ('{"model": {"width": 1e400}}', "has the type float"),
+    ],
+)
+def test_a_configuration(text, said, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=said):
+        configs.of_run(tmp_path)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    text = Config.from_dict(base.get_config()).to_json()
+    (tmp_path / "config.json").write_text(text, "utf-8-sig")
+    assert read_config(tmp_path) == json.loads(text)
+    assert tensors.read_json(tmp_path / "config.json") == json.loads(text)
+
+
+@pytest.mark.parametrize("encoding, said", [("latin-1", "UTF-8 at byte 27"), ("utf-16", "UTF-8 at byte 0")])
+def test_a_table_of_runs_in_another_encoding(encoding, said, tmp_path):
+    (tmp_path / "runs.csv").write_text("name,params,tokens,loss\ncafé,1e5,1e6,3\n", encoding)
+    with pytest.raises(UserError, match=said):
+        table.read(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [DEEP, "3", '{"status": 3}', '{"final": []}', '{"final": {"valid/loss": [1]}}', '{"steps": "many"}', "{"],
+)
+def test_a_summary(text, tmp_path):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(StorageError, match="summary.json"):
+        metrics.read_summary(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["[]", '{"step": "1", "tokens": 1}', '{"step": 1, "tokens": []}', DEEP])
+def test_a_record(line, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(line + '\n{"step": 1, "tokens": 1}\n')
+    with pytest.raises(StorageError, match="line 1 of metrics.jsonl"):
+        metrics.read(tmp_path)
+
+
+@pytest.mark.parametrize("line", [DEEP, '{"ids": [' + "9" * 5000 + "]}"])
+def test_a_line_of_prompts(line, tmp_path):
+    (tmp_path / "p.jsonl").write_text(line)
+    given = {"prompt": None, "prompt_ids": None, "prompts": str(tmp_path / "p.jsonl")}
+    with pytest.raises(UserError, match="not JSON"):
+        prompts.read_prompts(given, Config.from_dict(base.get_config()).sample, None)
+
+
+def test_a_file_of_settings_that_exits(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(UserError, match="raised SystemExit: 3"):
+        configs.load(str(tmp_path / "mine.py"))
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The text of a sweep's sweep.json."""
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep = Sweep(base.get_config(), ARMS, seeds=(0,))
+    SweepResults.plan(folder, sweep, sweeps.jobs(sweep), folder / "study.py")
+    return json.loads((folder / "sweep.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("arms", []),
+        ("arms", {}),
+        ("runs", {"x": 3}),
+        ("seeds", 0),
+        ("metric", None),
+        ("margin", "0"),
+        ("baseline", [1]),
+    ],
+)
+def test_a_sweep(name, value, planned, tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps(planned))
+    assert set(SweepResults.read(tmp_path).arms) == set(ARMS)
+    (tmp_path / "sweep.json").write_text(json.dumps({**planned, name: value}))
+    with pytest.raises(StorageError, match="sweep.json is damaged"):
+        SweepResults.read(tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps({key: v for key, v in planned.items() if key != name}))
+    with pytest.raises(StorageError, match=f"lacks {name}"):
+        SweepResults.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("seeds", (0, "1")), ("seeds", 3), ("arms", {"one": 3}), ("base", []), ("margin", float("nan")), ("halve", ["x"])],
+)
+def test_an_experiment(name, value):
+    with pytest.raises(UserError, match=f"Sweep.{name}"):
+        Sweep(**{"base": base.get_config(), "arms": ARMS, name: value})
