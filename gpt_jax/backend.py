@@ -20,6 +20,8 @@ CPU_FLAGS = ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
 # Of a training step on a GPU. cuBLAS's products add biases by themselves, Triton's do not; and what XLA joins to one product
 # it has to cut apart again (docs/performance.md).
 GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_merger_threshold_mb": 0}
+# Sums in one order, so that a resumed run has the same bits. Without the second, the first loops over the rows of a scatter.
+GPU_EXACT = {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_enable_scatter_determinism_expander": True}
 
 # What mallopt(3) sets, by its numbers in malloc.h. glibc takes arrays above 32 MiB from the kernel and gives them back
 # when they are freed: a training step would have every page of its activations cleared anew (docs/performance.md).
@@ -154,12 +156,17 @@ def check_flags() -> None:
             raise UserError(f"XLA refuses XLA_FLAGS: {reason}", where=f"XLA_FLAGS={os.environ['XLA_FLAGS']}")
 
 
-def step_options(platform: str) -> dict[str, bool | int] | None:
-    """XLA's options for a training step, except those that the user has set in XLA_FLAGS; None where there are none."""
+def step_options(platform: str, exact: bool) -> dict[str, bool | int] | None:
+    """XLA's options for a training step, except those that the user has set in XLA_FLAGS; None where there are none.
+
+    Args:
+      exact: whether its sums are to have one order.
+    """
     if platform != "gpu":
         return None
     given = {flag.partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
-    return {name: value for name, value in GPU_OPTIONS.items() if f"--{name}" not in given}
+    options = GPU_OPTIONS | (GPU_EXACT if exact else {})
+    return {name: value for name, value in options.items() if f"--{name}" not in given}
 
 
 def keep_freed_memory() -> None:

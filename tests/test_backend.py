@@ -1,9 +1,16 @@
 """What is freed stays with the process, and what the user set in the environment stays as it is."""
 
+import ast
 import ctypes
 import os
 import subprocess
 import sys
+
+import pytest
+
+from gpt_jax.config import Config
+from gpt_jax.configs import base
+from gpt_jax.train.step import can_be_exact
 
 FAULTS = """
 import resource
@@ -61,9 +68,36 @@ def test_flags_of_the_user_stay():
     assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
 
 
-STEP = "from gpt_jax import backend; print(backend.step_options('gpu'), backend.step_options('cpu'))"
+STEP = "from gpt_jax import backend; print([backend.step_options(*asked) for asked in {asked}])"
 
 
 def test_options_of_a_step_on_a_gpu():
-    assert run(STEP).strip() == "{'xla_gpu_enable_triton_gemm': False, 'xla_gpu_dot_merger_threshold_mb': 0} None"
-    assert "triton" not in run(STEP, XLA_FLAGS="--xla_gpu_enable_triton_gemm=true --xla_dump_to=x")
+    asked = STEP.format(asked=[("gpu", False), ("gpu", True), ("cpu", True)])
+    fast, exact, cpu = ast.literal_eval(run(asked))
+    assert fast == {"xla_gpu_enable_triton_gemm": False, "xla_gpu_dot_merger_threshold_mb": 0}
+    assert set(exact) - set(fast) == {
+        "xla_gpu_exclude_nondeterministic_ops",
+        "xla_gpu_enable_scatter_determinism_expander",
+    }
+    assert cpu is None
+    given = "--xla_gpu_enable_triton_gemm=true --xla_gpu_exclude_nondeterministic_ops=false"
+    fast, exact, _ = ast.literal_eval(run(asked, XLA_FLAGS=given))
+    assert "xla_gpu_enable_triton_gemm" not in fast and "xla_gpu_exclude_nondeterministic_ops" not in exact
+
+
+@pytest.mark.parametrize(
+    "model, exact",
+    [
+        ({}, True),
+        ({"scan": True}, True),
+        ({"scan": 4}, True),
+        ({"scan": 2}, False),
+        ({"scan": True, "attention": ["sliding(window=8)", "full"]}, True),
+        ({"scan": True, "attention": ["full", "full"]}, False),
+        ({"mlp": "moe(experts=2, top_k=1)"}, False),
+    ],
+)
+def test_steps_that_can_be_exact_on_a_gpu(model, exact):
+    values = base.get_config()
+    values.model.update(model, layers=4)
+    assert can_be_exact(Config.from_dict(values).model) == exact

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from benchmarks.gpu.pieces import Parts, Task
-from gpt_jax import registry
+from gpt_jax import backend, registry
 from gpt_jax.config import Config
 from gpt_jax.configs import base, gpt2
 from gpt_jax.mesh import mesh as meshes
@@ -189,14 +189,14 @@ def dtype(task: Task) -> Parts:
 
 
 DEFAULTS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": True, "xla_gpu_dot_merger_threshold_mb": 64}
-EXACT: dict[str, Any] = {"xla_gpu_exclude_nondeterministic_ops": True}
+ANY_ORDER: dict[str, Any] = dict.fromkeys(backend.GPU_EXACT, False)
 FLAGS: dict[str, dict[str, Any]] = {
     "as they are": {},
     "XLA's defaults": DEFAULTS,
     "triton_gemm=true": {"xla_gpu_enable_triton_gemm": True},
     "dot_merger_threshold_mb=64": {"xla_gpu_dot_merger_threshold_mb": 64},
     "fusion_autotuner=false": {"xla_gpu_experimental_enable_fusion_autotuner": False},
-    "exclude_nondeterministic_ops=true": EXACT,
+    "sums in any order": ANY_ORDER,
 }
 
 

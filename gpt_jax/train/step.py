@@ -16,10 +16,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gpt_jax import backend
-from gpt_jax.config import Config
+from gpt_jax.config import Config, ModelConfig
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
+from gpt_jax.model.mlp import moe
 from gpt_jax.seeds import folded
 from gpt_jax.train import finite, optim, watch
 from gpt_jax.train.gradients import Batch, Recipe, eval_step, loss_and_grads
@@ -86,6 +87,17 @@ def compiled_from(config: Config) -> Config:
     )
 
 
+def can_be_exact(model: ModelConfig) -> bool:
+    """Whether XLA can be told to leave out of a GPU's step what adds up in no fixed order, at little cost.
+
+    Experts scatter the tokens, which takes long in a fixed order. And where a loop's turn calls cuDNN's attention several
+    times alike, XLA fails (``attend._told_apart``).
+    """
+    in_line = not model.scan or model.scan >= model.layers
+    alone = model.scan in (True, len(model.attentions)) and len(set(model.attentions)) == len(model.attentions)
+    return (in_line or alone) and moe.settings(model.mlp).experts == 1
+
+
 def _without(section: Any, names: Iterable[str]) -> Any:
     return replace(section, **dict.fromkeys(names))
 
@@ -125,7 +137,7 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
 
     def step(watched):
         pure = functools.partial(train_step, recipe, watched)
-        options = backend.step_options(jax.default_backend())
+        options = backend.step_options(jax.default_backend(), exact=mesh.size == 1 and can_be_exact(config.model))
         return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(
