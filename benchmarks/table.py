@@ -35,7 +35,7 @@ def train_step(results: dict[str, Any]) -> str:
         start = results["start_up"]
         text += f"\n\nFrom the quickstart command to its first step: {start['cold']:.1f} s with nothing compiled, "
         text += f"{start['warm']:.1f} s with the compilation cache filled."
-    return f"{text}\n\n{_conditions(results)}"
+    return f"{text}\n\n{conditions(results)}"
 
 
 def decode(results: dict[str, Any]) -> str:
@@ -54,7 +54,7 @@ def decode(results: dict[str, Any]) -> str:
     once = [int(batch) / values["weights_seconds"]["median"] for batch, values in batches.items()]
     rows.append(["at most, if a token were the products with the weights alone", *(f"{speed:.0f}" for speed in once)])
     shape = f"{results['shape']}, prompts of {results['prompt']} tokens, {results['new']} new ones."
-    return f"{markdown(rows)}\n\n{shape} {_conditions(results)}"
+    return f"{markdown(rows)}\n\n{shape} {conditions(results)}"
 
 
 def attention(results: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def attention(results: dict[str, Any]) -> str:
             cells.append(cell)
         rows.append([f"`{name}`", *cells])
     batch, heads, head_dim = results["shape"]
-    return f"{markdown(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {_conditions(results)}"
+    return f"{markdown(rows)}\n\nBatch {batch}, {heads} heads of {head_dim}, causal. {conditions(results)}"
 
 
 def variants(results: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def variants(results: dict[str, Any]) -> str:
             time, relative = _milliseconds(values["seconds"]["median"]), values["relative"]["median"]
             rows.append([kind, f"`{call}`", time, f"{relative:.2f}"])
     sizes = ", ".join(f"{name} {size}" for name, size in results["sizes"].items())
-    return f"{markdown(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {_conditions(results)}"
+    return f"{markdown(rows)}\n\nGradient of a batch of {results['batch']}; {sizes}. {conditions(results)}"
 
 
 def population(results: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def population(results: dict[str, Any]) -> str:
     rows = [["ms a step and run", *(f"{size} at once" if size != "1" else "one by one" for size in sizes)]]
     for name, found in models.items():
         rows.append([name, *(_milliseconds(found[size]["median"]) for size in sizes)])
-    return f"{markdown(rows)}\n\n{_conditions(results)}"
+    return f"{markdown(rows)}\n\n{conditions(results)}"
 
 
 def flags(results: dict[str, Any]) -> str:
@@ -100,7 +100,7 @@ def flags(results: dict[str, Any]) -> str:
         found = [of[name] for of in shapes.values()]
         cells = ["refused" if "refused" in one else _relative(one) for one in found]
         rows.append([name, *cells, f"{max(one.get('losses', 0.0) for one in found):.1g}"])
-    return f"{markdown(rows)}\n\n{_conditions(results)}"
+    return f"{markdown(rows)}\n\n{conditions(results)}"
 
 
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -160,7 +160,7 @@ def _bound(values: dict[str, Any]) -> str:
     return f"{min(peers) / products:.2f}x" if peers else ""
 
 
-def _conditions(results: dict[str, Any]) -> str:
+def conditions(results: dict[str, Any]) -> str:
     machine, dtype = results["machine"], results.get("dtype", "float32")
     names = ("jax", "flax", "torch", "transformers")
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"])

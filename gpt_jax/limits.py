@@ -65,6 +65,14 @@ Decay = Annotated[float, Limits(0, 1, below=True)]  # of a moving average
 Between = Annotated[float, Limits(0, 1, above=True, below=True)]
 
 
+def folded(seed: int) -> int:
+    """A seed of any size in the 32 bits that keys of JAX are made from: one below 2^32 as it is; of a larger one all bits
+    count."""
+    while seed >> 32:
+        seed = (seed & 0xFFFFFFFF) ^ (seed >> 32)
+    return seed
+
+
 def has_type(value: Any, annotation: Any) -> bool:
     """Whether a value is of the type, or of one of the types, of an annotation. An int is a float, and a bool no int."""
     return any(_is(value, option) for option in _options(annotation))

@@ -17,12 +17,12 @@ from flax import nnx
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.limits import folded
 from gpt_jax.model import attend, layout
 from gpt_jax.sample import platform as platforms
 from gpt_jax.sample import processors
 from gpt_jax.sample.platform import Platform, bucket
 from gpt_jax.sample.weights import merge, prepare
-from gpt_jax.seeds import folded
 
 WRITTEN = ("tokens_BR", "logprobs_BR", "count_B", "open_B")  # what the host reads after a call
 

@@ -17,11 +17,11 @@ from jax.sharding import Mesh
 
 from gpt_jax import backend
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.limits import folded
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
 from gpt_jax.model.mlp import moe
-from gpt_jax.seeds import folded
 from gpt_jax.train import finite, optim, watch
 from gpt_jax.train.gradients import Batch, Recipe, eval_step, loss_and_grads
 
@@ -88,7 +88,7 @@ def compiled_from(config: Config) -> Config:
 
 
 def can_be_exact(model: ModelConfig) -> bool:
-    """Whether XLA can be told to leave out of a GPU's step what adds up in no fixed order, at little cost.
+    """Whether a GPU's step can leave out what adds up in no fixed order, at little cost.
 
     Experts scatter the tokens, which takes long in a fixed order. And where a loop's turn calls cuDNN's attention several
     times alike, XLA fails (``attend._told_apart``).
@@ -141,7 +141,7 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
         return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(
-        init=lambda seed: initialise(folded(seed)),
+        init=lambda seed: initialise(np.uint32(folded(seed))),
         step=step(watched=False),
         watch_step=step(watched=True),
         pure_step=functools.partial(train_step, recipe, False),
@@ -221,4 +221,4 @@ def _placed(tree: Any, mesh: Mesh, table: str, scanned: bool) -> Any:
 
 def hyper_scalars(config: Config) -> dict[str, np.ndarray]:
     """The traced scalars of a run: the optimizer's, and the seed of its dropout."""
-    return {**optim.hyper_of(config), "seed": folded(config.train.seed)}
+    return {**optim.hyper_of(config), "seed": np.uint32(folded(config.train.seed))}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpt_jax.errors import UserError
-from gpt_jax.seeds import folded
+from gpt_jax.limits import folded
 from gpt_jax.study.sweep.arms import LogUniform
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import Sweep
@@ -51,7 +51,7 @@ def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator
     search, arms = sweep.search, dict(sweep.arms)
     _check(sweep)
     optuna = _optuna()
-    sampler = optuna.samplers.TPESampler(seed=int(folded(search.seed)), n_startup_trials=RANDOM, constant_liar=True)
+    sampler = optuna.samplers.TPESampler(seed=folded(search.seed), n_startup_trials=RANDOM, constant_liar=True)
     study = optuna.create_study(direction="minimize", sampler=sampler)
     for first in range(0, search.trials, search.at_once):
         proposed: dict[str, Any] = {}
