@@ -38,7 +38,6 @@ NUMBERS = "a run's numbers would be others than its configuration says"
 CODE = "it is for finding errors in code that is written for it; this is not"
 # Variable -> (the values that a run may have, as JAX reads them; why no others).
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "JAX_ENABLE_X64": ((False,), f"{NUMBERS}: parameters, losses and initial values are float32"),
     "JAX_DEFAULT_PRNG_IMPL": (("threefry2x32",), f"{NUMBERS}: initial values and dropout"),
     "JAX_THREEFRY_PARTITIONABLE": ((True,), f"{NUMBERS}: initial values and dropout, which the mesh would decide too"),
     "JAX_RANDOM_SEED_OFFSET": ((0,), f"{NUMBERS}; config.train.seed is the seed"),
@@ -89,6 +88,31 @@ def check_variables() -> None:
         value = getattr(jax.config, name.lower())
         if getattr(value, "value", value) not in allowed:
             raise UserError(f"{name}={os.environ[name]} is set: {why}", where="environment", fix=f"unset {name}")
+
+
+def check_precision(dtype: str) -> None:
+    """
+    Args:
+      dtype: of the model.
+
+    Raises:
+      UserError: JAX computes in double precision and the model does not, or the model does and JAX does not.
+    """
+    import jax
+
+    double = bool(jax.config.jax_enable_x64)
+    if double and dtype != "float64":
+        raise UserError(
+            f"JAX_ENABLE_X64 is set, and model.dtype is {dtype}: {NUMBERS}",
+            where="environment, config.model.dtype",
+            fix="unset JAX_ENABLE_X64, or --config.model.dtype=float64",
+        )
+    if dtype == "float64" and not double:
+        raise UserError(
+            "JAX computes nothing in float64 unless the environment says so",
+            where="config.model.dtype",
+            fix="export JAX_ENABLE_X64=1",
+        )
 
 
 def first_contact() -> None:

@@ -89,8 +89,9 @@ def _gradient(c, params, tokens_BT):
 @functools.lru_cache(maxsize=8)
 def _truth(c: ModelConfig, what: str, run: Run):
     """In float64: the logits of two rows, of the packed documents one by one, or the gradients."""
+    single = parameters(dataclasses.replace(c, dtype="float32"))  # outside: they are kept for runs in float32 too
     with jax.enable_x64(True):
-        params = jax.tree.map(np.float64, parameters(dataclasses.replace(c, dtype="float32")))
+        params = jax.tree.map(np.float64, single)
         rows = tokens(c, 2, LENGTH)
         if what == "logits":
             return np.asarray(run(_logits, c, params, rows))

@@ -59,7 +59,7 @@ KNOBS = {
     "devices": (dict(train__batch=12), ["train.batch = 12", "8 devices"]),
     "mesh": (dict(mesh__data=3), ["number of devices, 8"]),
     "context": (dict(model__context=100_000), ["100000"]),
-    "vocabulary": (dict(model__vocab=100), ["model.vocab = 100", "257"]),
+    "vocabulary": (dict(model__vocab=100), ["model.vocab is 100", "257"]),
     "optimizer": (dict(optim__optimizer="adamv"), ["adamv", "adamw"]),
     "attention": (dict(model__attention="fulll"), ["fulll", "full"]),
     "schedule": (dict(optim__schedule="cosin"), ["cosin", "cosine"]),

@@ -47,10 +47,9 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert tensors.read_json(tmp_path / "config.json") == json.loads(text)
 
 
-@pytest.mark.parametrize("encoding, said", [("latin-1", "UTF-8 at byte 27"), ("utf-16", "UTF-8 at byte 0")])
-def test_a_table_of_runs_in_another_encoding(encoding, said, tmp_path):
-    (tmp_path / "runs.csv").write_text("name,params,tokens,loss\ncafé,1e5,1e6,3\n", encoding)
-    with pytest.raises(UserError, match=said):
+def test_a_table_of_runs_in_another_encoding(tmp_path):
+    (tmp_path / "runs.csv").write_text("name,params,tokens,loss\ncafé,1e5,1e6,3\n", "latin-1")
+    with pytest.raises(UserError, match="UTF-8: byte 27 is 0xe9"):
         table.read(tmp_path / "runs.csv")
 
 

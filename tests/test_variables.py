@@ -44,6 +44,14 @@ def test_what_would_change_numbers_is_refused(name, monkeypatch):
         jax.config.update(knob, before)
 
 
+@pytest.mark.parametrize("double, dtype", [(True, "float32"), (False, "float64")])
+def test_double_precision_is_asked_for_by_variable_and_knob_alike(double, dtype):
+    with jax.enable_x64(double):
+        with pytest.raises(UserError, match="float64|JAX_ENABLE_X64"):
+            backend.check_precision(dtype)
+        backend.check_precision("float64" if double else "float32")
+
+
 def test_every_variable_has_its_row_in_the_documents():
     text = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
     assert not [name for name in backend.REFUSED if f"`{name}`" not in text]

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.data.open import Data, open_data
 from gpt_jax.errors import UserError
@@ -87,6 +88,7 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
 def to_read(config: Config) -> Config:
     """The configuration with a mesh that fits the devices: what was trained on eight is read on one."""
     processes.start_processes()
+    backend.check_precision(config.model.dtype)
     mesh = meshes.fitting(config.mesh)
     if mesh != config.mesh:
         describe.on_stderr("mesh", describe.refitted(config.mesh, mesh))
@@ -103,6 +105,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -
       UserError: mesh, batch, data or vocabulary do not fit.
     """
     processes.start_processes()
+    backend.check_precision(config.model.dtype)
     _keep_compiled()
     mesh = meshes.make(config.mesh)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)

@@ -42,7 +42,7 @@ def folder(trained, tmp_path):
 
 
 def subwords(folder, separator="</s>"):
-    return Subwords(read_spec(str(folder)), separator, str(folder))
+    return Subwords(read_spec(folder), separator, str(folder))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_added_tokens_keep_their_ids(folder):
     settings = {"tokenizer_class": "TokenizersBackend", "added_tokens_decoder": listed}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "</s>", "pad_token": "<new>"}))
-    parsed = json.loads(read_spec(str(folder)))
+    parsed = json.loads(read_spec(folder))
     ids = {token["content"]: (token["id"], token["special"]) for token in parsed["added_tokens"]}
     assert ids["other"] == (size, False) and ids["word"] == (size + 1, False)
     assert ids["<|im_end|>"] == (size + 3, True) and ids["</s>"][1]

@@ -59,7 +59,8 @@ def test_accumulation_changes_nothing_but_rounding(call):
         assert max(apart(parts, whole).values()) < 1e-12
         assert one.keys() <= several.keys()
         for name in one:
-            np.testing.assert_allclose(several[name], one[name], rtol=1e-12, atol=1e-14, err_msg=name)
+            rtol = 1e-12 if one[name].dtype == np.float64 else 1e-6  # shares of choices are float32
+            np.testing.assert_allclose(several[name], one[name], rtol=rtol, atol=1e-14, err_msg=name)
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def test_accumulation_weighs_by_tokens_of_packed_documents(tmp_path):
     """Micro-batches of documents hold unequal numbers of counted tokens."""
     text = tiny.write_text(tmp_path, documents=80)
     base = dict(data__source=f"text(path={str(text)!r})", data__cache=str(tmp_path / "cache"), data__pack="segments")
+    base["model__vocab"] = 257  # bytes, and the token between documents
     source = open_data(tiny.config(**base)).train.batches(8, 0)
     batches = [source[k] for k in range(STEPS)]
     counted = np.array([batch["weights"].reshape(2, 4, -1).sum((0, 2)) for batch in batches])

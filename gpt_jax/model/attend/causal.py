@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gpt_jax.errors import UserError
+from gpt_jax.limits import Rows
 from gpt_jax.model.attend import Backend, wide
 from gpt_jax.registry import register
 
@@ -14,7 +14,7 @@ MOST_BLOCKS = 4  # more are as fast, and take longer to compile
 
 
 @register("model.attend", "causal", examples=("causal(rows=4)",))
-def causal(*, rows: int = 64) -> Backend:
+def causal(*, rows: Rows = 64) -> Backend:
     """Every earlier token and nothing else, in up to four blocks of queries, each multiplied with the keys up to its end
     alone; the fastest on CPUs for short sequences.
 
@@ -24,8 +24,6 @@ def causal(*, rows: int = 64) -> Backend:
     Args:
       rows: the fewest queries of a block.
     """
-    if rows < 1:
-        raise UserError(f"causal(rows={rows})", where="config.model.attend", allowed="1 or more")
     return Backend("causal", functools.partial(_run, rows), frozenset({"values"}), keeps_scores=True)
 
 

@@ -33,7 +33,7 @@ class Scaling:
     low: Positive = 1.0
     high: Factor = 0.0
     truncate: bool = True
-    size: float = 0.0
+    size: Factor = 0.0
 
 
 HIGH = {"yarn": 32.0, "llama3": 4.0}  # turns, where none are given
