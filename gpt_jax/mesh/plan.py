@@ -4,6 +4,7 @@ Everything is worked out from shapes: the step is compiled, nothing is allocated
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from gpt_jax.model.attend import auto
 # Compiled in place of kernels of other platforms: it keeps no [B, N, T, S] matrix of scores, like them.
 BLOCKWISE = "blockwise(block=64)"
 WITH_SCORES = "xla"
+THREADS = 2  # that XLA starts for a virtual device, or thereabouts
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,11 @@ def virtual_devices(count: int) -> None:
     """Makes ``count`` virtual CPU devices. Call it before JAX is used.
 
     Raises:
-      UserError: a count below 1, or JAX has its devices already.
+      UserError: a count below 1, more than this machine has threads for, or JAX has its devices already.
     """
     if count < 1:
         raise UserError(f"{count} devices", where="--devices", allowed="1 or more")
+    _check_threads(THREADS * count)
     jax.config.update("jax_platforms", "cpu")
     try:
         jax.config.update("jax_num_cpu_devices", count)
@@ -91,6 +94,32 @@ def virtual_devices(count: int) -> None:
         raise UserError(
             f"{count} virtual devices cannot be made: {error}", fix="start a new process for each plan"
         ) from error
+
+
+def _check_threads(count: int) -> None:
+    """Starts and ends so many threads: XLA would end the process if one of its own could not be started.
+
+    Raises:
+      UserError: the system refuses one of them.
+    """
+    done = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(count):
+            started.append(threading.Thread(target=done.wait))
+            started[-1].start()
+    except RuntimeError as error:
+        started.pop()
+        raise UserError(
+            f"this machine does not have {count} threads, {THREADS} for each device",
+            where="--devices",
+            allowed=f"about {len(started) // THREADS} now",
+            fix="ulimit -u and -v, or the container's limits of processes and memory, say how many there may be",
+        ) from error
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
 
 
 def plan(

@@ -174,6 +174,9 @@ def test_bad_token_files(make_config, tmp_path):
     refused(config(at=array), "the id -1 at token 1")
     array.write_bytes(array.read_bytes()[:-1])
     refused(config(at=array), "x.npy is damaged")
+    np.save(array, np.arange(50))
+    array.write_bytes(array.read_bytes().replace(b")", b"(", 1))  # a header that Python cannot read
+    refused(config(at=array), "x.npy is damaged")
 
 
 @pytest.mark.parametrize("stored", ["uint32", "int32", "int64"])

@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -196,3 +198,19 @@ def test_the_choice_of_attention_backends_is_shown():
     assert chosen("v5e", attention=calls)["full(softcap=5.0)"] == "splash"
     assert chosen("", attention="full") == {"full": "causal"}
     assert "runs on gpu only" in chosen("", attention="full", attend="pallas")["full"]
+
+
+def test_more_devices_than_there_are_threads_for_are_refused(monkeypatch):
+    """XLA would end the process without a word of ours."""
+    start, started = threading.Thread.start, []
+
+    def few(thread):
+        if len(started) == 10:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with pytest.raises(UserError, match="2000 threads") as caught:
+        virtual_devices(1000)
+    assert "about 5" in str(caught.value) and not any(thread.is_alive() for thread in started)

@@ -32,7 +32,8 @@ def tfds(
         builder = library.builder(name, data_dir=data_dir or None, file_format="array_record")
         prepared = Path(builder.data_dir).is_dir()
     except Exception as error:  # the library raises many kinds; its message names the set
-        raise UserError(f"the set {name!r} cannot be opened: {error}", where="config.data.source") from None
+        reason = str(error).strip().partition("\n")[0]  # below are the names of all sets
+        raise UserError(f"the set {name!r} cannot be opened: {reason}", where="config.data.source") from None
     if not prepared:
         raise UserError(
             f"the set {name!r} is not prepared in {builder.data_dir}",

@@ -177,7 +177,7 @@ def _open_raw(path: Path, size: int, expected: Expected) -> np.ndarray:
 def _open_npy(path: Path) -> np.ndarray:
     try:
         ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # besides its own, the library raises those of the parser of its header
         raise UserError(f"{path} is damaged: {error}", where=str(path)) from None
     if ids.ndim != 1 or ids.dtype.kind not in "ui" or not len(ids):
         shape = "x".join(map(str, ids.shape))
