@@ -168,6 +168,8 @@ def test_recall_of_every_pair_once(make_config):
         ("induction(block=8)", 8, "does not repeat within model.context = 8"),
         ("induction(block=4, shortest=5)", 8, "shortest = 5"),
         ("markov(moves=((0.5, 0.6), (0.5, 0.5)))", 8, "not the rows of a chain"),
+        ("markov(moves=('ab', 'cd'))", 8, "not the rows of a chain"),
+        ("markov(moves=(1, 2))", 8, "not the rows of a chain"),
         ("modular_addition()", 2, "an example a b = c must fit"),
         ("modular_addition(p=2)", 8, "pairs held out = 1 is too small"),
         ("markov(states=1)", 8, "states = 1"),

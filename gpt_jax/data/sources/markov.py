@@ -55,8 +55,11 @@ def markov(
 
 
 def _given(moves: tuple) -> np.ndarray:
-    rows = [list(map(float, row)) for row in moves]
-    if any(len(row) != len(rows) or min(row) < 0 or abs(sum(row) - 1) > 1e-6 for row in rows):
+    try:
+        rows = [list(map(float, row)) for row in moves]
+    except (TypeError, ValueError):
+        rows = [[]]
+    if any(len(row) != len(rows) or not min(row) >= 0 or not abs(sum(row) - 1) <= 1e-6 for row in rows):
         raise UserError(
             f"moves = {moves} are not the rows of a chain",
             where="config.data.source",
