@@ -31,7 +31,7 @@ random = np.random.default_rng(0)
 def config_of(shape: Shape, **model: Any) -> Config:
     values = base.get_config()
     sizes = {"layers": shape.layers, "width": shape.width, "heads": shape.heads, "context": shape.context}
-    values.model.update(sizes, vocab=shape.vocab, **model)
+    values.model.update({**sizes, "vocab": shape.vocab, **model})
     values.optim.lr = 1e-4
     values.train.batch = shape.batch
     return Config.from_dict(values)
@@ -104,7 +104,7 @@ def model_flops(shape: str) -> float:
 def data(shape: str, count: int = 200) -> float:
     """Seconds that it takes to make a batch of the default text source and put it on the devices."""
     s = SHAPES[shape]
-    config = config_of(s)
+    config = config_of(s, vocab=0)  # as many as the text has
     mesh = meshes.make(config.mesh)
     batches = open_data(config).train.batches(s.batch, seed=0)
     meshes.put_batch(batches[0], mesh)
