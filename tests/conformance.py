@@ -141,7 +141,7 @@ def decode(cell: Cell, run: Run) -> float:
 
 def _extend(c, params, part, cache, start, at_BT):
     m = model(c, params)
-    x_BTD, cache = m.extend(part, cache, start, at_BT, jnp.ones((2, LENGTH), bool))
+    x_BTD, cache = m.extend(part, cache, start, at_BT)
     return m.logits(x_BTD), cache
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
+from gpt_jax.model.cache import NOTHING, hold, rings
 from gpt_jax.model.lookup import lookup
 from gpt_jax.model.readout import Projection, Readout, logits_of
 from gpt_jax.model.where import Place, Where, dropout
@@ -84,26 +85,37 @@ class GPT(nnx.Module):
         x_BTD, _, report = self._run(tokens_BT, where, cache=None)
         return x_BTD, report
 
-    def extend(self, tokens_BT, cache, start, positions_BT, valid_BS) -> tuple[jax.Array, dict]:
+    def extend(self, tokens_BT, cache: dict, start, positions_BT, window: int = 0) -> tuple[jax.Array, dict]:
         """``hidden`` of T more tokens after those in the cache, and the cache with them appended.
 
         Args:
-          start: the slot of the first of them (traced); the others follow.
-          positions_BT: their positions in the text.
-          valid_BS: which of the cache's slots may be attended to: False for left padding.
+          cache: of ``init_cache``.
+          start: the turn of the first of them, an int or traced; the others follow. Of each row, where it has rank 1.
+          positions_BT: their positions in the text; -1 for padding, which nothing attends to.
+          window: how many positions attention goes back, at most, with the token's own; 0 = any number.
         """
-        where = Where(positions_BT=positions_BT, start=start, valid_BS=valid_BS)
-        x_BTD, cache, _ = self._run(tokens_BT, where, cache)
-        return x_BTD, cache
+        held, real_BT = hold(cache["held"], positions_BT, start), positions_BT > NOTHING
+        where = Where(positions_BT=positions_BT.clip(0), start=start, held=held, real_BT=real_BT, window=window)
+        x_BTD, blocks, _ = self._run(tokens_BT, where, cache["blocks"])
+        return x_BTD, {"held": held, "blocks": blocks}
 
-    def init_cache(self, batch: int, length: int) -> dict:
-        """An empty cache for ``batch`` rows of up to ``length`` tokens, in the layout of ``blocks``."""
-        dtype = jnp.dtype(self.config.dtype)
+    def init_cache(self, batch: int, length: int, most: int | None = None) -> dict:
+        """An empty cache for ``batch`` rows of up to ``length`` tokens.
+
+        Args:
+          most: tokens that ``extend`` may be given at a time; None: any number.
+
+        Returns: "blocks", in the layout of the model's, and "held" (see ``Where``).
+        """
+        dtype, most = jnp.dtype(self.config.dtype), most or length
 
         def empty(block):
-            return block.attention.init_cache(batch, length, dtype)
+            return block.attention.init_cache(batch, length, most, dtype)
 
-        return {i: jax.vmap(empty)(block) if self.config.scan else empty(block) for i, block in self.blocks.items()}
+        scanned = self.config.scan
+        blocks = {i: jax.vmap(empty)(block) if scanned else empty(block) for i, block in self.blocks.items()}
+        slots = {found.slots for found in rings(blocks)}
+        return {"held": {size: jnp.full((batch, size), NOTHING, jnp.int32) for size in slots}, "blocks": blocks}
 
     def projection(self) -> Projection:
         """The map from ``hidden`` to logits."""

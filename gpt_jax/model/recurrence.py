@@ -40,10 +40,9 @@ def recurrence(
     """
     dtype = jnp.promote_types(q_BNTH.dtype, jnp.float32)
     b, n, t, h = q_BNTH.shape
-    if where.valid_BS is not None:
-        real_BT = jax.lax.dynamic_slice_in_dim(where.valid_BS, where.start, t, axis=1)
-        k_BNTH = jnp.where(real_BT[:, None, :, None], k_BNTH, 0)
-        log_decay_BNT = jnp.where(real_BT[:, None], log_decay_BNT, 0)
+    if where.real_BT is not None:
+        k_BNTH = jnp.where(where.real_BT[:, None, :, None], k_BNTH, 0)
+        log_decay_BNT = jnp.where(where.real_BT[:, None], log_decay_BNT, 0)
     segment_BT = jnp.zeros((b, t), jnp.int32) if where.segments_BT is None else where.segments_BT
     size = min(CHUNK, t)
     count = math.ceil(t / size)

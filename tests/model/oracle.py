@@ -10,10 +10,9 @@ from gpt_jax.model.where import Where
 
 def sees(reach: Reach, q: int, k: int, where: Where, row: int, queries: np.ndarray, keys: np.ndarray) -> bool:
     """Whether the query at index q of a row sees the key at slot k."""
-    start = 0 if where.start is None else int(where.start)
-    if k > start + q:
+    if where.held is None and k > q:
         return False
-    if where.valid_BS is not None and not where.valid_BS[row, k]:
+    if where.held is not None and not 0 <= keys[row, k] <= queries[row, q]:
         return False
     if where.segments_BT is not None and where.segments_BT[row, q] != where.segments_BT[row, k]:
         return False
@@ -27,14 +26,10 @@ def sees(reach: Reach, q: int, k: int, where: Where, row: int, queries: np.ndarr
 
 def positions(where: Where, batch: int, t: int, s: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of queries [B, T] and of keys [B, S]."""
-    start = 0 if where.start is None else int(where.start)
-    queries = np.tile(np.arange(start, start + t), (batch, 1))
+    queries = np.tile(np.arange(t), (batch, 1))
     if where.positions_BT is not None:
         queries = np.broadcast_to(np.asarray(where.positions_BT), (batch, t))
-    if where.valid_BS is None:
-        return queries, queries
-    pads = (start + t - 1) - queries[:, -1]
-    return queries, np.arange(s) - pads[:, None]
+    return queries, queries if where.held is None else np.asarray(where.held[s])
 
 
 def attention(spec: AttentionSpec, q, k, v, where: Where, bias=None, sink=None, before=None, after=None) -> np.ndarray:

@@ -47,12 +47,15 @@ SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 2, 3, 3], [1, 2, 2, 2, 2, 2, 2, 2, 2]])
 RESTARTED = np.array([[0, 1, 2, 0, 1, 2, 3, 0, 1], [0, 0, 1, 2, 3, 4, 5, 6, 7]])
 PACKED = Where(positions_BT=RESTARTED, segments_BT=SEGMENTS)
 # Four queries at slots 5 to 8 of 12; the second row begins at slot 3.
-CACHED = Where(
-    positions_BT=np.array([[5, 6, 7, 8], [2, 3, 4, 5]]),
-    start=5,
-    valid_BS=np.arange(12) >= np.array([[0], [3]]),
+HELD = np.array([[*range(9), -1, -1, -1], [-1, -1, -1, *range(6), -1, -1, -1]])
+CACHED = Where(positions_BT=np.array([[5, 6, 7, 8], [2, 3, 4, 5]]), start=5, held={12: HELD})
+LAST = Where(positions_BT=np.array([[8], [5]]), start=8, held={12: HELD})
+# Four queries at the last two slots and the first two, of a ring that has gone round; the second row has a hole.
+RING = Where(
+    positions_BT=np.array([[20, 21, 22, 23], [2, 3, 4, 5]]),
+    start=22,
+    held={12: np.array([[22, 23, *range(12, 22)], [4, 5, -1, -1, -1, -1, -1, 0, -1, 1, 2, 3]])},
 )
-LAST = Where(positions_BT=np.array([[8], [5]]), start=8, valid_BS=CACHED.valid_BS)
 CASES = {
     "multi-head": Case(spec(), (2, 4, 4, 9, 9)),
     "grouped": Case(spec()),
@@ -80,6 +83,8 @@ CASES = {
     "cached chunk": Case(spec(reach=Reach(chunk=4)), (2, 4, 2, 4, 12), CACHED),
     "cached stride": Case(spec(reach=Reach(stride=2)), (2, 4, 2, 4, 12), CACHED),
     "cached alibi": Case(spec(bias=True), (2, 4, 2, 4, 12), CACHED, "alibi"),
+    "ring": Case(spec(), (2, 4, 2, 4, 12), RING),
+    "ring, window, alibi": Case(spec(reach=Reach(window=5), bias=True), (2, 4, 2, 4, 12), RING, "alibi"),
     "cached sink": Case(spec(sink=True), (2, 4, 2, 4, 12), CACHED),
     "long": Case(spec(), (1, 4, 2, 40, 40)),
     "long window": Case(spec(reach=Reach(window=7)), (1, 4, 2, 40, 40)),

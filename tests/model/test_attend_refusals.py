@@ -39,7 +39,7 @@ class EverySecond(Reach):
     """No field of its own, only another rule."""
 
     def visible(self, queries, keys):
-        return super().visible(queries, keys) & (keys.slot_T % 2 == 0)[None, None]
+        return super().visible(queries, keys) & (keys.order_BT % 2 == 0)[:, None]
 
 
 @pytest.mark.parametrize("reach", [WithFirst(window=3, first=2), EverySecond(window=3)])

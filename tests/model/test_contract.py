@@ -63,7 +63,10 @@ def test_cached_equals_full(kind, name):
     if "cache" not in backend(c.attend).can:
         with pytest.raises(UserError, match="cannot do cached decoding"):
             model(c, parameters(c)).extend(
-                tokens_BT, model(c, parameters(c)).init_cache(LENGTH, LENGTH), 0, None, np.ones((LENGTH, LENGTH), bool)
+                tokens_BT,
+                model(c, parameters(c)).init_cache(LENGTH, LENGTH),
+                0,
+                np.arange(LENGTH)[None].repeat(LENGTH, 0),
             )
         return
     expected = np.asarray(logits(c, parameters(c), tokens_BT))
@@ -109,12 +112,10 @@ def assert_cached(c, params, tokens_BT, expected, parts):
     pads_B = np.arange(batch) * 3
     width = length + pads_B.max() + 2
     padded = np.stack([np.pad(row, (pad, 0))[:length] for row, pad in zip(tokens_BT, pads_B, strict=True)])
-    valid_BS = np.arange(width) >= pads_B[:, None]
     cache, start, out = model(c, params).init_cache(batch, width), 0, []
     for part in parts:
         slots = start + np.arange(part)
-        positions_BT = np.maximum(slots - pads_B[:, None], 0)
-        got, cache = extend(c, params, padded[:, slots], cache, start, positions_BT, valid_BS)
+        got, cache = extend(c, params, padded[:, slots], cache, start, np.maximum(slots - pads_B[:, None], -1))
         out.append(np.asarray(got))
         start += part
     assert start == length
@@ -124,9 +125,9 @@ def assert_cached(c, params, tokens_BT, expected, parts):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def extend(c, params, part, cache, start, positions_BT, valid_BS):
+def extend(c, params, part, cache, start, positions_BT):
     m = model(c, params)
-    x, cache = m.extend(part, cache, start, positions_BT, valid_BS)
+    x, cache = m.extend(part, cache, start, positions_BT)
     return m.logits(x), cache
 
 

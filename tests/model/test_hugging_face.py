@@ -96,9 +96,7 @@ def test_greedy_generation(params, peer):
     from gpt_jax.sample.decode import Decoder, Sampling
 
     prompts = tokens(C, 2, 6)
-    got = Decoder(C, params).generate(
-        prompts.tolist(), max_new_tokens=12, sampling=Sampling(temperature=0.0), seeds=[0, 0]
-    )
+    got = Decoder(C, params).generate(prompts.tolist(), max_new_tokens=12, sampling=Sampling(greedy=True), seeds=[0, 0])
     ids = torch.from_numpy(prompts).long()
     settings = functools.partial(peer.generate, do_sample=False, max_new_tokens=12, pad_token_id=0)
     assert got.tokens == settings(ids, attention_mask=torch.ones_like(ids))[:, 6:].tolist()

@@ -113,7 +113,8 @@ def test_learned_positions_end_with_the_context():
 
 
 def test_positions_of_keys_are_counted_from_each_rows_first_token():
-    where = Where(positions_BT=jnp.array([[3, 4], [0, 1]]), start=3, valid_BS=jnp.arange(8) >= jnp.array([[0], [3]]))
+    held_BS = jnp.array([[0, 1, 2, 3, 4, -1, -1, -1], [-1, -1, -1, 0, 1, -1, -1, -1]])
+    where = Where(positions_BT=jnp.array([[3, 4], [0, 1]]), start=3, held={8: held_BS})
     np.testing.assert_array_equal(where.keys(8).position_BT[:, 3:5], where.queries(2).position_BT)
     seen = np.asarray(Reach(window=2).visible(where.queries(2), where.keys(8)))
     assert seen[0].nonzero()[1].tolist() == [2, 3, 3, 4] and seen[1].nonzero()[1].tolist() == [3, 3, 4]

@@ -68,18 +68,25 @@ class Reach:
 
     def visible(self, queries: Tokens, keys: Tokens) -> jax.Array:
         """Booleans [B or 1, T, S]: which keys each query may attend to."""
-        slots = queries.slot_T[None, :, None], keys.slot_T[None, None, :]
+        order = queries.order_BT[:, :, None], keys.order_BT[:, None, :]
         positions = queries.position_BT[:, :, None], keys.position_BT[:, None, :]
         segments = None
         if queries.segment_BT is not None and keys.segment_BT is not None:
             segments = queries.segment_BT[:, :, None], keys.segment_BT[:, None, :]
-        seen_BTS = self.seen(slots, positions, segments)
+        seen_BTS = self.seen(order, positions, segments)
+        if queries.oldest_BT is not None:
+            seen_BTS &= keys.position_BT[:, None, :] >= queries.oldest_BT[:, :, None]
         return seen_BTS if keys.valid_BT is None else seen_BTS & keys.valid_BT[:, None, :]
 
-    def seen(self, slots: Pair, positions: Pair, segments: Pair | None) -> jax.Array:
-        """The rule itself, element by element: of queries' and keys' slots, positions and document numbers, in arrays that
-        broadcast against each other. Positions count from the document's first token."""
-        seen = slots[0] >= slots[1]
+    def slots(self, length: int, most: int) -> int:
+        """How many slots a cache needs for texts of up to ``length`` tokens that are given at most ``most`` at a time."""
+        back = [limit + most - 1 for limit in (self.window, self.chunk) if limit]
+        return min([length, *back]) if type(self) is Reach else length
+
+    def seen(self, order: Pair, positions: Pair, segments: Pair | None) -> jax.Array:
+        """The rule itself, element by element: of queries' and keys' places in the row, positions and document numbers, in
+        arrays that broadcast against each other. Positions count from the document's first token."""
+        seen = order[0] >= order[1]
         back = positions[0] - positions[1]
         if self.window:
             seen &= back < self.window

@@ -1,5 +1,6 @@
 """Attention block by block, with a running softmax: memory grows with the length, not with its square."""
 
+import dataclasses
 import functools
 import math
 
@@ -36,10 +37,12 @@ def _run(block, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     k_, v = (_pad(a, sizes[1], 2) for a in (k_BKSH, v_BKSJ))
     queries = jax.tree.map(lambda a: _pad(a, sizes[0], a.ndim - 1), queries)
     real_BS = jnp.ones((1, k_BKSH.shape[2]), bool) if keys.valid_BT is None else keys.valid_BT
+    cached = keys.valid_BT is not None
     keys = jax.tree.map(lambda a: _pad(a, sizes[1], a.ndim - 1), keys)
-    keys = type(keys)(keys.slot_T, keys.position_BT, keys.segment_BT, _pad(real_BS, sizes[1], 1))
+    keys = dataclasses.replace(keys, valid_BT=_pad(real_BS, sizes[1], 1))
+    blocks = _every(sizes, q, k_) if cached else _reachable(spec, sizes, queries, keys)
     sink = None if extras.sink_N is None else extras.sink_N.reshape(k, n // k)
-    y = _attend(spec, sizes, queries, keys, q, k_, v, sink, extras.position)
+    y = _attend(spec, sizes, blocks, queries, keys, q, k_, v, sink, extras.position)
     return y[:, :, :, :t].reshape(b, n, t, -1)
 
 
@@ -58,31 +61,36 @@ def _scores(spec, queries, keys, q_BKGTH, k_BKSH, position):
     return scores, spec.reach.visible(queries, keys)[:, None, None]
 
 
-def _reachable(spec, sizes, queries, keys, blocks):
+def _every(sizes, q, k):
+    """What ``_reachable`` says of a cache, which may hold its tokens in any order."""
+    count_t, count_s = q.shape[3] // sizes[0], k.shape[2] // sizes[1]
+    return jnp.zeros(count_t, jnp.int32), jnp.full(count_t, count_s, jnp.int32)
+
+
+def _reachable(spec, sizes, queries, keys):
     """Per block of queries, the first and one past the last block of keys that it may see, by order and window alone.
 
-    Positions of a row rise with its slots wherever they are seen, so the distance in slots bounds that in positions.
+    Positions of a row rise with its order wherever they are seen, so the distance in order bounds that in positions.
     """
     size_t, size_s = sizes
-    count_t, count_s = blocks
-    slots_q, slots_k = queries.slot_T.reshape(count_t, size_t), keys.slot_T.reshape(count_s, size_s)
-    last = jnp.sum(slots_k[:, 0] <= slots_q.max(1)[:, None], axis=1)
+    order_q, order_k = queries.order_BT.reshape(-1, size_t), keys.order_BT.reshape(-1, size_s)
+    last = jnp.sum(order_k[:, 0] <= order_q.max(1)[:, None], axis=1)
     width = spec.reach.window or spec.reach.chunk
     if not width:
         return jnp.zeros_like(last), last
-    oldest = slots_q[:, 0] - width + 1
+    oldest = order_q[:, 0] - width + 1
     return jnp.minimum(jnp.maximum(oldest // size_s, 0), last), last
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(spec, sizes, queries, keys, q, k, v, sink, position):
-    return _forward(spec, sizes, queries, keys, q, k, v, sink, position)[0]
+def _attend(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
+    return _forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position)[0]
 
 
-def _forward(spec, sizes, queries, keys, q, k, v, sink, position):
+def _forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
     size_t, size_s = sizes
-    count_t, count_s = q.shape[3] // size_t, k.shape[2] // size_s
-    first, last = _reachable(spec, sizes, queries, keys, (count_t, count_s))
+    count_t = q.shape[3] // size_t
+    first, last = blocks
     dtype = wide(q.dtype)
 
     def row(i):
@@ -111,15 +119,14 @@ def _forward(spec, sizes, queries, keys, q, k, v, sink, position):
 
     y, logz = jax.lax.map(row, jnp.arange(count_t))
     y, logz = _join(y), _join(logz)
-    return y, (queries, keys, q, k, v, sink, position, y, logz)
+    return y, (blocks, queries, keys, q, k, v, sink, position, y, logz)
 
 
 def _backward(spec, sizes, saved, dy):
     """dS = P (dP - sum of dy y), block by block, and through the scores to what made them."""
-    queries, keys, q, k, v, sink, position, y, logz = saved
+    (first, last), queries, keys, q, k, v, sink, position, y, logz = saved
     size_t, size_s = sizes
-    count_t, count_s = q.shape[3] // size_t, k.shape[2] // size_s
-    first, last = _reachable(spec, sizes, queries, keys, (count_t, count_s))
+    count_t = q.shape[3] // size_t
     dtype = wide(q.dtype)
     mean = (dy.astype(dtype) * y.astype(dtype)).sum(-1)
 
@@ -152,7 +159,7 @@ def _backward(spec, sizes, saved, dy):
     d_sink = None
     if sink is not None:
         d_sink = -(jnp.exp(sink[..., None].astype(dtype) - logz) * mean).sum((0, 3)).astype(sink.dtype)
-    return (None, None, _join(dq).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_sink, d_position)
+    return (None, None, None, _join(dq).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_sink, d_position)
 
 
 _attend.defvjp(_forward, _backward)

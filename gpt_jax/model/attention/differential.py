@@ -12,7 +12,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.limits import Natural
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
 from gpt_jax.model.attention.full import biased
-from gpt_jax.model.cache import append, key_value_cache
+from gpt_jax.model.cache import Ring, ring
 from gpt_jax.model.init import scheme
 from gpt_jax.model.linear import heads_in_and_out
 from gpt_jax.model.norm import rms_normed
@@ -63,13 +63,13 @@ class DifferentialAttention(nnx.Module):
         )
         require(self.backend, self.spec.features)
 
-    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: Ring | None = None) -> tuple[jax.Array, Ring | None]:
         q_BNTH, k_BKSH, v_BKSH = (linear(x_BTD).swapaxes(1, 2) for linear in (self.q, self.k, self.v))
         at_BT = where.queries(x_BTD.shape[1]).position_BT
         q_BNTH, k_BKSH = where.position.rotate(q_BNTH, at_BT), where.position.rotate(k_BKSH, at_BT)
         if cache is not None:
-            k_BKSH, v_BKSH = append(cache["k"], k_BKSH, where.start), append(cache["v"], v_BKSH, where.start)
-            cache = {"k": k_BKSH, "v": v_BKSH}
+            cache = cache.append(where, k=k_BKSH, v=v_BKSH)
+            k_BKSH, v_BKSH = cache["k"], cache["v"]
         v_BKSJ = jnp.concatenate([v_BKSH[:, 0::2], v_BKSH[:, 1::2]], axis=-1)
         first_BNTJ, second_BNTJ = (
             attend(
@@ -92,6 +92,7 @@ class DifferentialAttention(nnx.Module):
         y_BTNH = y_BNTJ.astype(x_BTD.dtype).swapaxes(1, 2).reshape(b, t, 2 * n, j // 2)
         return self.out(y_BTNH), cache
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
-        """Room for ``length`` tokens a row: {"k", "v"}: [B, K, S, H]."""
-        return key_value_cache(self.k, batch, length, dtype)
+    def init_cache(self, batch: int, length: int, most: int, dtype: jnp.dtype) -> Ring:
+        """Room for ``length`` tokens a row, given at most ``most`` at a time: k and v, [B, K, S, H] each."""
+        size = self.k.w.shape[1:]
+        return ring(batch, self.spec.reach.slots(length, most), dtype, k=size, v=size)

@@ -18,7 +18,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.limits import Factor
 from gpt_jax.model import init
 from gpt_jax.model.attend import AttentionSpec, Extras, Reach, attend, require
-from gpt_jax.model.cache import append, key_value_cache
+from gpt_jax.model.cache import Ring, ring
 from gpt_jax.model.linear import Linear, heads_in_and_out
 from gpt_jax.model.norm import HeadNorm
 from gpt_jax.model.position import Position
@@ -86,10 +86,10 @@ class SoftmaxAttention(nnx.Module):
         )
         require(self.backend, self.spec.features)
 
-    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: Ring | None = None) -> tuple[jax.Array, Ring | None]:
         """Attends from T tokens to themselves and, given a cache, to the tokens in it.
 
-        Returns: y_BTD, and the cache with these tokens' keys and values written at slots where.start, start+1, …
+        Returns: y_BTD, and the cache with these tokens' keys and values written (``Where.start``)
         """
         q_BNTH, k_BKSH, v_BKSH = (linear(x_BTD).swapaxes(1, 2) for linear in (self.q, self.k, self.v))
         position = self.position or where.position
@@ -101,8 +101,8 @@ class SoftmaxAttention(nnx.Module):
         if self.value_mix is not None:
             v_BKSH = self._mixed(v_BKSH, where)
         if cache is not None:
-            k_BKSH, v_BKSH = append(cache["k"], k_BKSH, where.start), append(cache["v"], v_BKSH, where.start)
-            cache = {"k": k_BKSH, "v": v_BKSH}
+            cache = cache.append(where, k=k_BKSH, v=v_BKSH)
+            k_BKSH, v_BKSH = cache["k"], cache["v"]
         arrays = (None if a is None else a[...] for a in (self.sink, self.before, self.after))
         extras = Extras(position if self.spec.bias else None, *arrays)
         y_BNTH = attend(self.backend, self.spec, q_BNTH, k_BKSH, v_BKSH, where, extras)
@@ -127,9 +127,10 @@ class SoftmaxAttention(nnx.Module):
         """v_BKTH, which the first layer gives to the layers above where these mix it in."""
         return None if self.value_mix is None else self.v(x_BTD).swapaxes(1, 2)
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
-        """Room for ``length`` tokens a row: {"k", "v"}: [B, K, S, H]."""
-        return key_value_cache(self.k, batch, length, dtype)
+    def init_cache(self, batch: int, length: int, most: int, dtype: jnp.dtype) -> Ring:
+        """Room for ``length`` tokens a row, given at most ``most`` at a time: k and v, [B, K, S, H] each."""
+        size = self.k.w.shape[1:]
+        return ring(batch, self.spec.reach.slots(length, most), dtype, k=size, v=size)
 
 
 @register(

@@ -46,7 +46,7 @@ class GatedDelta(nnx.Module):
         y_BTNH = rms_normed(y_BNTH).astype(x_BTD.dtype).swapaxes(1, 2) * jax.nn.silu(self.gate(x_BTD))
         return self.out(y_BTNH), (None if cache is None else {"state": state})
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
+    def init_cache(self, batch: int, length: int, most: int, dtype: jnp.dtype) -> dict:
         """{"state": [B, N, H, H]}, float32 whatever the length."""
         _, n, h = self.q.w.shape
         return {"state": jnp.zeros((batch, n, h, h))}

@@ -12,7 +12,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.limits import Natural, Size
 from gpt_jax.model.attend import AttentionSpec, attend, require
 from gpt_jax.model.attention.full import biased
-from gpt_jax.model.cache import append
+from gpt_jax.model.cache import Ring, ring
 from gpt_jax.model.init import scheme
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.norm import RMSNorm
@@ -58,7 +58,7 @@ class LatentAttention(nnx.Module):
         self.spec = AttentionSpec(scale=scale, values=True, dropout=config.dropout)
         require(self.backend, self.spec.features)
 
-    def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> tuple[jax.Array, dict | None]:
+    def __call__(self, x_BTD: jax.Array, where: Where, cache: Ring | None = None) -> tuple[jax.Array, Ring | None]:
         c_BTL = self.norm(self.down(x_BTD))
         source = x_BTD if self.q_down is None else self.q_norm(self.q_down(x_BTD))
         q_BNTH = self.q(source).swapaxes(1, 2)
@@ -71,10 +71,8 @@ class LatentAttention(nnx.Module):
                 k_BNTH = jnp.concatenate([k_BNTH, spread], axis=-1)
             y_BNTH = attend(self.backend, self.spec, q_BNTH, k_BNTH, v_BNTH, where)
             return self.out(y_BNTH.swapaxes(1, 2)), None
-        cache = {
-            "latent": append(cache["latent"], c_BTL[:, None], where.start),
-            **self._append(cache, rotated_k, where),
-        }
+        new = {"latent": c_BTL[:, None]} | ({} if rotated_k is None else {"rope": rotated_k})
+        cache = cache.append(where, **new)
         w_k_LNH, w_v_LNH = (linear.w[...].astype(x_BTD.dtype) for linear in (self.k, self.v))
         q_BNTL = jnp.einsum("BNTH,LNH->BNTL", q_BNTH, w_k_LNH)
         k_B1SL = cache["latent"]
@@ -92,13 +90,11 @@ class LatentAttention(nnx.Module):
         q_BNTR, k_B1TR = self.q_rope(source).swapaxes(1, 2), self.k_rope(x_BTD)[:, None]
         return where.position.rotate(q_BNTR, at_BT), where.position.rotate(k_B1TR, at_BT)
 
-    def _append(self, cache, rotated_k, where):
-        return {} if rotated_k is None else {"rope": append(cache["rope"], rotated_k, where.start)}
-
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
-        """Room for ``length`` tokens a row: {"latent", "rope"}: [B, 1, S, rank or rope_dim]."""
+    def init_cache(self, batch: int, length: int, most: int, dtype: jnp.dtype) -> Ring:
+        """Room for ``length`` tokens a row: latent and rope, [B, 1, S, rank or rope_dim]."""
         sizes = {"latent": self.down.w.shape[1], "rope": 0 if self.k_rope is None else self.k_rope.w.shape[1]}
-        return {name: jnp.zeros((batch, 1, length, size), dtype) for name, size in sizes.items() if size}
+        kept = {name: (1, size) for name, size in sizes.items() if size}
+        return ring(batch, length, dtype, exact=("rope",), **kept)
 
 
 def _check(config: ModelConfig, rope_dim: int) -> None:

@@ -37,7 +37,7 @@ class LinearAttention(nnx.Module):
         y_BTNH = (above_BNTH / (below_BNT1 + 1e-6)).astype(x_BTD.dtype).swapaxes(1, 2)
         return self.out(y_BTNH), (None if cache is None else {"state": state, "sums": sums})
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> dict:
+    def init_cache(self, batch: int, length: int, most: int, dtype: jnp.dtype) -> dict:
         """{"state": [B, N, H, H], "sums": [B, N, H, 1]}, float32 whatever the length."""
         _, n, h = self.q.w.shape
         return {"state": jnp.zeros((batch, n, h, h)), "sums": jnp.zeros((batch, n, h, 1))}

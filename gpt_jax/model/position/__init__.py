@@ -1,5 +1,7 @@
 """Position schemes: vectors added to the embedding, rotations of queries and keys, or biases on the scores."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -12,7 +14,12 @@ class Position(nnx.Module):
 
     A subclass takes (config, rngs) and options of its own, and overrides what it needs: a ``bias`` that
     is overridden is added to the scores. All layers share one object.
+
+    Attributes:
+      bounded: whether there are positions up to ``model.context`` alone.
     """
+
+    bounded: ClassVar[bool] = False
 
     def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
         """The embedded tokens with their positions (None: 0, 1, 2, …)."""

@@ -1,5 +1,7 @@
 """A trained vector per position."""
 
+from typing import ClassVar
+
 import jax
 from flax import nnx
 
@@ -15,12 +17,14 @@ from gpt_jax.registry import register
 class Learned(Position):
     """A trained vector per position, added to the token's embedding (GPT-1 to GPT-3). There are ``context`` of them."""
 
+    bounded: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.w = nnx.Param(init.normal(config, "position", rngs, (config.context, config.width)))
 
     def embed(self, x_BTD: jax.Array, positions_BT: jax.Array | None) -> jax.Array:
         w_TD = self.w[...]
-        if x_BTD.shape[1] > len(w_TD):
+        if positions_BT is None and x_BTD.shape[1] > len(w_TD):
             raise UserError(
                 f"{x_BTD.shape[1]} tokens, and learned positions for {len(w_TD)}",
                 where="config.model.position",

@@ -45,7 +45,7 @@ class Sinusoidal(Position):
         return x_BTD + table_BTD.astype(x_BTD.dtype)
 
 
-def table(positions_BT: jax.Array, width: int, base: Annotated[float, Limits(1, 1e12, above=True)]) -> jax.Array:
+def table(positions_BT: jax.Array, width: int, base: float) -> jax.Array:
     """The sinusoids of positions, float32 [B, T, D], sines at even channels."""
     frequency_P = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
     angle_BTP = positions_BT[..., None].astype(jnp.float32) * frequency_P
