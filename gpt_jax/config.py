@@ -4,13 +4,14 @@ Defaults, units and reasons stand in ``configs/base.py`` alone; here are the typ
 """
 
 import dataclasses
+import functools
 import json
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from gpt_jax import limits, registry
-from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.errors import UserError
 from gpt_jax.limits import (
     Between,
     Count,
@@ -23,12 +24,17 @@ from gpt_jax.limits import (
     Positive,
     Rows,
     Seed,
+    Share,
+    Signed,
     Size,
+    section,
 )
 
 Calls = str | tuple[str, ...]  # one "name(...)" or several
 Axis = Annotated[Size, Or(-1, "the rest")]
+STORED = ("model", "int8")  # what decoding keeps: in model.dtype, or quantised
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+BEYOND = ("refuse", "roll", "reread")  # what becomes of a text that is longer than the context
 UNROLLED = 256  # layers that are compiled one by one, at most: each takes a tenth of a second to trace
 BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
 
@@ -136,8 +142,50 @@ class SampleConfig:
     temperature: Annotated[Positive, Or(0, "greedy")]
     top_k: Natural
     top_p: Annotated[float, Limits(0, 1, above=True)]
+    min_p: Share
+    typical_p: Annotated[float, Limits(0, 1, above=True)]
+    epsilon_cutoff: Decay
+    eta_cutoff: Decay
+    repetition_penalty: Positive
+    presence_penalty: Signed
+    frequency_penalty: Signed
+    no_repeat_ngram_size: Natural
+    min_new_tokens: Natural
+    exponential_decay_length_penalty: tuple[float, ...]
+    logit_bias: tuple
+    bad_words: tuple
+    allowed_words: tuple
+    suppress_tokens: tuple
+    guidance_scale: Signed
+    negative_prompt: str
+    num_beams: Rows
+    num_beam_groups: Rows
+    diversity_penalty: Factor
+    length_penalty: Signed
+    early_stopping: bool | str
+    penalty_alpha: Share
+    best_of: Rows
+    exact_nodes: Natural
+    processors: tuple[str, ...]
+    order: str
+    beyond_context: str
+    draft: str
+    draft_layers: Natural
+    prompt_lookup_num_tokens: Annotated[int, Limits(0, 256)]
+    max_matching_ngram_size: Annotated[int, Limits(1, 64)]
+    num_assistant_tokens: Annotated[int, Limits(1, 256)]
+    cache: str
+    weights: str
     seed: Seed
     prompts: tuple[str, ...]
+    num_return_sequences: Rows
+    stop_strings: str | tuple[str, ...]
+    include_stop_str_in_output: bool
+    stop_token_ids: tuple[int, ...]
+    ignore_eos: bool
+    logprobs: Natural
+    prompt_logprobs: bool
+    rows: Annotated[int, Limits(1, 2**16)]
 
 
 @dataclass(frozen=True)
@@ -184,58 +232,18 @@ class Config:
 
 def typed(values: typing.Mapping[str, Any]) -> Config:
     """Settings of which every one is known, of its type and within its own limits, or a ``UserError``."""
-    return _section(Config, values, "config")
+    return section(Config, values, "config")
 
 
 def value_at(config: Config, key: str) -> Any:
     """The value at a dotted key such as "model.width"."""
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return functools.reduce(getattr, key.split("."), config)
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """Dotted key -> value, for every knob."""
     sections = config.to_dict().items()
     return {f"{section}.{key}": value for section, knobs in sections for key, value in knobs.items()}
-
-
-def _section(cls: Any, values: Any, where: str) -> Any:
-    types_ = typing.get_type_hints(cls, include_extras=True)
-    if not hasattr(values, "keys"):
-        raise UserError(f"{where} = {values!r} is no table of settings", where=where, allowed=", ".join(types_))
-    for key in values:
-        if key not in types_:
-            raise UserError(
-                f"there is no key {key!r} in {where}",
-                where=f"{where}.{key}",
-                allowed=", ".join(types_),
-                fix=did_you_mean(str(key), types_),
-            )
-    missing = [key for key in types_ if key not in values]
-    if missing:
-        raise UserError(f"{where} lacks {', '.join(missing)}", where=where, fix="start from configs/base.py")
-    return cls(**{key: _typed(values[key], types_[key], f"{where}.{key}") for key in types_})
-
-
-def _typed(value: Any, want: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(want):
-        return _section(want, value, where)
-    value = _tuples(value)
-    if not limits.has_type(value, want):
-        article = "an" if limits.names(want).startswith("i") else "a"
-        given = type(value).__name__
-        raise UserError(
-            f"{where} = {value!r} has the type {given}", where=where, allowed=f"{article} {limits.names(want)}"
-        )
-    if outside := limits.exceeded(value, want):
-        raise UserError(f"{where.removeprefix('config.')} = {value!r} is out of range", where=where, allowed=outside)
-    return limits.converted(value, want)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _fill_sizes(m: ModelConfig) -> ModelConfig:
@@ -255,20 +263,12 @@ def _fill_sizes(m: ModelConfig) -> ModelConfig:
 
 def _limits(c: Config) -> list[tuple[str, bool, str]]:
     """(key, whether its value is allowed, what is): the checks of what annotations do not say."""
-    m, t = c.model, c.train
+    m, t, period = c.model, c.train, len(c.model.attentions)
     window = not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1] <= limits.LARGEST
     return [
         ("model.kv_heads", m.kv_heads >= 1 and m.heads % m.kv_heads == 0, f"a divisor of model.heads = {m.heads}"),
-        (
-            "model.layers",
-            m.layers % len(m.attentions) == 0,
-            f"a multiple of the {len(m.attentions)} mechanisms of model.attention",
-        ),
-        (
-            "model.layers",
-            (len(m.attentions) if m.scan else m.layers) <= UNROLLED,
-            f"1 to {UNROLLED}, each compiled by itself; more with model.scan = true",
-        ),
+        ("model.layers", m.layers % period == 0, f"a multiple of the {period} mechanisms of model.attention"),
+        ("model.layers", (period if m.scan else m.layers) <= UNROLLED, f"1 to {UNROLLED}; more with model.scan = true"),
         ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
         ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
         ("model.scan", m.scan >= 0, "true, false, or how many layers a turn of the scan computes"),
@@ -277,20 +277,19 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),
         ("train.on_nonfinite", t.on_nonfinite in ("stop", "skip"), "stop, skip"),
         ("train.profile", window, "(first, last) with 0 <= first < last, or ()"),
+        ("sample.beyond_context", c.sample.beyond_context in BEYOND, ", ".join(BEYOND)),
+        ("sample.cache", c.sample.cache in STORED, ", ".join(STORED)),
+        ("sample.weights", c.sample.weights in STORED, ", ".join(STORED)),
         ("eval.split", c.eval.split in ("train", "valid"), "train, valid"),
     ]
 
 
 def _named(c: Config) -> list[tuple[str, str, tuple[str, ...]]]:
     """(kind, key, calls): the knobs that name a registered variant."""
+    parts = ("attend", "position", "norm", "mlp", "block", "init")
     return [
         ("model.attention", "model.attention", c.model.attentions),
-        ("model.attend", "model.attend", (c.model.attend,)),
-        ("model.position", "model.position", (c.model.position,)),
-        ("model.norm", "model.norm", (c.model.norm,)),
-        ("model.mlp", "model.mlp", (c.model.mlp,)),
-        ("model.block", "model.block", (c.model.block,)),
-        ("model.init", "model.init", (c.model.init,)),
+        *((f"model.{part}", f"model.{part}", (getattr(c.model, part),)) for part in parts),
         ("train.optimizers", "optim.optimizer", (c.optim.optimizer,)),
         ("train.schedules", "optim.schedule", (c.optim.schedule,)),
     ]

@@ -4,10 +4,13 @@ Knobs of a configuration, arguments of registered variants and fields of tables 
 ``width: Annotated[int, Limits(1, 2**20)]``, and checked by the same functions.
 """
 
+import dataclasses
 import types
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
+
+from gpt_jax.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,43 @@ def is_plain(annotation: Any) -> bool:
     return all(
         isinstance(typing.get_origin(option) or option, type) or _is_number(option) for option in _options(annotation)
     )
+
+
+def section(cls: Any, values: Any, where: str) -> Any:
+    """Some of the settings: the dataclass ``cls`` with every value checked, or a ``UserError`` that says ``where``."""
+    types_ = typing.get_type_hints(cls, include_extras=True)
+    if not hasattr(values, "keys"):
+        raise UserError(f"{where} = {values!r} is no table of settings", where=where, allowed=", ".join(types_))
+    for key in values:
+        if key not in types_:
+            raise UserError(
+                f"there is no key {key!r} in {where}",
+                where=f"{where}.{key}",
+                allowed=", ".join(types_),
+                fix=did_you_mean(str(key), types_),
+            )
+    missing = [key for key in types_ if key not in values]
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(missing)}", where=where, fix="start from configs/base.py")
+    return cls(**{key: checked(values[key], types_[key], f"{where}.{key}") for key in types_})
+
+
+def checked(value: Any, want: Any, where: str) -> Any:
+    """A value as its annotation wants it, or a ``UserError`` that names ``where``."""
+    if dataclasses.is_dataclass(want):
+        return section(want, value, where)
+    value = _tuples(value)
+    if not has_type(value, want):
+        article = "an" if names(want).startswith("i") else "a"
+        given = type(value).__name__
+        raise UserError(f"{where} = {value!r} has the type {given}", where=where, allowed=f"{article} {names(want)}")
+    if outside := exceeded(value, want):
+        raise UserError(f"{where.removeprefix('config.')} = {value!r} is out of range", where=where, allowed=outside)
+    return converted(value, want)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:

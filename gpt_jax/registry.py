@@ -192,10 +192,11 @@ def lookup(kind: str, name: str, where: str = "") -> Callable:
 
 def examples(kind: str, name: str) -> tuple[str, ...]:
     """The calls of a variant that the tests run: those it was registered with, else its name, where that suffices; none
-    where it has arguments without a default."""
+    where it has arguments without a default, or is registered with its typical call alone."""
     variant = lookup(kind, name)
     needed = [p for p in _signature(variant).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    return _notes[kind, name].examples or (() if needed else (name,))
+    alone = not needed and not _notes[kind, name].typical
+    return _notes[kind, name].examples or ((name,) if alone else ())
 
 
 def typical(kind: str, name: str) -> str:

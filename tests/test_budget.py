@@ -11,7 +11,7 @@ FUNCTION_LINES = 60
 CONSTRUCTOR_PARAMETERS = 8
 ROOM_MODULES = 16  # a room that grows gets sub-rooms
 
-KINDS = ("configs",)  # flat by nature: a file a preset
+KINDS = ("configs", "processors")  # flat by nature: a file a preset, a file a processor
 
 PACKAGE = sorted((ROOT / "gpt_jax").rglob("*.py"))
 SOURCES = [

@@ -105,8 +105,52 @@ def get_config() -> ConfigDict:
     p.temperature = 0.8  # 0 = greedy
     p.top_k = 0  # 0 = off
     p.top_p = 1.0  # 1 = off
+    p.min_p = 0.0  # of the likeliest token's probability; 0 = off
+    p.typical_p = 1.0  # 1 = off
+    p.epsilon_cutoff = 0.0  # a probability; 0 = off
+    p.eta_cutoff = 0.0  # 0 = off
+    p.repetition_penalty = 1.0  # scores of tokens that the text has are divided by it (Keskar et al. 2019); 1 = off
+    p.presence_penalty = 0.0  # off the scores of tokens that were written; 0 = off
+    p.frequency_penalty = 0.0  # the same, for each time; 0 = off
+    p.no_repeat_ngram_size = 0  # tokens; no run of so many is written twice. 0 = off
+    p.min_new_tokens = 0  # before an end-of-text token may be written
+    p.exponential_decay_length_penalty = ()  # (new tokens, factor): ending gets likelier after so many
+    p.logit_bias = any_of(())  # ((word or ids, what is added to its score), …)
+    p.bad_words = any_of(())  # texts, or lists of ids, that are not written
+    p.allowed_words = any_of(())  # the only tokens that are; () = all
+    p.suppress_tokens = any_of(())  # tokens that are not written, as texts or ids; end-of-text too
+    p.guidance_scale = 1.0  # away from what the model writes after the negative prompt; 1 = off
+    p.negative_prompt = ""  # a text; empty = the prompt's last token
+    p.num_beams = 1  # beam search, where there are several; it draws unless temperature is 0
+    p.num_beam_groups = 1  # groups of beams that differ (Vijayakumar et al. 2016)
+    p.diversity_penalty = 0.0  # off the score of a token for every beam of an earlier group that takes it, in nats
+    p.length_penalty = 1.0  # a beam's log-probability is divided by its length to this power
+    # When beams end: with as many texts as beams (True), when a heuristic (False) or nothing ("never") expects a better one.
+    p.early_stopping = any_of(False)
+    p.penalty_alpha = 0.0  # contrastive search among top_k tokens (Su et al. 2022); 0 = off
+    p.best_of = 1  # texts that are drawn, of which num_return_sequences are kept
+    p.exact_nodes = 0  # prefixes that the search for the most likely text reads at most; 0 = off
+    p.processors = any_of(())  # further ones: ("mirostat(tau=5.0)", …), see gpt_jax/sample/processors/
+    p.order = "huggingface"  # of processors: huggingface, vllm, llama_cpp
+    p.beyond_context = "refuse"  # texts longer than model.context; roll: by a window. reread: from half of it on
+    # Speculative decoding: what proposes tokens that the model then reads at once; one of the three.
+    p.draft = ""  # a run of a smaller model, with a step or without: runs/small@500
+    p.draft_layers = 0  # the model's own first layers; 0 = off
+    p.prompt_lookup_num_tokens = 0  # so many that followed the text's last n-gram when it stood there before; 0 = off
+    p.max_matching_ngram_size = 2  # tokens of such an n-gram, at most
+    p.num_assistant_tokens = 5  # proposed at a time, by draft and draft_layers
+    p.cache = "model"  # how keys and values are kept: in model.dtype, or as int8
+    p.weights = "model"  # how the matrices of linear layers are, while texts are written: the same
     p.seed = 0
     p.prompts = any_of(("\n",))  # texts continued at the end of training
+    p.num_return_sequences = 1  # samples of each prompt, each with a seed of its own
+    p.stop_strings = any_of(())  # texts, or one; what is written ends where one of them is complete
+    p.include_stop_str_in_output = False  # whether the text ends after the stop string, and not before it
+    p.stop_token_ids = any_of(())  # ids that end a text, besides those of the tokenizer
+    p.ignore_eos = False  # whether those of the tokenizer do not
+    p.logprobs = 0  # likeliest tokens whose log-probabilities are reported with each token; 0 = the token's own alone
+    p.prompt_logprobs = False  # whether those of the prompt's tokens are reported
+    p.rows = 8  # texts that are written side by side; the next one takes the place of one that has ended
 
     c.lock()
     return c

@@ -44,7 +44,7 @@ class Trainer:
         Raises:
           UserError: another process trains in the directory, or the run there began with other settings or data.
         """
-        previous, first = previous_config(run.workdir), jax.process_index() == 0
+        previous, first = previous_config(run.workdir, run.config), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
         lock = WorkdirLock(run.workdir) if first else contextlib.nullcontext()
         with lock, contextlib.closing(run.checkpoints()) as checkpoints:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt_jax import configs
+from gpt_jax.config import Config
 from gpt_jax.study.sweep.results import SweepResults
-from gpt_jax.train.checkpoint.run_directory import previous_config
+from gpt_jax.train.checkpoint.run_directory import CONFIG
 from gpt_jax.train.record.metrics import read_summary
 
 LOSS = "valid/loss"  # nats a token
@@ -53,9 +55,11 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _params(directory: Path, summary: dict[str, Any]) -> int | None:
     """From the summary, or counted where it was written before it had the field."""
-    config = previous_config(directory)
-    if "params" in summary or config is None or not config.model.vocab:
+    if "params" in summary or not (directory / CONFIG).exists():
         return summary.get("params")
+    config = Config.from_dict(configs.of_run(directory))
+    if not config.model.vocab:
+        return None
     from gpt_jax.model import flops
 
     return flops.parameters(config.model).total

@@ -1,9 +1,10 @@
 """Which knobs may change when a run is resumed, and which may not."""
 
+import dataclasses
 import enum
 
 from gpt_jax import registry
-from gpt_jax.config import Config, flatten
+from gpt_jax.config import Config, SampleConfig, flatten
 from gpt_jax.errors import UserError
 from gpt_jax.train import schedules
 
@@ -23,7 +24,6 @@ _KEYS = {
         train.log_every train.eval_every train.eval_batches train.save_every train.keep train.keep_best
         train.on_nonfinite train.watch_every train.profile train.tensorboard train.wandb
         eval.split eval.batch eval.batches
-        sample.max_new_tokens sample.temperature sample.top_k sample.top_p sample.seed sample.prompts
     """,
     Change.BITS: """
         model.attend model.scan model.remat
@@ -42,7 +42,10 @@ _KEYS = {
         train.batch train.seed train.z_loss
     """,
 }
-CHANGES: dict[str, Change] = {key: change for change, keys in _KEYS.items() for key in keys.split()}
+CHANGES: dict[str, Change] = {
+    **{key: change for change, keys in _KEYS.items() for key in keys.split()},
+    **{f"sample.{field.name}": Change.FREE for field in dataclasses.fields(SampleConfig)},
+}
 
 
 def check_resume(old: Config, new: Config) -> list[str]:

@@ -1,6 +1,7 @@
 """What a run directory says about its run: configuration and tokenizer."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ CARRIED = "huggingface"  # what an imported model's directory held beside its te
 HERE = "{run}"  # in config.json: the run directory, wherever it has been moved to
 
 
-def previous_config(workdir: Path) -> Config | None:
-    """The configuration of the run in ``workdir``, or None where there is none."""
-    return Config.from_dict(read_config(workdir)) if (workdir / CONFIG).exists() else None
+def previous_config(workdir: Path, today: Config) -> Config | None:
+    """The configuration of the run in ``workdir``, or None where there is none.
+
+    Args:
+      today: where the knobs of sampling come from that the run was made without; no number of a training depends on them.
+    """
+    if not (workdir / CONFIG).exists():
+        return None
+    values = read_config(workdir)
+    if isinstance(values, dict) and isinstance(values.get("sample"), dict):
+        values["sample"] = dataclasses.asdict(today.sample) | values["sample"]
+    return Config.from_dict(values)
 
 
 def config_json(config: Config, workdir: Path) -> str:

@@ -1,12 +1,16 @@
 """Every knob is classed, and a run continues only as the run it was."""
 
+import json
+
 import pytest
 
+from gpt_jax import configs
 from gpt_jax.config import Config, flatten
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.train import schedules
 from gpt_jax.train.checkpoint.resume import CHANGES, Change, check_fingerprint, check_resume
+from gpt_jax.train.checkpoint.run_directory import previous_config
 
 
 def config(**changes) -> Config:
@@ -82,3 +86,20 @@ def test_other_data_are_refused():
 
 def test_the_classes_explain_themselves():
     assert all(change.value for change in Change) and len(set(CHANGES.values())) == len(Change)
+
+
+def test_a_run_made_before_some_knobs_of_sampling_resumes(tmp_path):
+    """Such a run has no value of theirs, and no number of its training depends on one."""
+    stored = config(sample__top_k=7).to_dict()
+    stored["sample"] = {name: stored["sample"][name] for name in ("temperature", "top_k")}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    today = config(sample__min_p=0.5, train__log_every=1)
+    before = previous_config(tmp_path, today)
+    assert before is not None and before.sample.top_k == 7 and before.sample.min_p == 0.5
+    assert check_resume(before, today) == []
+    assert configs.of_run(tmp_path).sample.min_p == 0.0
+    assert previous_config(tmp_path / "none", today) is None
+    del stored["optim"]["ema"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="lacks ema"):
+        previous_config(tmp_path, today)
