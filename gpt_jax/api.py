@@ -22,10 +22,12 @@ from gpt_jax.interpret import attention, residual_stream
 from gpt_jax.interpret.model import nats
 from gpt_jax.model import gpt, layout
 from gpt_jax.overrides import changed
-from gpt_jax.sample import text
-from gpt_jax.sample.continuation import Continuation, Continuations
-from gpt_jax.sample.decode import Decoder
-from gpt_jax.sample.prompts import Prompt, encoded, lengths, note_shortened, token_ids
+from gpt_jax.sample.continuation import Continuations
+from gpt_jax.sample.decoders import Decoders
+from gpt_jax.sample.outputs.requests import requests
+from gpt_jax.sample.outputs.writing import Score, written
+from gpt_jax.sample.prompts import Prompt, encoded, note_shortened, token_ids
+from gpt_jax.sample.speculative.choice import Draft
 from gpt_jax.storage import local_path
 from gpt_jax.study import run as studies
 from gpt_jax.study.sweep import sweep as sweeps
@@ -88,13 +90,15 @@ class Model:
         loss_BT = nats(_logits(self.config.model, self.params, tokens_BT[:, :-1]), tokens_BT[:, 1:])
         return loss_BT if batched else loss_BT[0]
 
-    def generate(self, prompts: Given | Sequence[str], **knobs: Any) -> Any:
-        """What the model writes after a prompt: a ``Continuation``, or ``Continuations`` where several prompts are given.
+    def generate(self, prompts: Given | Sequence[str], *, score: Score | None = None, **knobs: Any) -> Any:
+        """What the model writes after a prompt: a ``Continuation``, or ``Continuations`` where several are asked for.
 
         Args:
-          prompts: a text or ids [T], or a list of them, of any lengths. Prompt i is continued with the seed ``seed`` + i.
-          knobs: of ``config.sample``: max_new_tokens, temperature, top_k, top_p, seed. Without a ``max_new_tokens`` of its
-            own, a text ends with the context at the latest, and a line on standard error says so.
+          prompts: a text or ids [T], or a list of them, of any lengths. Prompt i is continued with the seed ``seed`` + i,
+            its further samples with others (``gpt_jax.sample.outputs.requests``).
+          score: what ``best_of`` texts are ranked by, of a ``Continuation``; None: the model's mean log-probability.
+          knobs: of ``config.sample``: max_new_tokens, temperature, num_return_sequences, stop_strings, logprobs, … Without a
+            ``max_new_tokens`` of its own, a text ends with the context at the latest, and a line on standard error says so.
 
         Raises:
           UserError: there is no such knob, or the model cannot continue a prompt.
@@ -102,11 +106,10 @@ class Model:
         sample = _config(self.config, {f"sample.{name}": value for name, value in knobs.items()}).sample
         single = _is_single(prompts)
         found = [self._prompt(prompt, i) for i, prompt in enumerate([prompts] if single else prompts)]
-        exact = "max_new_tokens" in knobs
-        new = lengths(found, self.config.model, sample.max_new_tokens, exact, self.tokenizer)
-        note_shortened(new, self.config.model, sample.max_new_tokens)
-        rows: list[Continuation] = list(text.written(self._decoder, found, new, sample, self.tokenizer))
-        return rows[0] if single else Continuations(rows)
+        asked = requests(found, self.config.model, sample, "max_new_tokens" in knobs, self.tokenizer)
+        note_shortened([request.length for request in asked], self.config.model, sample.max_new_tokens)
+        rows = [row for _, row in written(self._decoders.of(sample), asked, self.tokenizer, score)]
+        return rows[0] if single and sample.num_return_sequences == 1 else Continuations(rows)
 
     def streams(self, given: Given) -> jax.Array:
         """The residual stream before the first layer and after each, [L+1, T, D]; [L+1, B, T, D] for a batch of ids.
@@ -139,8 +142,8 @@ class Model:
         return f"Model({self.where.resolve().name!r}: {sizes}, step {self.step}, {tokenizer}, in {self.where})"
 
     @functools.cached_property
-    def _decoder(self) -> Decoder:
-        return Decoder(self.config.model, self.params)
+    def _decoders(self) -> Decoders:
+        return Decoders(self.config.model, self.params, self.tokenizer, draft)
 
     @functools.cached_property
     def _unrolled(self) -> dict:
@@ -203,6 +206,18 @@ def opened(config: Config, workdir: Place, step: int | None = None) -> Model:
     """The model of a run whose settings were read, and perhaps changed."""
     step, state, _ = open_to_read(config, workdir).load(step)
     return Model(config, read_params(state), read_tokenizer(workdir), step, Path(workdir))
+
+
+def draft(where: str) -> Draft:
+    """The model that ``sample.draft`` names: ``runs/small``, ``runs/small@500`` for a step, or what else ``load`` takes.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    path, at, step = where.rpartition("@")
+    found = load(path, int(step)) if at and step.isdecimal() else load(where)
+    fingerprint = None if found.tokenizer is None else found.tokenizer.fingerprint
+    return Draft(found.config.model, found.params, fingerprint)
 
 
 def train(config: Settings, workdir: Place, overrides: Mapping[str, Any] | None = None, **knobs: Any) -> RunSummary:

@@ -1,5 +1,7 @@
 """The Python front door says what the commands and the model itself say."""
 
+import dataclasses
+import io
 import json
 import os
 import shutil
@@ -130,6 +132,56 @@ def test_texts_are_those_of_the_command(model, workdir, tmp_path, capsys):
     assert "<table>" in several._repr_html_() and "9 new tokens" in repr(written)
 
 
+def test_samples_and_what_is_reported_of_them(model, workdir, tmp_path, capsys, monkeypatch):
+    """From Python, by the command, and typed at the terminal."""
+    knobs = {
+        "max_new_tokens": 6,
+        "num_return_sequences": 2,
+        "stop_strings": "e",
+        "logprobs": 2,
+        "prompt_logprobs": True,
+    }
+    rows = model.generate(TEXT, **knobs)
+    assert len(rows) == 2 and set(rows.finish_reason) <= {"length", "stop_string"} and "e" not in "".join(rows.text)
+    assert rows[0].prompt_logprobs[1:] == pytest.approx(-np.asarray(model.loss(TEXT)), abs=1e-4)
+    flags = [f"--sample.{name}={value}" for name, value in knobs.items()]
+    argv = ["sample", f"--workdir={workdir}", f"--prompt={TEXT}", *flags, "--output=jsonl", f"--to={tmp_path / 'out'}"]
+    for _ in range(2):  # the second time there is nothing left to do
+        assert launch.main(argv) == 0 and not capsys.readouterr().out
+        lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+        assert [line["text"] for line in lines] == rows.text and [line["sample"] for line in lines] == [0, 1]
+        assert [line["top_ids"] for line in lines] == [row.top_ids for row in rows]
+    assert launch.main([*argv, "--sample.top_k=3"]) == 2 and "line 1 of" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f":max_new_tokens 6\n:stop_strings e\n{TEXT}\n"))
+    assert launch.main(["sample", f"--workdir={workdir}", "--interactive"]) == 0
+    assert capsys.readouterr().out == f"{TEXT}{rows[0].text}\n"
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--prompt=a", "--to=x"], ("--to", "--output=jsonl")),
+        (["--interactive", "--prompt=a"], ("--interactive and --prompt",)),
+        (["--interactive", "--output=ids"], ("--interactive and --output",)),
+        (["--prompt=a", "--sample.temperature=-1"], ("temperature", "above 0")),
+        (["--prompt=a", "--sample.top_p=0"], ("top_p", "above 0, up to 1")),
+        (["--prompt=a", "--sample.seed=-1"], ("seed",)),
+        (["--prompt=a", "--sample.num_return_sequences=0"], ("num_return_sequences", "1 to")),
+        (
+            ["--prompt=a", "--sample.num_return_sequences=2", "--sample.temperature=0"],
+            ("num_return_sequences", "temperature"),
+        ),
+        (["--prompt=a", "--sample.stop_string=x"], ("did you mean --sample.stop_strings?",)),
+        (["--prompt=a", "--sample.stop_strings=('a', '')"], ("stop_strings", "empty")),
+        (["--prompt_ids=300"], ("300", "0 to 256")),
+    ],
+)
+def test_what_cannot_be_written_is_refused(model, workdir, capsys, flags, words):
+    assert launch.main(["sample", f"--workdir={workdir}", *flags]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+
+
 def test_a_text_ends_with_the_context(model, workdir, capsys):
     """README's own command: 200 tokens that nobody asked for, and a context that has no room for them."""
     assert launch.main(["sample", f"--workdir={workdir}", "--prompt=def "]) == 0
@@ -239,3 +291,15 @@ def test_a_run_of_eight_devices_opens_on_one_without_its_data(settings, tmp_path
 
 def _short(knobs: dict) -> dict:
     return {knob.partition(".")[2]: value for knob, value in knobs.items()}
+
+
+def test_a_run_drafts_for_another(model, workdir):
+    """A run of its own words is always accepted; of another tokenizer it is refused."""
+    plain = model.generate("ab", max_new_tokens=6, temperature=0.0)
+    step = f"{workdir}@{model.step}"
+    found = model.generate("ab", max_new_tokens=6, temperature=0.0, draft=step, num_assistant_tokens=2)
+    assert found.ids == plain.ids and plain.acceptance is None
+    assert found.acceptance.accepted == found.acceptance.tested and found.acceptance.written == len(found.ids) - 1
+    other = dataclasses.replace(model, tokenizer=None)
+    with pytest.raises(UserError, match="has another tokenizer"):
+        other.generate([1, 2], max_new_tokens=2, draft=step)

@@ -1,86 +1,31 @@
-"""Cached decoding: one pass over the prompts, then one compiled loop that writes a token a row per turn.
+"""Cached decoding from the host's side: prompts in, tokens out, by the programs of ``gpt_jax.sample.engine``."""
 
-Prompts of unequal length are padded on the left, so that all rows write to the same cache slot; each row's positions
-start at 0 at its first real token and padding is never attended to.
-"""
-
+import copy
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.sharding import Mesh
 
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
-from gpt_jax.limits import folded
+from gpt_jax.mesh import decoding
+from gpt_jax.mesh.mesh import batch_shards
 from gpt_jax.model import attend, layout
 from gpt_jax.sample import platform as platforms
-from gpt_jax.sample import processors
-from gpt_jax.sample.platform import Platform, bucket
-from gpt_jax.sample.weights import merge, prepare
+from gpt_jax.sample.calls import USUAL, Calls, acceptance_of, check_stuck, part_of, row_of
+from gpt_jax.sample.engine import context, notes
+from gpt_jax.sample.engine.turns import Method, OneByOne
+from gpt_jax.sample.engine.weights import prepare
+from gpt_jax.sample.platform import Platform
+from gpt_jax.sample.processors import NONE, Processor
+from gpt_jax.sample.rows import Asked, Ended, Generated, Row, Sampling
 
-WRITTEN = ("tokens_BR", "logprobs_BR", "count_B", "open_B")  # what the host reads after a call
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn (see ``processors.choose``). Values may differ by row: a scalar or a sequence of B.
-
-    Each of ``stop_ids`` ends a row after it has been written.
-    """
-
-    temperature: float | Sequence[float] = 1.0
-    top_k: int | Sequence[int] = 0
-    top_p: float | Sequence[float] = 1.0
-    stop_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What was written after each prompt; a stop id is the last token of its row.
-
-    ``logprobs`` are natural logarithms of the model's own probabilities, before temperature, top-k and top-p.
-    """
-
-    tokens: list[list[int]]
-    logprobs: list[list[float]]
-
-
-def generate(
-    config: ModelConfig,
-    params: dict,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int | Sequence[int],
-    sampling: Sampling,
-    seeds: Sequence[int],
-) -> Generated:
-    """``Decoder(config, params).generate(…)``, for a single call."""
-    return Decoder(config, params).generate(prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds)
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is compiled anew when it changes, besides sizes.
-
-    Args:
-      steps: of sampling, as in ``processors.choose``.
-    """
-
-    config: ModelConfig
-    platform: Platform
-    steps: frozenset[str] | None
-
-
-def program_of(config: ModelConfig, platform: Platform, sampling: Sampling) -> Program:
-    """The program that draws as ``sampling`` says, and, where the platform does not specialise, however else."""
-    asked = processors.steps_of(sampling.temperature, sampling.top_k, sampling.top_p)
-    return Program(config, platform, asked if platform.specialised else None)
+LOOKS = 16  # turns between two looks at what rows have written, where the host may end one
+ONE_BY_ONE = OneByOne()
 
 
 class Decoder:
@@ -89,210 +34,206 @@ class Decoder:
     Args:
       params: in either layout of ``gpt_jax.model.layout``, as ``config.scan`` says.
       platform: None for that of JAX's default backend; all of them run everywhere.
+      mesh: of ``gpt_jax.mesh``, over which weights and rows are split; None: that of ``params``, if they are on one. With
+        another method than a token at a time, weights stay where ``params`` are, and rows are not split.
+      method: how the tokens are written.
+      int8: what is kept as int8, of "cache" (keys and values) and "weights" (matrices of linear layers).
     """
 
-    def __init__(self, config: ModelConfig, params: dict, platform: Platform | None = None):
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: dict,
+        platform: Platform | None = None,
+        mesh: Mesh | None = None,
+        method: Method = ONE_BY_ONE,
+        int8: Collection[str] = (),
+    ):
         # A kernel that cannot read a cache trains what another one decodes: they compute the same.
         able = config.attend if "cache" in attend.backend(config.attend).can else "auto"
         self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0, attend=able)
-        unrolled = layout.unstack(params, len(config.attentions)) if config.scan else params
-        self._weights = prepare(self.config, unrolled)
-        self._platform = platforms.of(jax.default_backend()) if platform is None else platform
+        found = decoding.mesh_of(params) if mesh is None else mesh
+        self.mesh = found if method == ONE_BY_ONE else None  # rows that draft are not split
+        platform = platforms.of(jax.default_backend()) if platform is None else platform
+        self.platform = platform if self.mesh is None else platform.for_pieces(batch_shards(self.mesh))
+        self.method, self.int8 = method, frozenset(int8)
+        self.always: tuple[Processor, ...] = USUAL
+        self._scan, self.beyond_context = config.scan, context.REFUSE
+        self.weights = self._prepared(params)
+
+    def with_params(self, params: dict) -> "Decoder":
+        """The same with other parameters, in the same layout. Nothing is compiled again."""
+        other = copy.copy(self)
+        other.weights = self._prepared(params)
+        return other
+
+    def ready(self, processors: Sequence[Processor]) -> "Decoder":
+        """The same, whose programs hold these processors whether or not a row has them, in this order. So rows may take
+        one on without another compilation; where the platform specialises, that has no effect."""
+        other = copy.copy(self)
+        other.always = tuple(processors)
+        return other
+
+    def beyond(self, choice: str) -> "Decoder":
+        """The same, for texts that may be longer than the context: "roll" or "reread" (docs/sampling.md), or "refuse".
+
+        Raises:
+          UserError: the model cannot do it.
+        """
+        other = copy.copy(self)
+        other.beyond_context = context.check_choice(self.config, choice)
+        return other
 
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int | Sequence[int],
-        sampling: Sampling,
+        sampling: Sampling | Sequence[Sampling],
         seeds: Sequence[int],
+        noted: Sequence[str] = (),
+        top: int = 0,
+        rows: int | None = None,
     ) -> Generated:
         """Continues every prompt by up to ``max_new_tokens`` tokens.
 
         Args:
           prompts: B lists of one or more ids below ``config.vocab``.
-          max_new_tokens: for all rows, or one a row.
+          max_new_tokens, sampling: for all rows, or one a row.
           seeds: one a row. The token at position p is drawn with ``fold_in(key(seed), p)``, so that a row's text
             depends on its own prompt and seed alone, and a continued text goes on as the longer one would have.
+          noted: what else is noted of each token, names of ``gpt_jax.sample.engine.notes``.
+          top: how many of the most likely tokens the notes of them hold.
+          rows: prompts that are continued side by side; the next one takes the place of one that has ended. None: all.
 
         Raises:
-          UserError: a prompt is empty, holds an id outside the vocabulary, or does not fit the context.
+          UserError: a prompt is empty, holds an id outside the vocabulary, or does not fit the context; or processors
+            leave no token.
         """
-        parts = list(
-            self.stream(
-                prompts, max_new_tokens=max_new_tokens, sampling=sampling, seeds=seeds, every=self.config.context
-            )
-        )
-        tokens = [[t for part in parts for t in part.tokens[row]] for row in range(len(prompts))]
-        logprobs = [[p for part in parts for p in part.logprobs[row]] for row in range(len(prompts))]
-        return Generated(tokens, logprobs)
+        asked = self.asked(prompts, max_new_tokens, sampling, seeds)
+        ended = dict(self._each(asked, tuple(noted), top, rows))
+        found = [ended[number] for number in range(len(asked))]
+        values = {name: [row.notes[name] for row in found] for name in (notes.LOGPROBS, *noted)}
+        logprobs = values.pop(notes.LOGPROBS)
+        return Generated([row.tokens for row in found], logprobs, values, acceptance_of(found))
+
+    def each(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int | Sequence[int],
+        sampling: Sampling | Sequence[Sampling],
+        seeds: Sequence[int],
+        noted: Sequence[str] = (),
+        top: int = 0,
+        rows: int | None = None,
+        ended: Ended | None = None,
+    ) -> Iterator[tuple[int, Row]]:
+        """``generate``, row by row: the number of a prompt and what was written, in the order in which rows end.
+
+        Args:
+          ended: whether a row has ended for a reason that the host sees. It is asked every ``LOOKS`` tokens or so, and a
+            row that has ended makes room for the next one; by then it may hold further tokens.
+        """
+        asked = self.asked(prompts, max_new_tokens, sampling, seeds)
+        yield from self._each(asked, tuple(noted), top, rows, ended)
 
     def stream(
         self,
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int | Sequence[int],
-        sampling: Sampling,
+        sampling: Sampling | Sequence[Sampling],
         seeds: Sequence[int],
         every: int = 8,
     ) -> Iterator[Generated]:
         """``generate`` in parts of ``every`` tokens a row; the parts joined are what ``generate`` returns."""
-        limits_B = np.broadcast_to(np.asarray(max_new_tokens, np.int32), (len(prompts),))
-        for row, (prompt, limit) in enumerate(zip(prompts, limits_B, strict=True), start=1):
-            check(self.config, prompt, int(limit), f"prompt {row} of {len(prompts)}")
-        most = int(limits_B.max(initial=0))
+        asked = self.asked(prompts, max_new_tokens, sampling, seeds)
+        most = max(asked.limits, default=0)
         if not most:
             return
-        width, room = bucket(max(map(len, prompts))), self._platform.room(most)
-        rows = self._platform.rows(len(prompts))
-        tokens_BP, lengths_B = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
-        for row, prompt in enumerate(prompts):
-            tokens_BP[row, width - len(prompt) :], lengths_B[row] = prompt, len(prompt)
-        program = program_of(self.config, self._platform, sampling)
-        per_row = _filled(_per_row(sampling, seeds, limits_B), rows)
-        prefill, advance = compiled(self._platform, rows > 1)
-        first = prefill(program, self._weights, tokens_BP, lengths_B, per_row, room)
+        calls = Calls(self, asked, (), 0, len(asked))
         done = 0
-        for written in self._calls(functools.partial(advance, program), first, program.platform.limits(most, every)):
-            there, stopped = int(written["count_B"].max()), not written["open_B"].any()
+        for seen in calls.run(self.platform.limits(most, every)):
+            check_stuck(seen, asked, range(len(asked)))
+            stopped = not seen["open_B"].any()
+            there = int(seen["count_B"].max() if stopped else seen["count_B"][seen["open_B"]].min())
             while done < there and (stopped or there - done >= every):
                 until = min(done + every, there)
-                yield _part(written, len(prompts), done, until)
+                yield part_of(seen, len(asked), done, until)
                 done = until
 
-    def _calls(self, advance: Callable, first: tuple[dict, dict], limits: Iterable[int]) -> Iterator[dict]:
-        """What has been written by each call. The next one is under way while the caller looks at what there is."""
-        state, written = first
-        for limit in limits:
-            state, ahead = advance(self._weights, state, limit)
-            written = jax.device_get(written)
-            yield written
-            if not written["open_B"].any():
+    def asked(self, prompts, max_new_tokens, sampling, seeds) -> Asked:
+        """The arguments of ``generate``, checked and a list each."""
+        count = len(prompts)
+        limits = [int(limit) for limit in np.broadcast_to(np.asarray(max_new_tokens, np.int64), (count,))]
+        samplings = [sampling] * count if isinstance(sampling, Sampling) else list(sampling)
+        for row, (prompt, limit) in enumerate(zip(prompts, limits, strict=True), start=1):
+            context.check(self.config, prompt, limit, f"prompt {row} of {count}", self.beyond_context)
+        self._check_method(prompts, limits, samplings)
+        if not len(samplings) == len(seeds) == count:
+            raise ValueError(f"{count} prompts, {len(samplings)} samplings and {len(seeds)} seeds")
+        for row, (one, limit) in enumerate(zip(samplings, limits, strict=True), start=1):
+            if one.guidance and one.guidance.negative:
+                where = f"negative prompt {row} of {count}"
+                context.check(self.config, one.guidance.negative, limit, where, self.beyond_context)
+        if self.beyond_context == context.REREAD and any(s.guidance for s in samplings):
+            raise UserError(
+                "texts with a negative prompt are not read anew when the context is full",
+                where="config.sample.beyond_context, config.sample.guidance_scale",
+                allowed="refuse, or roll where the positions go on",
+            )
+        return Asked(prompts, limits, samplings, seeds)
+
+    def _check_method(self, prompts, limits, samplings) -> None:
+        """Raises UserError where what is asked for does not go with the way in which tokens are written."""
+        self.method.check(prompts, limits)
+        beside = {
+            "sample.guidance_scale": any(sampling.guidance for sampling in samplings),
+            "sample.beyond_context": self.beyond_context != context.REFUSE,
+        }
+        wrong = [name for name, there in beside.items() if there and self.method != ONE_BY_ONE]
+        if wrong:
+            raise UserError(
+                "tokens that are drafted do not go with " + " or ".join(wrong),
+                where=", ".join(f"config.{name}" for name in wrong),
+                fix="leave out draft, draft_layers and prompt_lookup_num_tokens",
+            )
+
+    def _each(
+        self, asked: Asked, noted: tuple[str, ...], top: int, rows: int | None, ended: Ended | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        if not max(asked.limits, default=0):
+            yield from (
+                (number, Row([], {name: [] for name in (notes.LOGPROBS, *noted)})) for number in range(len(asked))
+            )
+            return
+        rows = min(rows or len(asked), len(asked))
+        calls = Calls(self, asked, noted, top, rows)
+        waiting = deque(range(rows, len(asked)))
+        at = list(range(rows))  # which prompt each row continues
+        while True:
+            least = rows - 1 if waiting else 0
+            seen = calls.until(least, LOOKS if ended else None)
+            check_stuck(seen, asked, at)
+            if ended:
+                going = [row for row in range(rows) if at[row] >= 0 and seen["open_B"][row]]
+                seen = calls.close(seen, [row for row in going if ended(at[row], row_of(seen, row).tokens)])
+            free = [row for row in range(rows) if at[row] >= 0 and not seen["open_B"][row]]
+            for row in free:
+                yield at[row], row_of(seen, row)
+                at[row] = NONE
+            taken = [(row, waiting.popleft()) for row in free if waiting]
+            for row, number in taken:
+                at[row] = number
+            if taken:
+                calls.replace(*zip(*taken, strict=True))
+            elif max(at) < 0:
                 return
-            written = ahead
-        yield jax.device_get(written)
 
+    def unrolled(self, params: dict) -> dict:
+        """Parameters in the layout of ``config``, which is unrolled."""
+        return layout.unstack(params, len(self.config.attentions)) if self._scan else params
 
-def check(config: ModelConfig, prompt: Sequence[int], max_new_tokens: int, where: str) -> None:
-    """Raises UserError for a prompt that the model cannot continue."""
-    if not len(prompt):
-        raise UserError("the prompt holds no token", where=where, fix="start it with at least one token")
-    outside = [int(t) for t in prompt if not 0 <= t < config.vocab]
-    if outside:
-        raise UserError(
-            f"token id {outside[0]} is outside the vocabulary", where=where, allowed=f"0 to {config.vocab - 1}"
-        )
-    room = config.context - len(prompt)
-    if room < max_new_tokens:
-        raise UserError(
-            f"{len(prompt)} prompt tokens and {max_new_tokens} new ones do not fit into {config.context} positions",
-            where=f"{where}, sample.max_new_tokens, model.context",
-            allowed=f"{config.context} tokens in all",
-            fix=f"--sample.max_new_tokens={room}" if room > 0 else "shorten the prompt",
-        )
-
-
-@functools.cache
-def compiled(platform: Platform, several: bool) -> tuple[Callable, Callable]:
-    """The two programs, for one row or several, shared by all decoders; they compile once for each ``Program`` and each
-    bucket of lengths."""
-    options = platform.compiler_options(several)
-    prefill = jax.jit(_prefill, static_argnames=("program", "room"), compiler_options=options)
-    advance = jax.jit(_advance, static_argnames="program", donate_argnames="state", compiler_options=options)
-    return prefill, advance
-
-
-def _prefill(program: Program, weights: Any, tokens_BP, lengths_B, per_row: dict, room: int) -> tuple[dict, dict]:
-    """Runs the prompts and draws the first token of each row; ``room`` is the number of turns that can follow."""
-    batch, width = tokens_BP.shape
-    model = merge(program.config, weights, program.platform.product)
-    slots_S = jnp.arange(width + room)
-    pads_B = width - lengths_B
-    valid_BS = slots_S >= pads_B[:, None]
-    positions_BP = jnp.maximum(slots_S[:width] - pads_B[:, None], 0)
-    cache = model.init_cache(batch, width + room)
-    x_BPD, cache = model.extend(tokens_BP, cache, 0, positions_BP, valid_BS)
-    state = {
-        **per_row,
-        "keys_B": jax.vmap(jax.random.key)(per_row["seeds_B"]),
-        "cache": cache,
-        "valid_BS": valid_BS,
-        "lengths_B": lengths_B,
-        "tokens_BR": jnp.zeros((batch, 1 + room), jnp.int32),
-        "logprobs_BR": jnp.zeros((batch, 1 + room), jnp.float32),
-        "count_B": jnp.zeros(batch, jnp.int32),
-        "open_B": per_row["limits_B"] > 0,
-        "written": jnp.int32(0),
-    }
-    state = _write(program, model, state, x_BPD[:, -1:])
-    return state, {name: state[name] for name in WRITTEN}
-
-
-def _advance(program: Program, weights: Any, state: dict, limit) -> tuple[dict, dict]:
-    """Writes tokens until there are ``limit`` or every row has stopped, or as many as the platform writes at once."""
-    width = state["valid_BS"].shape[1] - state["tokens_BR"].shape[1] + 1
-
-    def turn(state):
-        model = merge(program.config, weights, program.platform.product)
-        last = state["written"] - 1
-        tokens_B1 = jax.lax.dynamic_slice_in_dim(state["tokens_BR"], last, 1, axis=1)
-        positions_B1 = (state["lengths_B"] + last)[:, None]
-        x_B1D, cache = model.extend(tokens_B1, state["cache"], width + last, positions_B1, state["valid_BS"])
-        return _write(program, model, {**state, "cache": cache}, x_B1D)
-
-    state = program.platform.repeat(turn, state, limit)
-    return state, {name: state[name] for name in WRITTEN}
-
-
-def _write(program: Program, model: nnx.Module, state: dict, x_B1D) -> dict:
-    """Draws a token a row from the last hidden states and writes it down."""
-    projection = model.projection()
-    product_B1V = program.platform.product(x_B1D, projection.w_DV.T.astype(x_B1D.dtype))
-    logits_BV = projection.finish(product_B1V[:, 0].astype(jnp.float32))
-    step = state["written"]
-    keys_B = jax.vmap(jax.random.fold_in)(state["keys_B"], state["lengths_B"] + step)
-    temperature_B, top_k_B, top_p_B = (state[name] for name in ("temperature_B", "top_k_B", "top_p_B"))
-    how = program.steps, program.platform.bits
-    tokens_B = processors.choose(logits_BV, temperature_B, top_k_B, top_p_B, keys_B, *how)
-    chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
-    logprobs_B = chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
-    open_B = state["open_B"]
-    return {
-        **state,
-        "tokens_BR": jax.lax.dynamic_update_slice_in_dim(state["tokens_BR"], tokens_B[:, None], step, axis=1),
-        "logprobs_BR": jax.lax.dynamic_update_slice_in_dim(state["logprobs_BR"], logprobs_B[:, None], step, axis=1),
-        "count_B": state["count_B"] + open_B,
-        "open_B": open_B & (tokens_B[:, None] != state["stop_ids"]).all(1) & (step + 1 < state["limits_B"]),
-        "written": step + 1,
-    }
-
-
-def _per_row(sampling: Sampling, seeds: Sequence[int], limits_B: np.ndarray) -> dict:
-    """What rows differ in. Of NumPy, as every operation outside of the programs takes longer than a turn of the loop."""
-
-    def spread(values, dtype):
-        return np.broadcast_to(np.asarray(values, dtype), limits_B.shape)
-
-    return {
-        "limits_B": limits_B,
-        "temperature_B": spread(sampling.temperature, np.float32),
-        "top_k_B": spread(sampling.top_k, np.int32),
-        "top_p_B": spread(sampling.top_p, np.float32),
-        "seeds_B": np.array([folded(seed) for seed in seeds], np.uint32).reshape(limits_B.shape),
-        "stop_ids": np.array(sampling.stop_ids or (-1,), np.int32),
-    }
-
-
-def _filled(per_row: dict, rows: int) -> dict:
-    """The same with further rows, of which nothing is wanted."""
-    return {n: np.pad(v, (0, rows - len(v))) if n.endswith("_B") else v for n, v in per_row.items()}
-
-
-def _part(written: dict, prompts: int, start: int, end: int) -> Generated:
-    """Tokens ``start`` to ``end`` of the first ``prompts`` rows, as far as each has got."""
-    counts = written["count_B"][:prompts]
-
-    def rows(values_BR):
-        return [row[start : min(end, count)].tolist() for row, count in zip(values_BR[:prompts], counts, strict=True)]
-
-    return Generated(rows(written["tokens_BR"]), rows(written["logprobs_BR"]))
+    def _prepared(self, params: dict) -> Any:
+        return self.method.weights(prepare(self.config, self.unrolled(params), self.mesh, "weights" in self.int8))

@@ -1,6 +1,7 @@
 """How a kind of device decodes: the tokens are the same everywhere, what is fast is not."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -22,7 +23,8 @@ class Platform:
         loop that ends by its data has an accelerator wait for the host at every turn.
       specialised: a step of sampling that no row asks for is left out of the program, which is compiled once more for each
         set of steps; else the program skips it at run time, which an accelerator does with a wait for the host too.
-      bits: of the cut-offs of top-k and top-p, that are found at a time (``processors._largest``).
+      chunk: tokens of a prompt that are read at a time, at most.
+      bits: of the cut-offs of top-k and top-p, that are found at a time (``cutoffs.largest``).
       multiple: rows that are decoded side by side are filled up to a multiple of it, with empty ones; a single row is not.
       options: of the compiler.
       options_of_several: of the compiler, in addition, where several rows are decoded side by side.
@@ -32,6 +34,7 @@ class Platform:
     turns: int
     specialised: bool
     bits: int
+    chunk: int = 512
     multiple: int = 1
     options: Options = ()
     options_of_several: Options = ()
@@ -44,6 +47,10 @@ class Platform:
         """How many rows are decoded for that many prompts."""
         return 1 if prompts == 1 else -(-prompts // self.multiple) * self.multiple
 
+    def for_pieces(self, pieces: int) -> "Platform":
+        """The same, for rows that are split over so many devices."""
+        return dataclasses.replace(self, multiple=math.lcm(self.multiple, pieces))
+
     def limits(self, most: int, every: int) -> Iterable[int]:
         """How many tokens are to be there after each call of the loop, when one is and ``most`` are wanted."""
         if self.turns:
@@ -55,11 +62,11 @@ class Platform:
         size = bucket(tokens)
         return -(-size // self.turns) * self.turns if self.turns else size
 
-    def repeat(self, turn: Callable[[dict], dict], state: dict, limit: jax.Array) -> dict:
-        """``state`` after the turns of one call, which ends at ``limit`` tokens or where every row has stopped."""
+    def repeat(self, turn: Callable[[dict], dict], state: dict, goes_on: Callable[[dict], jax.Array]) -> dict:
+        """``state`` after the turns of one call: as long as it goes on, or a fixed number of them."""
         if self.turns:
             return jax.lax.fori_loop(0, self.turns, lambda _, s: turn(s), state)
-        return jax.lax.while_loop(lambda s: (s["written"] < limit) & jnp.any(s["open_B"]), turn, state)
+        return jax.lax.while_loop(goes_on, turn, state)
 
 
 def bucket(tokens: int) -> int:

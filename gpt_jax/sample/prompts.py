@@ -3,42 +3,29 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from gpt_jax.config import ModelConfig, SampleConfig
 from gpt_jax.data.tokenizers import writable
 from gpt_jax.errors import UserError
-from gpt_jax.sample.decode import check
+from gpt_jax.sample.engine.context import REFUSE, check
+from gpt_jax.sample.processors import Tokenizer
 from gpt_jax.storage import local_path
 
-LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line'
-
-
-class Tokenizer(Protocol):
-    """What is used here of a tokenizer; see ``gpt_jax.data.tokenizers.Tokenizer``."""
-
-    separator: int | None
-    stop_ids: tuple[int, ...]
-    opening: tuple[int, ...]
-    unopened: str
-    fused_ids: frozenset[int]
-
-    def encode(self, text: str) -> np.ndarray: ...
-
-    def decode(self, ids: list[int]) -> str: ...
+LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line, with knobs of its own if any'
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to continue; ``text`` is None where ids were given, ``where`` is for error messages."""
+    """What to continue; ``text`` is None where ids were given, ``where`` is for error messages, and ``own`` are knobs of
+    sampling that hold for this prompt alone."""
 
     ids: list[int]
     text: str | None
     where: str
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenizer: Tokenizer | None) -> list[Prompt]:
@@ -69,30 +56,36 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
     return prompts
 
 
-def lengths(
-    prompts: Sequence[Prompt], model: ModelConfig, wanted: int, exact: bool, tokenizer: Tokenizer | None
-) -> list[int]:
-    """How many new tokens each prompt gets: ``wanted``, or what is left of the context where that is less.
+def length(
+    prompt: Prompt,
+    model: ModelConfig,
+    wanted: int,
+    exact: bool,
+    tokenizer: Tokenizer | None,
+    beyond: str = REFUSE,
+    negative: int = 0,
+) -> int:
+    """How many new tokens a prompt gets: ``wanted``, or what is left of the context where that is less.
 
     Args:
-      tokenizer: of the prompts, which may have ids beyond the model's; None where there is none.
+      tokenizer: of the prompt, which may have ids beyond the model's; None where there is none.
       exact: whether ``wanted`` was asked for, so that one which does not fit is refused instead.
+      beyond: ``sample.beyond_context``; where it does not refuse what is longer than the context, every one gets ``wanted``.
+      negative: tokens of the negative prompt, which the new ones follow too.
 
     Raises:
-      UserError: the model cannot continue a prompt.
+      UserError: the model cannot continue the prompt.
     """
-    found = []
-    for prompt in prompts:
-        beyond = next((i for i in prompt.ids if i >= model.vocab and prompt.text is not None), None)
-        if beyond is not None and tokenizer is not None:
-            raise UserError(
-                f"the token {tokenizer.decode([beyond])!r}, id {beyond}, is outside the model's vocabulary",
-                where=prompt.where,
-                allowed=f"texts whose ids are below {model.vocab}",
-            )
-        room = max(0, model.context - len(prompt.ids))
-        found.append(wanted if exact else min(wanted, room))
-        check(model, prompt.ids, found[-1], prompt.where)
+    outside = next((i for i in prompt.ids if i >= model.vocab and prompt.text is not None), None)
+    if outside is not None and tokenizer is not None:
+        raise UserError(
+            f"the token {tokenizer.decode([outside])!r}, id {outside}, is outside the model's vocabulary",
+            where=prompt.where,
+            allowed=f"texts whose ids are below {model.vocab}",
+        )
+    room = max(0, model.context - max(len(prompt.ids), negative))
+    found = wanted if exact or beyond != REFUSE else min(wanted, room)
+    check(model, prompt.ids, found, prompt.where, beyond)
     return found
 
 
@@ -146,14 +139,14 @@ def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
 
 def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
     try:
-        record: Any = json.loads(line.decode("utf-8"))
+        record: dict[str, Any] = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"the line is not JSON: {error}", where=where, allowed=LINE) from None
     match record:
-        case {"prompt": str(text), **rest} if not rest:
-            return encoded(text, where, tokenizer)
-        case {"ids": list(ids), **rest} if not rest:
-            return Prompt(token_ids(ids, where), None, where)
+        case {"prompt": str(text), **own} if "ids" not in own:
+            return replace(encoded(text, where, tokenizer), own=dict(own))
+        case {"ids": list(ids), **own} if "prompt" not in own:
+            return Prompt(token_ids(ids, where), None, where, dict(own))
     raise UserError("the line is not a prompt", where=where, allowed=LINE)
 
 

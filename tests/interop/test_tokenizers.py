@@ -11,7 +11,7 @@ from gpt_jax.data.open import open_data
 from gpt_jax.errors import UserError
 from gpt_jax.interop.exporting import Form, export_run
 from gpt_jax.interop.importing import import_directory
-from gpt_jax.sample.prompts import encoded, lengths
+from gpt_jax.sample.prompts import encoded, length
 from gpt_jax.train.checkpoint.run_directory import read_tokenizer
 from tests.interop.models import V, model, others
 
@@ -106,9 +106,9 @@ def test_a_token_beyond_the_embedding(theirs, parts, tmp_path):
         open_data(reading(config, tmp_path, TEXT + "<image>"))
 
     def new(text):
-        return lengths([encoded(text, "--prompt", tokenizer)], config.model, 1, exact=True, tokenizer=tokenizer)
+        return length(encoded(text, "--prompt", tokenizer), config.model, 1, exact=True, tokenizer=tokenizer)
 
-    assert new("the fox") == [1]
+    assert new("the fox") == 1
     with pytest.raises(UserError, match=f"the token '<image>', id {V}, is outside"):
         new("the <image>")
 

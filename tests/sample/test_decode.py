@@ -9,15 +9,20 @@ import pytest
 
 from gpt_jax.errors import UserError
 from gpt_jax.model import layout
-from gpt_jax.sample import decode
-from gpt_jax.sample.decode import Decoder, Program, Sampling, generate
+from gpt_jax.sample import calls, decode, rows
+from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.engine import turns
+from gpt_jax.sample.engine.program import Sizes
+from gpt_jax.sample.engine.weights import linear_groups
+from gpt_jax.sample.knobs import sampling
 from gpt_jax.sample.platform import CPU, bucket
-from gpt_jax.sample.weights import linear_groups
+from gpt_jax.sample.processors import Vocabulary
 from tests.model.variants import NAMES, VARIANTS, config, logits, parameters
 
-GREEDY = Sampling(temperature=0.0)
-WARM = Sampling(temperature=1.0)
 C = config(context=64)
+plain = functools.partial(sampling, Vocabulary(C.vocab))
+GREEDY = Sampling(greedy=True)
+WARM = Sampling()
 NEW = 12
 
 
@@ -70,9 +75,8 @@ def test_layouts_and_options(changes, atol, scan):
     params = parameters(c)
     live = layout.stack(params, len(c.attentions)) if scan else params
     given = prompts(c, [7, 2])
-    got = generate(
-        config(context=64, scan=scan, **changes), live, given, max_new_tokens=NEW, sampling=WARM, seeds=[4, 5]
-    )
+    able = Decoder(config(context=64, scan=scan, **changes), live)
+    got = able.generate(given, max_new_tokens=NEW, sampling=WARM, seeds=[4, 5])
     for _ in assert_follows_the_model(c, params, given, got, atol):
         pass
 
@@ -100,7 +104,7 @@ def test_seeds_matter_and_a_text_goes_on_as_the_longer_one():
     assert run([prompt + rows[0][:7]], seeds=[0], new=13).tokens[0] == rows[0][7:]
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1.0, top_k=1), Sampling(1.0, top_p=1e-6), Sampling(1e-6)])
+@pytest.mark.parametrize("sampling", [plain(top_k=1), plain(top_p=1e-6), plain(temperature=1e-6)])
 def test_limits_of_the_settings_are_greedy(sampling):
     given = prompts(C, [9, 3])
     assert run(given, sampling).tokens == run(given, GREEDY).tokens
@@ -108,7 +112,7 @@ def test_limits_of_the_settings_are_greedy(sampling):
 
 def test_rows_have_settings_of_their_own():
     (prompt,) = prompts(C, [6])
-    rows = run([prompt] * 3, Sampling([0.0, 1.0, 2.0], [0, 1, 0], [1.0, 1.0, 0.5])).tokens
+    rows = run([prompt] * 3, [GREEDY, plain(top_k=1), plain(temperature=2.0, top_p=0.5)]).tokens
     greedy = run([prompt], GREEDY).tokens[0]
     assert rows[0] == rows[1] == greedy != rows[2]
 
@@ -128,7 +132,7 @@ def test_stop_id_ends_a_row_and_is_kept():
     given = prompts(C, [9, 3, 16])
     free = run(given, GREEDY)
     stop = free.tokens[0][4]
-    got = run(given, Sampling(0.0, stop_ids=(stop,)))
+    got = run(given, Sampling(greedy=True, stop_ids=(stop,)))
     for row, whole in enumerate(free.tokens):
         end = whole.index(stop) + 1 if stop in whole else NEW
         assert got.tokens[row] == whole[:end] and len(got.logprobs[row]) == end
@@ -137,10 +141,10 @@ def test_stop_id_ends_a_row_and_is_kept():
 def test_a_stop_id_may_come_first_and_in_the_prompt():
     (prompt,) = prompts(C, [9])
     first = run([prompt], GREEDY).tokens[0][0]
-    assert run([prompt], Sampling(0.0, stop_ids=(first,))).tokens == [[first]]
+    assert run([prompt], Sampling(greedy=True, stop_ids=(first,))).tokens == [[first]]
     others = set(range(C.vocab)) - set(run([prompt], GREEDY).tokens[0])
     inside = next(t for t in prompt if t in others)
-    assert len(run([prompt], Sampling(0.0, stop_ids=(inside,))).tokens[0]) == NEW
+    assert len(run([prompt], Sampling(greedy=True, stop_ids=(inside,))).tokens[0]) == NEW
 
 
 @pytest.mark.parametrize("every", [1, 5, 100])
@@ -155,11 +159,11 @@ def test_streamed_parts_join_to_the_whole(every):
 
 def test_what_sweeps_vary_does_not_compile_again():
     run(prompts(C, [16]), WARM)
-    programs = decode.compiled(CPU, False)
+    programs = turns.compiled(CPU, False)
     before = [program._cache_size() for program in programs]
-    for sampling in (GREEDY, Sampling(0.3, 7, 0.2, stop_ids=(3,)), Sampling(2.0, 0, 0.9)):
+    for how in (GREEDY, plain(temperature=0.3, top_k=7, top_p=0.2), plain(temperature=2.0, top_p=0.9)):
         for length, new in ((16, NEW), (2, 3), (11, 16)):
-            run(prompts(C, [length]), sampling, seeds=[length], new=new)
+            run(prompts(C, [length]), how, seeds=[length], new=new)
     Decoder(C, parameters(C)).generate(prompts(C, [5]), max_new_tokens=NEW, sampling=WARM, seeds=[0])
     assert [program._cache_size() for program in programs] == before
 
@@ -167,15 +171,15 @@ def test_what_sweeps_vary_does_not_compile_again():
 def test_the_cache_is_donated_and_written_in_place():
     """The compiled loop aliases the cache and copies no buffer of its size, for one row and for several."""
     c = config(width=32, head_dim=8, kv_heads=4, context=512)
-    program = Program(c, CPU, None)
+    sizes = Sizes(128, 384)
     for batch in (1, 3):
-        _, advance = decode.compiled(CPU, batch > 1)
-        weights = Decoder(c, parameters(c))._weights
-        per_row = decode._per_row(WARM, range(batch), np.full(batch, NEW))
-        tokens_BP = np.zeros((batch, 128), np.int32)
-        prompts = (tokens_BP, np.ones(batch, np.int32))
-        live, _ = jax.eval_shape(functools.partial(decode._prefill, program, room=384), weights, *prompts, per_row)
-        compiled = advance.lower(program, weights, live, 3).compile()
+        program, knobs = calls.program_of(c, CPU, [WARM] * batch)
+        _, advance, _ = turns.compiled(CPU, batch > 1)
+        weights = Decoder(c, parameters(c)).weights
+        asked = rows.Asked([[1]] * batch, [NEW] * batch, [WARM] * batch, range(batch))
+        given = asked.rows(range(batch), knobs, batch, sizes.width)
+        live, _ = jax.eval_shape(functools.partial(turns._prefill, program, sizes=sizes), weights, *given)
+        compiled = advance.lower(program, weights, live, 3, 0).compile()
         cache = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(live["cache"]))
         memory = compiled.memory_analysis()
         assert memory.alias_size_in_bytes >= cache
@@ -218,7 +222,7 @@ def test_nothing_to_do():
 
 def test_prepared_weights_are_in_the_models_dtype():
     c = config(dtype="bfloat16", tied=False)
-    weights = Decoder(c, parameters(c))._weights
+    weights = Decoder(c, parameters(c)).weights
     for path, leaf in jax.tree_util.tree_flatten_with_path(weights)[0]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         matrix = name.endswith("/w") and "position" not in name
@@ -239,6 +243,18 @@ def test_layers_that_are_given_the_same_array_share_a_product(changes, expected)
     groups = [" ".join("/".join(layer.path[2:]) for layer in group if layer.path[1] == "0") for group in
               linear_groups(config(**changes))]  # fmt: skip
     assert set(expected) <= set(groups), groups
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_rows_that_have_ended_are_replaced(rows):
+    """A row at a time, in any order of ends: every text is that of its prompt alone."""
+    given = prompts(C, [9, 3, 16, 1, 30, 7, 2])
+    asked = dict(max_new_tokens=[5, 12, 0, 9, 1, 12, 3], sampling=WARM, seeds=range(7))
+    got = decoder().generate(given, rows=rows, **asked)
+    together = decoder().generate(given, **asked)
+    assert got.tokens == together.tokens
+    np.testing.assert_allclose(sum(got.logprobs, []), sum(together.logprobs, []), atol=1e-4)
+    assert [len(row) for row in got.tokens] == asked["max_new_tokens"]
 
 
 def test_a_row_has_a_length_of_its_own():

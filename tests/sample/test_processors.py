@@ -1,153 +1,228 @@
-"""The masks against transformers' definitions written out in NumPy, and the draws against the exact distribution."""
+"""Every processor against transformers and plain definitions, and the contract of all that are registered."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+from collections import Counter
+
 import numpy as np
 import pytest
-from scipy import stats
 
-from gpt_jax.sample import processors
+from docs import processors as page
+from gpt_jax import registry
+from gpt_jax.data.tokenizers.chars import Chars
+from gpt_jax.errors import UserError
+from gpt_jax.sample.decode import Sampling
+from gpt_jax.sample.engine import chain
+from gpt_jax.sample.knobs import KIND, KNOBS, ORDERS, ordered, sampling
+from gpt_jax.sample.platform import ACCELERATOR
+from gpt_jax.sample.processors import Processor, Vocabulary
+from tests import documented
+from tests.sample import every_processor
+from tests.sample.definitions import Case, expected, kept
+from tests.sample.every_processor import NAMES, cases, decisive, difference, process, run, stack, step_of
 
-RANDOM = np.random.default_rng(0)
-
-
-def peer_top_k(scores, k):
-    """TopKLogitsWarper: everything below the k-th largest score goes, its equals stay."""
-    if k == 0:
-        return scores
-    kth = np.sort(scores)[-min(k, len(scores))]
-    return np.where(scores < kth, -np.inf, scores)
-
-
-def peer_top_p(scores, p):
-    """TopPLogitsWarper: in ascending order, all with a cumulative probability of at most 1 - p go, the last stays."""
-    if p >= 1:
-        return scores
-    order = np.argsort(scores, kind="stable")
-    weights = np.exp(scores[order].astype(np.float64) - scores.max())
-    gone = np.cumsum(weights / weights.sum()) <= 1 - p
-    gone[-1] = False
-    out = scores.copy()
-    out[order[gone]] = -np.inf
-    return out
+VOCAB = 50
+CASES = 20  # of each processor; python -m tests.sample.every_processor compares 300
+WARPS = {
+    "temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta", "top_n_sigma", "mirostat", "xtc"
+}  # fmt: skip
 
 
-def masked(scores_BV, temperature, top_k, top_p):
-    rows = len(scores_BV)
-    spread = [np.broadcast_to(np.asarray(value, dtype), rows) for value, dtype in
-              ((temperature, np.float32), (top_k, np.int32), (top_p, np.float32))]  # fmt: skip
-    return np.asarray(jax.jit(processors.mask)(jnp.asarray(scores_BV, jnp.float32), *map(jnp.asarray, spread)))
+@pytest.fixture(scope="module")
+def given() -> list[tuple[str, Case]]:
+    random = np.random.default_rng(7)
+    single = [(name, one) for name in NAMES for one in cases(random, VOCAB, [name], CASES, Counter())]
+    return single + [("stacks", cases(random, VOCAB, stack(random), 1, Counter())[0]) for _ in range(CASES)]
 
 
-@pytest.mark.parametrize("vocab", [1, 7, 300, 50257])
-def test_top_k(vocab):
-    scores = RANDOM.standard_normal((5, vocab)).astype(np.float32)
-    ks = np.array([0, 1, 3, vocab, vocab + 5])
-    got = masked(scores, 1, ks, 1)
-    for row, k in enumerate(ks):
-        np.testing.assert_array_equal(np.isfinite(got[row]), np.isfinite(peer_top_k(scores[row], k)))
+@pytest.fixture(scope="module")
+def got_BV(given) -> np.ndarray:
+    return run([one for _, one in given])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "stacks"])
+def test_scores_are_those_of_transformers_or_of_the_definition(given, got_BV, name):
+    changed = 0
+    for row, (of, one) in enumerate(given):
+        if of == name:
+            same, apart = difference(one, got_BV[row])
+            assert same and apart <= 1e-6, one
+            changed += not np.array_equal(got_BV[row], one.scores_V)
+    assert changed >= 3, "these cases do not tell"
+
+
+def test_a_row_does_not_depend_on_its_neighbours(given, got_BV):
+    """Every second row has another text, other scores and processors: the rest stays the same, bit for bit."""
+    random = np.random.default_rng(8)
+    others = [every_processor.case(random, VOCAB, stack(random)) for _ in given]
+    mixed = [one if row % 2 else other for row, ((_, one), other) in enumerate(zip(given, others, strict=True))]
+    np.testing.assert_array_equal(run(mixed)[1::2], got_BV[1::2])
+
+
+def test_without_loops_they_are_the_same(given, got_BV):
+    """As accelerators compile them."""
+    other_BV = run([one for _, one in given], ACCELERATOR.bits)
+    assert (kept(other_BV) == kept(got_BV)).all()
+    np.testing.assert_allclose(other_BV, got_BV, rtol=1e-6)
+
+
+def test_rows_together_are_rows_alone(given, got_BV):
+    for row in range(0, len(given), CASES // 2):
+        same_V = run([given[row][1]])[0]
+        assert (kept(same_V) == kept(got_BV[row])).all()
+        np.testing.assert_allclose(same_V, got_BV[row], rtol=1e-6)
+
+
+ALPHABET = "".join(sorted("abcdefghijklmnopqrstuvwxyz .,:;!?\n*0"))
+VOCABULARY = Vocabulary(37, Chars(ALPHABET, separated=True), (36,))
+EXAMPLES = [call for name in registry.names(KIND) for call in registry.examples(KIND, name)]
+
+
+def registered(neighbour: int) -> np.ndarray:
+    """Scores after each example of what is registered, in every second row, and of rows between them with other texts and
+    scores, which are around ``neighbour``."""
+    random = np.random.default_rng(neighbour + 5000)
+    own = every_processor.case(np.random.default_rng(0), 37, ())
+    others = [every_processor.case(random, 37, ()) for _ in EXAMPLES]
+    others = [dataclasses.replace(other, scores_V=other.scores_V + neighbour) for other in others]
+    built = [registry.build(KIND, call, VOCABULARY) for call in EXAMPLES]
+    links, knobs = chain.join([chain_of for processor in built for chain_of in ((processor,), ())], built)
+    both = [one for other in others for one in (own, other)]
+    before_BV = np.stack([one.scores_V for one in both])
+    after_BV = np.asarray(process(links, knobs, before_BV, step_of(both)))
+    assert after_BV.dtype == np.float32 and not np.isnan(after_BV).any()
+    assert not kept(after_BV)[~kept(before_BV)].any(), "what was removed has come back"
+    np.testing.assert_array_equal(after_BV[1::2], before_BV[1::2])
+    return after_BV[::2]
+
+
+def test_no_registered_processor_reads_another_row():
+    np.testing.assert_array_equal(registered(-1000), registered(1000))
+
+
+def test_the_page_lists_every_processor():
+    assert page.written() == page.table(documented.names(KIND)), "python -m docs.processors writes it anew"
+
+
+@pytest.mark.parametrize("name", registry.names(KIND))
+def test_a_registered_processor_has_an_example_and_a_source(name):
+    assert registry.typical(KIND, name) and page.source(name)
+
+
+def test_orders_name_the_same_processors():
+    """One that they do not name has the place of "…", in front of the temperature."""
+    names = [sorted(order) for order in ORDERS.values()]
+    assert names[0] == names[1] == names[2] and len(set(names[0])) == len(names[0]) and "…" in names[0]
+    assert {*NAMES, *(knob.processor for knob in KNOBS.values())} <= set(names[0])
+    for order, places in ORDERS.items():
+        built = [(name, Processor(None, {"name": name})) for name in (*reversed(places), "mine") if name != "…"]
+        found = [processor.knobs["name"] for processor in ordered(built, order)]
+        assert found == ["mine" if name == "…" else name for name in places]
+
+
+def test_the_order_decides_what_is_kept():
+    """Of a temperature, a nucleus and min_p: vLLM has min_p before the nucleus, llama.cpp the temperature last."""
+    random, vocabulary = np.random.default_rng(2), Vocabulary(VOCAB)
+    calls = ("temperature(t=2.5)", "top_p(p=0.7)", "min_p(p=0.2)")
+    in_order = {
+        "huggingface": calls,
+        "vllm": (calls[0], calls[2], calls[1]),
+        "llama_cpp": (calls[1], calls[2], calls[0]),
+    }
+    knobs = dict(temperature=2.5, top_p=0.7, min_p=0.2)
+    rows = {name: sampling(vocabulary, order=name, **knobs).applied for name in in_order}
+    differ = 0
+    for _ in range(20):
+        plain = dataclasses.replace(every_processor.case(random, VOCAB, ()), calls=calls)
+        ones = [dataclasses.replace(plain, calls=given) for given in in_order.values()]
+        if all(map(decisive, ones)):
+            links, knobs = chain.join(list(rows.values()))
+            got_BV = np.asarray(process(links, knobs, np.stack([plain.scores_V] * 3), step_of(ones)))
+            wanted = [kept(expected(one)) for one in ones]
+            np.testing.assert_array_equal(kept(got_BV), wanted)
+            differ += len({tuple(mask) for mask in wanted}) == 3
+    assert differ >= 3, "these cases do not tell"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy_leaves_out_what_only_shapes_the_draw(name):
+    built = registry.build(KIND, registry.examples(KIND, name)[0], VOCABULARY)
+    assert bool(Sampling((built,), greedy=True).applied) == (name not in WARPS)
+    assert Sampling((built,)).applied == (built,)
+
+
+def test_two_values_are_asked_for_where_two_are_needed():
+    built = sampling(VOCABULARY, exponential_decay_length_penalty=(5, 1.1)).processors[0]
+    assert built.knobs["start_B"] == 5 and np.isclose(np.exp(built.knobs["log_B"]), 1.1)
+    for value in ((5,), (5, 1.1, 2), (5.5, 1.1), (5, 0.0)):
+        with pytest.raises(UserError):
+            sampling(VOCABULARY, exponential_decay_length_penalty=value)
+
+
+# Edge cases that random ones seldom hit.
+
+
+def scores_after(call, scores_BV, text=(1,), prompt=1, stop_ids=(0,)):
+    scores_BV = np.asarray(scores_BV, np.float32)
+    rows = [Case(row, text, prompt, stop_ids, (call,)) for row in scores_BV]
+    links, knobs = chain.join([[registry.build(KIND, call, Vocabulary(scores_BV.shape[1]))]] * len(rows))
+    return np.asarray(process(links, knobs, scores_BV, step_of(rows)))
 
 
 def test_top_k_keeps_ties_of_both_signs_and_zeros():
-    scores = np.array([[2, 1, 1, 1, -3], [-1, -1, -2, -1, -5], [0.0, -0.0, 1, -1, -1]], np.float32)
-    kept = np.isfinite(masked(scores, 1, 2, 1))
-    assert kept.tolist() == [[True] * 4 + [False], [True, True, False, True, False], [True, True, True, False, False]]
-
-
-@pytest.mark.parametrize("vocab", [1, 7, 300, 50257])
-@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.999, 1.0])
-def test_top_p(vocab, p):
-    scores = (2 * RANDOM.standard_normal((3, vocab))).astype(np.float32)
-    got = masked(scores, 1, 0, p)
-    for row, values in enumerate(scores):
-        expected = np.isfinite(peer_top_p(values, p))
-        # float32 sums may put the cut one token beside where float64 puts it, in 50,257 of them
-        assert np.sum(np.isfinite(got[row]) != expected) <= (vocab > 1000), (row, p)
+    scores = [[2, 1, 1, 1, -3], [-1, -1, -2, -1, -5], [0.0, -0.0, 1, -1, -1]]
+    wanted = [[True] * 4 + [False], [True, True, False, True, False], [True, True, True, False, False]]
+    assert kept(scores_after("top_k(k=2)", scores)).tolist() == wanted
 
 
 def test_top_p_drops_equals_by_position():
     """Eight tokens of 1/8 each: p = 0.4 keeps the last four, as 1 - p removes the first four by position."""
-    assert np.isfinite(masked(np.zeros((1, 8)), 1, 0, 0.4)).tolist() == [[False] * 4 + [True] * 4]
-    scores = np.log(np.array([[4, 1, 1, 1, 1]], np.float32) / 8)
-    assert np.isfinite(masked(scores, 1, 0, 0.7)).tolist() == np.isfinite(peer_top_p(scores[0], 0.7))[None].tolist()
+    assert kept(scores_after("top_p(p=0.4)", np.zeros((1, 8)))).tolist() == [[False] * 4 + [True] * 4]
 
 
-def test_the_order_is_temperature_then_top_k_then_top_p():
-    scores = (3 * RANDOM.standard_normal((1, 40))).astype(np.float32)
-    temperature, k, p = 2.5, 10, 0.8
-    expected = np.isfinite(peer_top_p(peer_top_k(scores[0] / temperature, k), p))
-    others = [
-        peer_top_p(peer_top_k(scores[0], k), p),
-        peer_top_k(peer_top_p(scores[0] / temperature, p), k),
-    ]
-    assert any(not np.array_equal(np.isfinite(other), expected) for other in others), "this case does not tell"
-    np.testing.assert_array_equal(np.isfinite(masked(scores, temperature, k, p)[0]), expected)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "temperature(t=1e-30)",
+        "temperature(t=1e-45)",
+        "repetition(penalty=1e-40)",
+        "repetition(penalty=1e38)",
+        "presence(penalty=3e38)",
+        "frequency(penalty=-3e38)",
+        "exponential_decay(start=0, factor=1e38)",
+        "dry(multiplier=1e38, base=1e38)",
+    ],
+)
+def test_extreme_settings_leave_no_nan_and_a_token(call):
+    scores = np.array([[1e3, -1e3, 0.5, 0.0, -np.inf]], np.float32)
+    got_V = scores_after(call, scores, text=(1, 0, 3, 1, 0, 3, 1, 0), stop_ids=(0, 3))[0]
+    assert not np.isnan(got_V).any() and np.isneginf(got_V[4]) and np.isfinite(got_V.max()), got_V
+    assert call.startswith("temperature") or np.isfinite(got_V[:4]).all(), got_V
 
 
-def test_rows_have_their_own_settings():
-    scores = np.tile((3 * RANDOM.standard_normal(60)).astype(np.float32), (4, 1))
-    together = masked(scores, [1, 0.5, 2, 1], [0, 5, 0, 3], [1, 1, 0.3, 0.9])
-    alone = [masked(scores[:1], t, k, p)[0] for t, k, p in ((1, 0, 1), (0.5, 5, 1), (2, 0, 0.3), (1, 3, 0.9))]
-    np.testing.assert_array_equal(together, alone)
+def test_a_row_of_which_nothing_is_left_stays_so():
+    rows = [[registry.build(KIND, registry.examples(KIND, name)[0], VOCABULARY)] for name in NAMES]
+    links, knobs = chain.join(rows)
+    nothing_BV = np.full((len(rows), VOCABULARY.size), -np.inf, np.float32)
+    step = step_of([Case(scores_V, (1, 2, 1, 2), 1, (0,), ()) for scores_V in nothing_BV])
+    np.testing.assert_array_equal(process(links, knobs, nothing_BV, step), nothing_BV)
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-4, 1e4])
-def test_extreme_temperatures_stay_finite(temperature):
-    got = masked([[1e3, -1e3, 0.5]], temperature, 0, 1)
-    assert not np.isnan(got).any() and got[0, 0] == 0
+def test_xtc_strikes_as_often_as_it_says():
+    scores_V = every_processor.sampler(()).scores_V
+    kept_BV = kept(scores_after("xtc(probability=0.25, threshold=0.01)", [scores_V] * 2000))
+    assert abs(1 - kept_BV.all(1).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2000)
+    assert len(np.unique(kept_BV, axis=0)) == 2
 
 
-@pytest.mark.parametrize("t, k, p", [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.3, 6, 1.0), (1.0, 0, 0.8), (1.5, 20, 0.7)])
-def test_draws_follow_the_masked_softmax(t, k, p):
-    vocab, draws = 600, 20_000  # more than two blocks
-    scores = (2 * RANDOM.standard_normal(vocab)).astype(np.float32)
-    kept = peer_top_p(peer_top_k(scores / np.float32(t), k), p).astype(np.float64)
-    exact = np.exp(kept - kept.max())
-    exact /= exact.sum()
-    keys = jax.random.split(jax.random.key(11), draws)
-    masked_V = masked(scores[None], t, k, p)[0]
-    drawn = np.asarray(jax.jit(lambda keys: jax.lax.map(lambda key: one_draw(masked_V, key), keys))(keys))
-    counts = np.bincount(drawn, minlength=vocab)
-    assert np.all(counts[exact == 0] == 0)
-    common = exact * draws >= 5
-    observed, expected = counts[common], exact[common] * draws
-    if not common.all():
-        observed, expected = (
-            np.append(observed, counts[~common].sum()),
-            np.append(expected, exact[~common].sum() * draws),
-        )
-    observed, expected = observed[expected > 0], expected[expected > 0]
-    assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-4
+def test_breakers_are_texts_or_ids():
+    def ids(**values):
+        return sorted(registry.lookup(KIND, "dry")(VOCABULARY, multiplier=1.0, **values).knobs["breakers_BI"].tolist())
 
-
-def one_draw(masked_V, key):
-    return processors.draw(jnp.asarray(masked_V)[None], key[None])[0]
-
-
-def test_the_chi_square_test_can_fail():
-    """A draw from the scores without their temperature does not pass for one with it."""
-    scores = (2 * RANDOM.standard_normal(50)).astype(np.float32)
-    keys = jax.random.split(jax.random.key(1), 20_000)
-    drawn = np.asarray(jax.vmap(lambda key: one_draw(scores, key))(keys))
-    wrong = np.exp(scores.astype(np.float64) / 1.2)
-    assert stats.chisquare(np.bincount(drawn, minlength=50), wrong / wrong.sum() * len(drawn)).pvalue < 1e-6
-
-
-def test_a_draw_never_takes_what_has_no_weight():
-    """Numbers at both ends of [0, 1), weights of 0 at both ends of a block, and sums that round."""
-    weights = np.full(257, 0.1, np.float32)
-    weights[[0, 1, 255, 256]] = 0
-    for uniform in (0.0, 1e-7, 0.5, np.nextafter(np.float32(1), np.float32(0))):
-        index = int(processors._invert(jnp.asarray(weights), jnp.float32(uniform)))
-        assert weights[index] > 0
-    assert int(processors._invert(jnp.asarray(weights), jnp.float32(0))) == 2
-
-
-def test_choose_mixes_greedy_and_drawn_rows():
-    scores = np.tile(RANDOM.standard_normal(50).astype(np.float32), (3, 1))
-    scores[:, 7] = scores[:, 3] = scores.max() + 1  # among equals the first
-    keys_B = jax.random.split(jax.random.key(0), 3)
-    temperature, k, p = jnp.array([0.0, 1.0, 0.0]), jnp.zeros(3, jnp.int32), jnp.ones(3)
-    got = processors.choose(jnp.asarray(scores), temperature, k, p, keys_B)
-    assert got[0] == got[2] == 3 and got.dtype == jnp.int32
-    assert got[1] == processors.choose(jnp.asarray(scores[1:2]), *(a[1:2] for a in (temperature, k, p, keys_B)))[0]
+    assert ids(breakers=("b", 3)) == sorted([3, ALPHABET.index("b")]) and ids(breakers=()) == []
+    assert ids() == [ALPHABET.index(breaker) for breaker in "\n*:"]
+    for wrong in (("ab",), (37,), ((1, 2),), (True,)):
+        with pytest.raises(UserError, match="dry"):
+            ids(breakers=wrong)
+    assert registry.lookup(KIND, "dry")(Vocabulary(9), multiplier=1.0).knobs["breakers_BI"].tolist() == []
+    with pytest.raises(UserError, match="tokenizer"):
+        registry.lookup(KIND, "dry")(Vocabulary(9), multiplier=1.0, breakers=("a",))

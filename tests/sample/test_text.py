@@ -6,17 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gpt_jax import configs
 from gpt_jax.config import SampleConfig
 from gpt_jax.data.tokenizers.bytes import Bytes as data_bytes
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
-from gpt_jax.sample import text
-from gpt_jax.sample.prompts import lengths, read_prompts
-from gpt_jax.sample.text import TextStream, continuations, sample_command
+from gpt_jax.sample.outputs.requests import requests
+from gpt_jax.sample.outputs.stream import TextStream
+from gpt_jax.sample.prompts import read_prompts
+from gpt_jax.sample.text import continuations, sample_command
 from tests import fallback
 from tests.model.variants import config, parameters
 
-SAMPLE = SampleConfig(max_new_tokens=6, temperature=0.9, top_k=0, top_p=1.0, seed=3, prompts=("ab", "c"))
+BASE = configs.load("base").sample
+SAMPLE = SampleConfig(**{**BASE, "max_new_tokens": 6, "temperature": 0.9, "seed": 3, "prompts": ("ab", "c")})
 
 
 class Bytes:
@@ -41,7 +44,7 @@ MODEL = config(vocab=257, context=32)
 def read(sample=SAMPLE, tokenizer=None, **given):
     names = ("prompt", "prompt_ids", "prompts")
     found = read_prompts({name: given.get(name) for name in names}, sample, tokenizer or Bytes())
-    lengths(found, MODEL, sample.max_new_tokens, exact=True, tokenizer=None)
+    requests(found, MODEL, sample, exact=True, tokenizer=None)
     return found
 
 
@@ -138,7 +141,17 @@ def test_prompts_from_a_file(tmp_path):
     "line, words",
     [
         (b'{"prompt": 5}', ("p.jsonl:2", '{"prompt": "text"}')),
-        (b'{"prompt": "a", "seed": 1}', ("p.jsonl:2", "not a prompt")),
+        (b'{"prompt": "a", "ids": [1]}', ("p.jsonl:2", "not a prompt")),
+        (b'{"prompt": "a", "tempratur": 1}', ("p.jsonl:2", "'tempratur'", "did you mean 'temperature'?")),
+        (b'{"prompt": "a", "logprobs": 1}', ("p.jsonl:2", "'logprobs'", "single prompt")),
+        (b'{"prompt": "a", "temperature": -1}', ("p.jsonl:2", "temperature", "above 0")),
+        (b'{"prompt": "a", "top_p": 0}', ("p.jsonl:2", "top_p", "above 0, up to 1")),
+        (b'{"prompt": "a", "top_k": "5"}', ("p.jsonl:2", "top_k", "an int")),
+        (b'{"prompt": "a", "seed": -1}', ("p.jsonl:2", "seed")),
+        (b'{"prompt": "a", "n": 2, "num_return_sequences": 2}', ("p.jsonl:2", "twice")),
+        (b'{"prompt": "a", "n": 2, "temperature": 0}', ("p.jsonl:2", "num_return_sequences", "temperature")),
+        (b'{"prompt": "a", "stop_token_ids": [257]}', ("p.jsonl:2", "stop_token_ids", "0 to 256")),
+        (b'{"prompt": "a", "max_new_tokens": 32}', ("p.jsonl:2", "1 prompt tokens and 32 new ones")),
         (b'["a"]', ("p.jsonl:2", "not a prompt")),
         (b'{"prompt": "a"', ("p.jsonl:2", "not JSON")),
         (b'{"prompt": "\xff"}', ("p.jsonl:2", "utf-8")),
@@ -212,12 +225,13 @@ def test_ids_without_a_tokenizer(capsys):
     assert line["text"] is None and line["prompt"] is None and line["prompt_ids"] == [5, 6] and len(line["ids"]) == 6
 
 
-def test_groups_of_prompts_do_not_change_what_is_written(capsys, tmp_path, monkeypatch):
+def test_how_many_are_written_side_by_side_does_not_matter(capsys, tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": "a" * n}) + "\n" for n in range(1, 6)))
     whole = command("ids", capsys, prompts=str(tmp_path / "p.jsonl"))
     assert len(whole.splitlines()) == 5
-    monkeypatch.setattr(text, "ROWS", 2)
-    assert command("ids", capsys, prompts=str(tmp_path / "p.jsonl")) == whole
+    for rows in (1, 2, 4):
+        few = replace(SAMPLE, rows=rows)
+        assert command("ids", capsys, sample=few, prompts=str(tmp_path / "p.jsonl")) == whole
 
 
 def test_a_separator_ends_the_text_and_is_not_shown(capsys):
@@ -258,6 +272,7 @@ def test_samples_after_training_keep_to_the_context():
 
 def test_seeds_go_round_beyond_32_bits():
     last = replace(SAMPLE, seed=2**32 - 1, prompts=("ab", "ab"))
-    first = replace(SAMPLE, seed=2**32, prompts=("ab",))
     rows = continuations(MODEL, parameters(MODEL), Bytes(), last)
-    assert rows[0] != rows[1] and rows[1:] == continuations(MODEL, parameters(MODEL), Bytes(), first)
+    first = continuations(MODEL, parameters(MODEL), Bytes(), replace(SAMPLE, seed=0, prompts=("ab",)))
+    folded = continuations(MODEL, parameters(MODEL), Bytes(), replace(SAMPLE, seed=2**32, prompts=("ab",)))
+    assert rows[0] != rows[1] and rows[1:] == first != folded

@@ -15,13 +15,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import get_opaque_trace_state
+from jax.sharding import Mesh
 
 from gpt_jax.config import ModelConfig
+from gpt_jax.mesh import decoding
 from gpt_jax.model import gpt
 from gpt_jax.model.linear import Linear
 from gpt_jax.sample.platform import Product
 from gpt_jax.tree_paths import map_with_path
 
+LARGEST = 127  # of int8
 TABLES = ("embed/tokens/w", "readout/w")  # read in model.dtype, like the linear layers' matrices
 
 
@@ -46,13 +49,20 @@ class Together:
     """Linear layers that are given the same array: one product with their matrices, which are stored side by side."""
 
     def __init__(self, stored: dict, product: Product):
-        self.w_FD, self._bias_F, self._product = stored["w"], stored.get("bias"), product
+        self._w_FD, self._scale_F, self._bias_F = stored["w"], stored.get("scale"), stored.get("bias")
+        self._product = product
         self._x: Any = None
+
+    def rows(self, rows: slice) -> jax.Array:
+        """Some of the rows of w_FD."""
+        scale_F = self._scale_F
+        return self._w_FD[rows] if scale_F is None else self._w_FD[rows].astype(scale_F.dtype) * scale_F[rows, None]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """All outputs of [B, T, *inputs] one after another, [B, T, F] in x's dtype; computed once for an array."""
         if self._x is not x:
-            y_BTF = self._product(x.reshape(*x.shape[:2], self.w_FD.shape[1]), self.w_FD.astype(x.dtype))
+            y_BTF = self._product(x.reshape(*x.shape[:2], self._w_FD.shape[1]), self._w_FD.astype(x.dtype))
+            y_BTF = y_BTF if self._scale_F is None else y_BTF * self._scale_F.astype(y_BTF.dtype)
             y_BTF = y_BTF if self._bias_F is None else y_BTF + self._bias_F.astype(y_BTF.dtype)
             self._x, self._y_BTF = x, y_BTF.astype(x.dtype)
         return self._y_BTF
@@ -67,7 +77,7 @@ class Part:
 
     @property
     def w(self) -> jax.Array:
-        return self._together.w_FD[self._rows].T.reshape(self._layer.shape)
+        return self._together.rows(self._rows).T.reshape(self._layer.shape)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, T, *inputs] -> [B, T, *outputs], in x's dtype."""
@@ -75,11 +85,14 @@ class Part:
         return self._together(x)[..., self._rows].reshape(*x.shape[:2], *layer.shape[layer.rank_in :])
 
 
-def prepare(config: ModelConfig, params: dict) -> dict:
+def prepare(config: ModelConfig, params: dict, mesh: Mesh | None = None, int8: bool = False) -> dict:
     """{"groups": by group {"w": w_FD in ``config.dtype``, "bias"}, "rest": the parameters without these}.
 
     Args:
       config, params: of an unrolled model.
+      mesh: what they are laid out on; None: one device.
+      int8: w_FD of whole numbers up to 127, and "scale" [F], by which each output is multiplied. The embedding and the
+        readout stay as they are.
     """
     groups = linear_groups(config)
     within = {"/".join(layer.path) for group in groups for layer in group}
@@ -92,7 +105,8 @@ def prepare(config: ModelConfig, params: dict) -> dict:
     def given(group):
         return [functools.reduce(dict.__getitem__, layer.path, params) for layer in group]
 
-    stored = [_side_by_side(given(group), group, config.dtype) for group in groups]
+    params = decoding.place_rest(mesh, params)
+    stored = [_side_by_side(given(group), group, config.dtype, mesh, int8) for group in groups]
     return {"groups": stored, "rest": map_with_path(rest, params)}
 
 
@@ -139,7 +153,7 @@ def linear_groups(config: ModelConfig) -> tuple[Group, ...]:
         for path, layer in layers.items():
             _put(model, path, _Noted(layer, _of_module(model, path), calls))
         token_11 = jnp.zeros((1, 1), jnp.int32)
-        return model.extend(token_11, model.init_cache(1, 1), 0, token_11, jnp.ones((1, 1), bool))
+        return model.extend(token_11, model.init_cache(1, 1), 0, token_11)
 
     jax.eval_shape(run, nnx.to_pure_dict(nnx.split(abstract)[1]))
     times = Counter(layer for layer, _, _ in calls)
@@ -164,10 +178,14 @@ def _put(model: nnx.Module, path: tuple[str, ...], layer: Any) -> None:
     setattr(_of_module(model, path[:-1]), path[-1], layer)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _side_by_side(given: list[dict], group: Group, dtype: str) -> dict:
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _side_by_side(given: list[dict], group: Group, dtype: str, mesh: Mesh | None, int8: bool) -> dict:
     matrices = [w["w"].reshape(-1, layer.outputs).T.astype(dtype) for w, layer in zip(given, group, strict=True)]
     stored = {"w": jnp.concatenate(matrices)}
+    if int8:
+        scale_F = jnp.abs(stored["w"]).max(-1).astype(jnp.float32) / LARGEST
+        whole_FD = jnp.round(stored["w"] / jnp.where(scale_F > 0, scale_F, 1)[:, None])
+        stored = {"w": whole_FD.clip(-LARGEST, LARGEST).astype(jnp.int8), "scale": scale_F}
     if group[0].biased:
         stored["bias"] = jnp.concatenate([w["bias"].reshape(-1) for w in given])
-    return stored
+    return {name: decoding.place_matrix(mesh, array) for name, array in stored.items()}

@@ -1,0 +1,148 @@
+"""The loop at the terminal, driven by a pipe and by a terminal of its own."""
+
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpt_jax.errors import UserError
+from gpt_jax.sample.engine import turns
+from gpt_jax.sample.outputs.interactive import Session
+from gpt_jax.sample.platform import CPU
+from tests.sample.test_outputs import SAMPLE, Letters, decoder, run
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
+from dataclasses import replace
+from gpt_jax.sample.outputs.interactive import Session
+from tests.sample.test_outputs import SAMPLE, Decoder, Letters, config, parameters
+
+long = config(vocab=257, context=2**14, layers=1, position="none")
+Session(Decoder(long, parameters(long)), Letters(None), replace(SAMPLE, max_new_tokens=16000), False).run()
+print("ended")
+"""
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """What a session prints for some lines: standard output and error."""
+
+    def drive(*lines, sample=SAMPLE, exact=False):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        Session(decoder(), Letters(), sample, exact).run()
+        return capsys.readouterr()
+
+    return drive
+
+
+def test_lines_are_continued_with_the_knobs_that_were_turned(typed):
+    shown = typed("ab", ":temperature 0.3", "ab", ":seed=9", "", "ab", ":reset", "ab", ":n", ":quit", "ab")
+    cool = replace(SAMPLE, temperature=0.3)
+    texts = [run("ab", sample=s)[0].text for s in (SAMPLE, cool, replace(cool, seed=9), SAMPLE)]
+    assert shown.out.splitlines() == [f"ab{text}" for text in texts]
+    assert shown.err.startswith("error: there is no knob 'n'")
+
+
+def test_stop_strings_and_several_samples(typed):
+    stop = run("ab")[0].text[4:6]
+    shown = typed(f":stop_strings {stop}", ":num_return_sequences 2", "ab", f':stop_strings ["{stop}"]', "ab").out
+    rows = run("ab", sample=replace(SAMPLE, stop_strings=stop, num_return_sequences=2))
+    once = "".join(f"--- sample {i}\nab{row.text}\n" for i, row in enumerate(rows, start=1))
+    assert shown == once * 2 and rows[0].finish_reason == "stop_string"
+
+
+def test_turning_knobs_compiles_nothing(typed):
+    programs = turns.compiled(CPU, False)
+    typed("ab")
+    before = [program._cache_size() for program in programs]
+    turned = (":temperature 0.5", ":top_p 0.9", ":top_k 7", ":temperature 0", ":seed 5", ":max_new_tokens 20")
+    assert len(typed(*(line for knob in turned for line in (knob, "ab"))).out.splitlines()) == len(turned)
+    assert [program._cache_size() for program in programs] == before
+
+
+def test_what_is_shown(typed):
+    shown = typed(":top_k 5", ":show", ":help").out
+    assert "* top_k = 5\n" in shown and "  top_p = 1.0\n" in shown and ":quit" in shown
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (":tempratur 1", ("there is no knob 'tempratur'", "did you mean 'temperature'?")),
+        (":temperature -1", ("sample.temperature = -1", "above 0")),
+        (":temperature hot", ("sample.temperature = 'hot'", "a float")),
+        (":top_p 0", ("sample.top_p = 0", "above 0, up to 1")),
+        (":stop_token_ids 300", ("300", "0 to 256")),
+        (":processors ('nothing',)", ("nothing",)),
+        (":max_new_tokens 64", ()),
+        (":prompts a", ("there is no knob 'prompts'",)),
+    ],
+)
+def test_what_is_wrong_is_said_and_the_loop_goes_on(typed, line, words):
+    shown = typed(line, "ab")
+    assert all(word in shown.err for word in words), shown.err
+    if words:
+        assert shown.out == f"ab{run('ab')[0].text}\n"
+    else:  # a length that was asked for has to fit
+        assert "2 prompt tokens and 64 new ones do not fit into 64" in shown.err and not shown.out
+
+
+def test_it_needs_a_tokenizer():
+    with pytest.raises(UserError, match="no tokenizer"):
+        Session(decoder(), None, SAMPLE, False)
+
+
+def test_at_a_terminal():
+    """Ctrl-C ends a text and not the loop, and Ctrl-D ends the loop. The text is longer than what a terminal buffers, so
+    that it cannot end before it is interrupted."""
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        cwd=ROOT,
+        start_new_session=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "TERM": "dumb"},
+    )
+    os.close(follower)
+    try:
+        _until(leader, lambda shown: shown.endswith("> "))
+        os.write(leader, b"ab\n")
+        _until(leader, lambda shown: len(shown) > 50)
+        os.write(leader, b"\x03")
+        assert "(stopped)" in _until(leader, lambda shown: shown.endswith("\n> "))
+        os.write(leader, b":max_new_tokens 3\n")
+        _until(leader, lambda shown: shown.endswith("\n> "))
+        os.write(leader, b"fed\n")
+        assert "\nfed" in _until(leader, lambda shown: shown.endswith("\n> "))
+        os.write(leader, b"\x04")
+        _until(leader, lambda shown: "ended" in shown)
+        assert child.wait(60) == 0
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+        os.close(leader)
+
+
+def _until(leader, done):
+    """What is shown until that is enough; a child that fails or is silent for long fails the test."""
+    shown, end = "", time.monotonic() + 120
+    while select.select([leader], [], [], max(0, end - time.monotonic()))[0]:
+        try:
+            shown += os.read(leader, 4096).decode("utf-8", "replace").replace("\r", "")
+        except OSError:
+            break
+        if done(shown):
+            return shown
+    raise AssertionError(f"only this was shown: {shown!r}")
