@@ -25,9 +25,10 @@ HEAD = """# Scoreboard
 
 Claims of papers, measured again by the files of this folder. A claim passes if the whole 95% interval (Student's t, over
 seeds) lies in its pass range, fails if all of it lies outside, and is inconclusive otherwise. The ranges follow from the
-claims, not from the measurements. Failed claims stay. `make reproduce` runs the cheap experiments again and compares them
-with the results kept here; `make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name
-`data/tinyshakespeare.txt` need that file, to be downloaded by hand.
+claims, not from the measurements. An experiment whose intervals are over something else than seeds says so. Failed claims
+stay. `make reproduce` runs the cheap experiments again and compares them with the results kept here;
+`make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name `data/tinyshakespeare.txt` need that file,
+to be downloaded by hand.
 
 """
 

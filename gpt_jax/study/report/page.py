@@ -3,45 +3,16 @@
 import html
 import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_jax.plotting import inline, save
 from gpt_jax.storage import make_folder, read_json, write_atomically
 from gpt_jax.study.compare import claims, verdicts
+from gpt_jax.study.compare.verdicts import Rows
 from gpt_jax.study.report import curves, figures, hyperparameters, tables
+from gpt_jax.study.report.markup import figure, folded, page, table
 from gpt_jax.study.sweep import run_rows
 from gpt_jax.study.sweep.results import EXPERIMENT, SweepResults
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f23; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.question { color: #39424a; }
-.wide { overflow-x: auto; }
-.cards + .cards { margin-top: 1.2rem; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .5rem; text-align: right; border-bottom: 1px solid #e3e6e8; white-space: nowrap; }
-.words td, .words th { white-space: normal; text-align: left; }
-th:first-child, td:first-child, td:last-child, th:last-child { text-align: left; }
-.verdicts th:nth-child(2), .verdicts td:nth-child(2) { text-align: left; }
-th { border-bottom: 2px solid #9aa3a9; }
-.better, .pass { color: #0072b2; font-weight: 600; }
-.worse, .fail { color: #b34700; font-weight: 600; } .equivalent { color: #00714f; }
-figure { margin: 1rem 0; } figure svg { min-width: 44rem; height: auto; } figcaption { color: #5b6770; font-size: .9rem; }
-pre { background: #f4f6f7; padding: .8rem; overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
-.running { background: #fff4e5; padding: .5rem .8rem; border-left: 4px solid #e69f00; }
-/* A phone shows a row of verdicts or settings as a card: one cell a line, behind the name of its column. */
-@media (max-width: 40rem) {
-  .cards thead { display: none; }
-  .cards table, .cards tbody, .cards tr, .cards td { display: block; }
-  .cards tr { border-bottom: 2px solid #9aa3a9; padding: .4rem 0; }
-  .cards td { border: none; padding: .1rem 0; text-align: left; white-space: normal; overflow-wrap: anywhere; }
-  .cards td:first-child { font-weight: 600; }
-  .cards td:not(:first-child)::before { content: attr(data-column) ": "; color: #5b6770; font-weight: 400; }
-}
-@media print { body { max-width: none; margin: 0; } h2, figure { break-inside: avoid; } details { display: block; } }
-"""
 
 
 def report(workdir: Path) -> Path:
@@ -69,34 +40,25 @@ def write(results: SweepResults) -> Path:
         picture = save(figures.forest(rows, results.metric, results.margin), folder / "differences")
         parts += [
             "<h2>Against the baseline</h2>",
-            _table(compared, "wide verdicts cards"),
-            _figure(picture, _legend(results)),
+            _verdicts(compared, "wide verdicts cards"),
+            figure(picture, _legend(results)),
         ]
     if many := hyperparameters.table(results):
         picture = save(hyperparameters.parallel(many, results.metric), folder / "knobs")
         caption = "Each line is an arm; darker is better. Knobs are ordered by the share of variance they explain."
-        parts += ["<h2>Knobs</h2>", _figure(picture, caption)]
+        parts += ["<h2>Knobs</h2>", figure(picture, caption)]
     name, found = curves.curves(results)
     if found:
         picture = save(figures.losses(found, name), folder / "losses")
         parts += [
             "<h2>Training curves</h2>",
-            _figure(picture, "Lines: means over seeds; bands: lowest and highest seed."),
+            figure(picture, "Lines: means over seeds; bands: lowest and highest seed."),
         ]
-    parts += [*_settings(results), "<h2>Runs</h2>", _table(tables.runs(results)), *_samples(results)]
+    parts += [*_settings(results), "<h2>Runs</h2>", table(tables.runs(results)), *_samples(results)]
     parts += _conditions(results)
     path = results.workdir / "report.html"
-    write_atomically(path, _page(results, parts))
+    write_atomically(path, page(results.experiment, parts))
     return path
-
-
-def _page(results: SweepResults, parts: Sequence[str]) -> str:
-    title = html.escape(results.experiment)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
 
 
 def _head(results: SweepResults) -> str:
@@ -120,9 +82,9 @@ def _findings(results: SweepResults) -> list[str]:
     found = claims.read(results.workdir)
     rows = [["claim", "verdict", "ours [95%]", "pass range", "published"]]
     rows += [[f.claim, f.verdict, f.ours, f.allowed, f.published] for f in found.findings]
-    parts = ["<h2>Claims</h2>", _table(rows, "verdicts words cards")] if found.findings else []
+    parts = ["<h2>Claims</h2>", _verdicts(rows, "verdicts words cards")] if found.findings else []
     for name, caption in found.pictures.items():
-        parts.append(_figure(inline(results.workdir / "figures" / f"{name}.svg"), caption))
+        parts.append(figure(inline(results.workdir / "figures" / f"{name}.svg"), caption))
     return parts
 
 
@@ -135,28 +97,10 @@ def _legend(results: SweepResults) -> str:
     )
 
 
-def _table(rows: verdicts.Rows, kind: str = "wide") -> str:
-    """``kind``: CSS classes; "verdicts" colours the second column by the verdict that it begins with."""
-    head, *body = rows
-    lines = []
-    for row in body:
-        marks = [""] * len(row)
-        if "verdicts" in kind:
-            marks[1] = f' class="{row[1].partition(";")[0]}"'
-        cells = zip(head, row, marks, strict=True)
-        lines.append(
-            "<tr>"
-            + "".join(
-                f'<td data-column="{html.escape(name)}"{mark}>{html.escape(cell)}</td>' for name, cell, mark in cells
-            )
-            + "</tr>"
-        )
-    names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    return f'<div class="{kind}"><table><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f'<figure><div class="wide">{svg}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
+def _verdicts(rows: Rows, kind: str) -> str:
+    """A table whose second column is coloured by the verdict that it begins with."""
+    marks = [["", row[1].partition(";")[0], *[""] * (len(row) - 2)] for row in rows[1:]]
+    return table(rows, kind, marks)
 
 
 def _settings(results: SweepResults) -> list[str]:
@@ -167,8 +111,8 @@ def _settings(results: SweepResults) -> list[str]:
     for arm, overrides in results.arms.items():
         arms.append([arm, ", ".join(f"{knob} = {json.dumps(value)}" for knob, value in overrides.items()) or "none"])
     parts = ["<h2>Settings</h2>"]
-    parts += [_table(shared, "words cards")] if len(shared) > 1 else []
-    return [*parts, _table(arms, "words cards")]
+    parts += [table(shared, "words cards")] if len(shared) > 1 else []
+    return [*parts, table(arms, "words cards")]
 
 
 def _samples(results: SweepResults) -> list[str]:
@@ -179,7 +123,7 @@ def _samples(results: SweepResults) -> list[str]:
         files = [path for id in ids[:1] for path in sorted((results.directory(id) / "samples").glob("*.txt"))]
         if files:
             text = files[-1].read_text(encoding="utf-8", errors="replace")[:1500]
-            parts.append(_folded(arm, text))
+            parts.append(folded(arm, text))
     return ["<h2>Samples</h2>", *parts] if parts else []
 
 
@@ -196,13 +140,9 @@ def _conditions(results: SweepResults) -> list[str]:
     kept = results.workdir / EXPERIMENT
     if kept.exists():
         parts.append(
-            _folded(f"experiment file {results.experiment}", kept.read_text(encoding="utf-8", errors="replace"))
+            folded(f"experiment file {results.experiment}", kept.read_text(encoding="utf-8", errors="replace"))
         )
-    return [*parts, *(_folded("environment", text) for text in sorted(environments))]
-
-
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>"
+    return [*parts, *(folded("environment", text) for text in sorted(environments))]
 
 
 def _lasting(start: dict) -> dict:

@@ -1,6 +1,5 @@
 """A report as a browser shows it: nothing on the console, nothing overlaps, axes have names, a phone can read it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.report import page
 from tests.study.report.test_report import trained
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
 DESK, PHONE = (1280, 900), (390, 844)
 
 # The boxes of all words of each picture, and those pairs of them that share more than a sliver.
@@ -52,24 +49,6 @@ return [...document.querySelectorAll('.verdicts tbody tr')].flatMap(row => {
 });
 """
 WIDER_THAN_THE_SCREEN = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "hide-scrollbars"),
-        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
-        options.add_argument(f"--{word}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
