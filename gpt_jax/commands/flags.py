@@ -4,6 +4,7 @@ A verb declares its flags on ``Flags``; ``parse`` reads a command line into an o
 of a configuration (``--config.optim.lr=1e-3``) are those of the file that --config names, or of the run in --workdir.
 """
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -143,6 +144,8 @@ class Flags:
             flag(["", *words])
         except (absl_flags.Error, TypeError, ValueError) as error:
             raise _wrong_knob(str(error), overrides, knobs) from None
+        except (RecursionError, MemoryError):
+            raise _too_deep(overrides) from None
         return {name: flag[name].value for name in tables}
 
     def _unknown(self, name: str, knobs: Mapping[str, Any] | None = None) -> UserError:
@@ -192,6 +195,22 @@ def _knobs(table: ConfigDict) -> dict[str, Any]:
         inner = {f"{key}.{k}": v for k, v in _knobs(value).items()} if isinstance(value, ConfigDict) else {key: value}
         found |= inner
     return found
+
+
+def _too_deep(overrides: Mapping[str, str | None]) -> UserError:
+    """Of a setting that is nested deeper than Python's parser goes."""
+
+    def is_read(given: str | None) -> bool:
+        try:
+            ast.literal_eval(given or "")
+        except (SyntaxError, ValueError, TypeError):
+            return True  # as a text
+        except (RecursionError, MemoryError):
+            return False
+        return True
+
+    name = next((name for name, given in overrides.items() if not is_read(given)), "")
+    return UserError(f"--{name}={overrides.get(name)} is nested too deep to be read", where=f"--{name}")
 
 
 def _wrong_knob(said: str, overrides: Mapping[str, str | None], knobs: Mapping[str, Any]) -> UserError:

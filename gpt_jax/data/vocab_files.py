@@ -42,8 +42,14 @@ def has_files(folder: Path) -> bool:
 
 def merges_of(text: str) -> list[tuple[str, str]]:
     """The pairs of a file of merges; its first line may be a version."""
-    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#version")]
-    return [(a, b) for a, b in (line.split() for line in lines)]
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip() or line.startswith("#version"):
+            continue
+        if len(pair := line.split()) != 2:
+            raise ValueError(f"line {number} holds {len(pair)} words instead of two")
+        found.append((pair[0], pair[1]))
+    return found
 
 
 def spec(folder: Path) -> str:
@@ -137,7 +143,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, parse: Any) -> Any:
     try:
-        return parse(path.read_text("utf-8"))
+        return parse(path.read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path.name} cannot be read: {error.strerror}", where=str(path)) from None
     except ValueError as error:

@@ -17,6 +17,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import memory, processes
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import flops
+from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.storage import cache_folder
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
@@ -102,8 +103,9 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -
       say: is called with a label and a line about each part when it is known.
 
     Raises:
-      UserError: mesh, batch, data or vocabulary do not fit.
+      UserError: mesh, batch, data or vocabulary do not fit, or knobs of sampling contradict each other.
     """
+    chosen(config.sample)
     processes.start_processes()
     backend.check_precision(config.model.dtype)
     _keep_compiled()

@@ -15,6 +15,7 @@ from gpt_jax.mesh import collectives
 
 # What schedulers, people and closing terminals send ahead of the kill.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+AGAIN = 0.05  # seconds until what was ignored is raised again
 
 
 class _NothingToSave(KeyboardInterrupt):
@@ -38,6 +39,8 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self._interrupts = 0
         self._ends_at_once = False
+        self._raised = False
+        self._again: threading.Timer | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -66,20 +69,27 @@ class StopRequest:
 
     def wait_for_steps(self) -> None:
         """The end of ``nothing_to_save``: there is a step now that would be lost."""
-        self._ends_at_once = False
+        self._ends_at_once = self._raised = False
 
     def __enter__(self) -> "StopRequest":
         watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._raise_again
         self._acknowledge = _Acknowledgement(watched)
         self._before = {number: signal.signal(number, self._note) for number in watched}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        sys.unraisablehook = self._unraisable
+        self._ends_at_once = False
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()  # else it may find the former handlers, which end the process
         for number, handler in self._before.items():
             # None: a handler that was not set from Python and cannot be set again from it.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._acknowledge.close()
-        if kind is _NothingToSave:
+        # As another exception it comes out of what JAX calls from C++, such as the hash of an argument.
+        if kind is not None and (kind is _NothingToSave or (self._raised and issubclass(kind, Exception))):
             name = self.signal.name if self.signal else "a signal"
             raise Stopped(
                 f"stopped by {name} before a step was done; nothing is lost", fix="the same command resumes it"
@@ -91,9 +101,20 @@ class StopRequest:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = signal.Signals(number)
-            if self._ends_at_once:
-                self._ends_at_once = False
-                raise _NothingToSave
+        if self._ends_at_once:
+            self._ends_at_once, self._raised = False, True
+            raise _NothingToSave
+
+    def _raise_again(self, ignored: Any) -> None:
+        """The hook of what goes no further than where it was raised: a callback of the garbage collector, of which JAX has
+        one, or a destructor. A request to stop comes again a moment later."""
+        if self.signal is None or not issubclass(ignored.exc_type, KeyboardInterrupt):
+            self._unraisable(ignored)
+            return
+        self._ends_at_once, self._raised = ignored.exc_type is _NothingToSave, False
+        self._interrupts -= self.signal is signal.SIGINT  # the same one, not one more
+        self._again = threading.Timer(AGAIN, signal.pthread_kill, [threading.main_thread().ident, self.signal])
+        self._again.start()
 
 
 class _Acknowledgement:

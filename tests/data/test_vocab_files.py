@@ -107,7 +107,7 @@ def test_added_tokens_keep_their_ids(folder):
         ("config.json", '{"model_type": "openai-gpt"}', "a OpenAIGPTTokenizer cannot be made"),
         ("vocab.json", '{"a": 0, "the</w>": 1}', "not one of bytes"),
         ("vocab.json", "{", "vocab.json is not what its name says"),
-        ("merges.txt", "a b c\n", "merges.txt is not what its name says"),
+        ("merges.txt", "a b\na b c\n", "merges.txt is not what its name says: line 2 holds 3 words"),
         ("added_tokens.json", '{"far": 5000}', "the id 5000"),
         ("added_tokens.json", "[1]", "not of the type"),
         ("vocab.json", '["Ġ"]', "is not a tokenizer.json"),
@@ -119,6 +119,17 @@ def test_what_cannot_be_used_is_named(folder, file, text, said):
     with pytest.raises(UserError) as caught:
         subwords(folder)
     assert said in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_them(folder, tmp_path):
+    whole = subwords(folder)
+    spec = vocab_files.spec(folder)
+    for name in ("vocab.json", "merges.txt"):
+        text = (folder / name).read_text("utf-8")
+        (folder / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    (tmp_path / "t.json").write_text(spec, "utf-8-sig")
+    assert subwords(folder).fingerprint == whole.fingerprint
+    assert read_spec(tmp_path / "t.json") == spec
 
 
 @pytest.mark.parametrize("first", ["", "#version: 0.2\n"])

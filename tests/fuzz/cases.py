@@ -4,6 +4,7 @@ import inspect
 import json
 import random
 import shutil
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gpt_jax import registry
 from gpt_jax.commands.flags import Flags
 from gpt_jax.config import Config
 from gpt_jax.configs import base
+from gpt_jax.sample.knobs import ORDERS
 from tests.fuzz import kit, values
 
 Draw = random.Random
@@ -74,13 +76,27 @@ def _scaling(draw: Draw) -> dict:
     return {"kind": draw.choice(["linear", "ntk", "yarn", "llama3", "x"])} | some
 
 
-def changes(draw: Draw, shared: Path, count: int) -> dict[str, str]:
-    """Knobs set to what may be wrong."""
+def changes(draw: Draw, shared: Path, count: int, *sections: str) -> dict[str, str]:
+    """Knobs, of some sections or of any, set to what may be wrong."""
     named = {key: kind for kind, key, _ in _kinds()}
+    sections = sections or tuple(typing.get_type_hints(Config))
+    known = {key: default for key, default in knobs().items() if key.split(".")[0] in sections}
     found = {}
-    for key in draw.sample(sorted(knobs()), count):
-        found[key] = call(draw, named[key], files(shared)) if key in named else values.like(draw, knobs()[key])
+    for key in draw.sample(sorted(known), min(count, len(known))):
+        if key == "sample.processors":
+            found[key] = repr(tuple(call(draw, key, {}) for _ in range(draw.randint(0, 2))))
+        elif key == "sample.order" and draw.random() < 0.8:
+            found[key] = draw.choice(sorted(ORDERS))
+        elif key in named:
+            found[key] = call(draw, named[key], files(shared))
+        else:
+            found[key] = values.of(draw, _annotation(key), known[key])
     return found
+
+
+def _annotation(key: str) -> object:
+    section, name = key.split(".")
+    return typing.get_type_hints(typing.get_type_hints(Config)[section], include_extras=True)[name]
 
 
 def _kinds() -> list[tuple[str, str, tuple]]:

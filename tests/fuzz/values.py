@@ -2,8 +2,11 @@
 
 import json
 import random
+import typing
 from collections.abc import Callable
 from typing import Any
+
+from gpt_jax import limits
 
 WHOLE = (-1, 0, 1, 2, 3, 2**15, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400)
 REAL = ("nan", "inf", "-inf", "-0.0", "1e400", "-1e400", "1e-320", "1e-45", "3.5e38", "1e308", "-1.0", "0.0", "0.5")
@@ -60,6 +63,36 @@ def like(draw: random.Random, default: Any) -> str:
     return text(draw)
 
 
+def of(draw: random.Random, annotation: Any, default: Any) -> str:
+    """The text of a value for a setting: most of them of its annotation, numbers at its limits or in between."""
+    kind = limits.names(annotation)
+    if draw.random() < 0.3 or not (kind in ("int", "float") or kind.startswith("tuple")):
+        return like(draw, default)
+    if kind in ("int", "float"):
+        return _within(draw, annotation, whole=kind == "int")
+    drawn = {"tuple of str": text, "tuple of float": real, "tuple of int": whole}.get(kind, word)
+    return f"({''.join(f'{_quoted(kind, drawn(draw))}, ' for _ in range(draw.randint(0, 3)))})"
+
+
+def _quoted(kind: str, item: str) -> str:
+    return repr(item) if kind == "tuple of str" else item or "0"
+
+
+def _within(draw: random.Random, annotation: Any, whole: bool) -> str:
+    parts = typing.get_args(annotation)[1:]
+    found = [
+        end for part in parts for end in ((part.value,) if isinstance(part, limits.Or) else (part.least, part.most))
+    ]
+    small = draw.randint(0, 9) if whole else draw.uniform(0, 2)
+    return repr(draw.choice([*found, small, small]))
+
+
+def word(draw: random.Random) -> str:
+    """A literal of a word as sampling takes them, as a text, an id or several, or one with a number."""
+    one = draw.choice(["'to'", "' be'", "''", "3", "(3, 4)", "256", "-1", "()", repr("ﬁ" * 9)])
+    return one if draw.random() < 0.5 else f"({one}, {draw.choice(['2.0', '-1e30', '3e38', '1e400', 'None'])})"
+
+
 def json_value(draw: random.Random) -> Any:
     """A value that JSON can hold and its reader may not expect."""
     numbers = [*WHOLE, float("nan"), float("inf"), -0.0, 1e308, 0.5]
@@ -68,31 +101,22 @@ def json_value(draw: random.Random) -> Any:
 
 def damage_json(draw: random.Random, value: Any) -> Any:
     """The value with one part replaced, removed, renamed or repeated."""
-    if isinstance(value, dict) and value and draw.random() < 0.85:
-        key = draw.choice(sorted(value))
-        kept = dict(value)
-        match draw.randrange(6):
-            case 0:
-                del kept[key]
-            case 1:
-                kept[f"{key}x"] = kept.pop(key)
-            case 2:
-                kept[key] = json_value(draw)
-            case _:
-                kept[key] = damage_json(draw, value[key])
-        return kept
-    if isinstance(value, list) and value and draw.random() < 0.85:
-        at = draw.randrange(len(value))
-        kept = list(value)
-        match draw.randrange(4):
-            case 0:
-                del kept[at]
-            case 1:
-                kept.insert(at, kept[at])
-            case _:
-                kept[at] = damage_json(draw, value[at])
-        return kept
-    return json_value(draw)
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.15:
+        return json_value(draw)
+    kept: Any = value.copy()
+    part = draw.choice(sorted(value) if isinstance(value, dict) else range(len(value)))
+    match draw.randrange(6):
+        case 0:
+            del kept[part]
+        case 1 if isinstance(value, dict):
+            kept[f"{part}x"] = kept.pop(part)
+        case 1:
+            kept.insert(part, kept[part])
+        case 2:
+            kept[part] = json_value(draw)
+        case _:
+            kept[part] = damage_json(draw, value[part])
+    return kept
 
 
 def json_text(draw: random.Random, value: Any) -> bytes:

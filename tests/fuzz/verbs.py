@@ -44,8 +44,7 @@ def plan(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 
 def sample(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.3)
-    knobs = {key: value for key, value in changes(draw, shared, 40).items() if key.startswith("sample.")}
-    some = draw.sample(sorted(knobs), min(len(knobs), draw.randint(0, 2)))
+    knobs = changes(draw, shared, draw.choice([0, 1, 1, 2, 3, 5]), "sample")
     match draw.randrange(4):
         case 0:
             (folder / "p.jsonl").write_bytes(_prompts(draw))
@@ -56,13 +55,16 @@ def sample(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
             prompt = [f"--prompt={values.text(draw)}"]
         case _:
             prompt = ["--prompt=to be"]
-    given = [f"--{key}={knobs[key]}" for key in some]
-    case.argv = ["sample", f"--workdir={run}", *prompt, *given, *own_flags(draw, "sample", ("prompt", "prompt_ids"))]
+    own = own_flags(draw, "sample", ("prompt", "prompt_ids")) if draw.random() < 0.3 else []
+    case.argv = ["sample", f"--workdir={run}", *prompt, *kit.flags(knobs, ""), *own]
 
 
 def _prompts(draw: Draw) -> bytes:
-    if draw.random() < 0.5:
-        return values.damage(draw, kit.prompts())
+    match draw.randrange(4):
+        case 0:
+            return kit.prompts(draw.randint(1, 4))
+        case 1:
+            return values.damage(draw, kit.prompts())
     return b"\n".join(values.json_text(draw, {"prompt": "to be", "ids": [1, 2]}) for _ in range(2))
 
 
@@ -77,6 +79,13 @@ def interpret(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     case.argv = ["interpret", f"--workdir={run}", *own_flags(draw, "interpret", ())]
 
 
+def decoding(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / kit.RUN, folder / "run")
+    (folder / "grid.json").write_bytes(values.json_text(draw, {"warm": {"temperature": 0.8}, "few": {"top_k": 5}}))
+    given = own_flags(draw, "decoding", ("prompts", "seeds", "rows"))
+    case.argv = ["decoding", f"--workdir={run}", f"--grid={folder / 'grid.json'}", "--prompts=2", *given]
+
+
 def export(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     run = damaged_copy(draw, shared / kit.RUN, folder / "run", 0.5)
     case.made = folder / "made"
@@ -88,9 +97,7 @@ def export(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 def import_(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
     source = damaged_copy(draw, shared / kit.HF, folder / "hf", 0.9)
     case.made = folder / "made"
-    knobs = {
-        k: v for k, v in changes(draw, shared, 3).items() if k.split(".")[0] in ("data", "optim", "train", "sample")
-    }
+    knobs = changes(draw, shared, draw.randint(0, 3), "data", "optim", "train", "sample")
     given = kit.flags(knobs, "") if draw.random() < 0.3 else []
     case.argv = ["import", f"--from={source}", f"--workdir={case.made}", *given]
 
@@ -155,18 +162,20 @@ def _settings(draw: Draw, folder: Path) -> str:
     return str(folder / "settings.py")
 
 
+# How often each is drawn.
 VERBS = {
-    train: 30,
-    plan: 8,
-    sample: 16,
-    evaluate: 8,
-    interpret: 4,
-    export: 5,
-    import_: 9,
-    fit: 12,
-    report: 4,
-    sweep: 4,
-    nonsense: 2,
+    "train": (train, 30),
+    "plan": (plan, 8),
+    "sample": (sample, 16),
+    "eval": (evaluate, 8),
+    "interpret": (interpret, 4),
+    "decoding": (decoding, 4),
+    "export": (export, 5),
+    "import": (import_, 9),
+    "fit": (fit, 12),
+    "report": (report, 4),
+    "sweep": (sweep, 4),
+    "other": (nonsense, 2),
 }
 
 
@@ -174,7 +183,8 @@ def draw_case(seed: str, folder: Path, shared: Path) -> Case:
     """The case of a seed, its files in ``folder``; ``shared`` is what ``kit.make`` made."""
     draw = random.Random(seed)
     case = Case(seed)
-    make = draw.choices(list(VERBS), list(VERBS.values()))[0]
+    makers, weights = zip(*VERBS.values(), strict=True)
+    make = draw.choices(makers, weights)[0]
     make(draw, folder, shared, case)
     case.argv += odd_words(draw)
     return case

@@ -1,6 +1,7 @@
 """A request to stop is heard at any moment, and by all processes at the same step."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import os
@@ -120,3 +121,39 @@ def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(monkeypatch):
         hashlib.pbkdf2_hmac("sha256", b"a call that takes", b"half a second", 1_000_000)
         ended = time.monotonic()
     assert "SIGUSR1: stopping" in said[0][1] and said[0][0] < ended
+
+
+def test_one_that_is_raised_where_nothing_can_be_raised_comes_again():
+    """What a callback of the garbage collector raises is ignored, and JAX has one that takes long."""
+    passed, begun = [], time.monotonic()
+
+    def callback(phase, info):
+        if not passed:
+            passed.append("began")
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)  # a handler has run before the next line
+            passed.append("ended")
+
+    with pytest.raises(Stopped, match="SIGINT before a step"), StopRequest() as stop:
+        stop.nothing_to_save()
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(callback)
+        time.sleep(60)
+        pytest.fail("it went on")
+    assert passed == ["began"] and time.monotonic() - begun < 30
+
+
+def test_one_that_comes_out_as_another_exception_is_a_request_to_stop():
+    """As a ValueError, where JAX hashes a static argument from C++."""
+    with pytest.raises(Stopped, match="SIGTERM before a step"), StopRequest() as stop:
+        stop.nothing_to_save()
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as interrupt:
+            raise ValueError("Non-hashable static arguments") from interrupt
+    with pytest.raises(ValueError, match="of its own"), StopRequest() as stop:
+        stop.nothing_to_save()
+        raise ValueError("of its own")

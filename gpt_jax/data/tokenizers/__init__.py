@@ -57,6 +57,10 @@ class Tokenizer(Protocol):
         """Text of ids; bytes that are not UTF-8 become U+FFFD, ids beyond the vocabulary nothing."""
         ...
 
+    def token_bytes(self) -> list[bytes]:
+        """The UTF-8 bytes of each id; none of special tokens."""
+        ...
+
     def to_json(self) -> str:
         """All of the tokenizer; ``from_json`` reads it."""
         ...

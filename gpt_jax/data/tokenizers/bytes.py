@@ -37,6 +37,9 @@ class Bytes:
         raw = b"".join(bytes([i]) if i < 256 else SEPARATOR.encode() for i in map(int, ids) if 0 <= i < self.vocab)
         return raw.decode("utf-8", "replace")
 
+    def token_bytes(self) -> list[bytes]:
+        return [*(bytes([i]) for i in range(256)), b""]
+
     def to_json(self) -> str:
         return json.dumps({"kind": "bytes"})
 

@@ -58,6 +58,9 @@ class Chars:
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self._texts[i] for i in map(int, ids) if 0 <= i < self.vocab)
 
+    def token_bytes(self) -> list[bytes]:
+        return [b"" if i == self.separator else text.encode() for i, text in enumerate(self._texts)]
+
     def to_json(self) -> str:
         return self._json
 

@@ -15,6 +15,9 @@ from gpt_jax.registry import register
 from gpt_jax.storage import local_path
 
 BYTE = re.compile("<0x[0-9A-F]{2}>")  # a token of byte fallback
+PRINTED = (*range(33, 127), *range(161, 173), *range(174, 256))  # bytes that are their own letters in byte-level tokens
+LETTERS = (*map(chr, PRINTED), *(chr(256 + i) for i in range(256 - len(PRINTED))))
+BYTE_OF = dict(zip(LETTERS, (*PRINTED, *(i for i in range(256) if i not in PRINTED)), strict=True))
 PIECE = 1 << 16  # characters; enough pieces to occupy every core
 # GPT-2's pattern always ends a match between a newline that stands alone and the text after it.
 LONE_NEWLINE = re.compile(r"(?<=\S\n)(?=\S)")
@@ -67,7 +70,8 @@ class Subwords:
         added = _before(self._tokenizer.encode("a", add_special_tokens=True))
         self.opening = tuple(added) if opens else ()
         self.unopened = "" if opens else "".join(str(self._tokenizer.id_to_token(i)) for i in added)
-        self.byte_lengths = _byte_lengths(parsed, self._tokenizer.get_vocab(with_added_tokens=True), self.vocab, where)
+        self._bytes = _token_bytes(parsed, self._tokenizer.get_vocab(with_added_tokens=True), self.vocab, where)
+        self.byte_lengths = np.array([len(token) for token in self._bytes], np.int32)
         self.fused_ids = _fused(parsed, self._tokenizer.get_vocab(with_added_tokens=True))
         self.fingerprint = cache.digest(spec, separator)
 
@@ -92,6 +96,9 @@ class Subwords:
     def decode(self, ids: Iterable[int]) -> str:
         known = [i for i in map(int, ids) if 0 <= i < self.vocab]
         return self._tokenizer.decode(known, skip_special_tokens=False)
+
+    def token_bytes(self) -> list[bytes]:
+        return list(self._bytes)
 
     def to_json(self) -> str:
         return self._json
@@ -120,7 +127,7 @@ def read_spec(path: Path) -> str:
 def read_text(path: Path) -> str:
     """The text of a tokenizer's file, or a ``UserError`` that names it."""
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some editors put a byte order mark first
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="config.data.tokenizer") from None
     except UnicodeDecodeError as error:
@@ -138,24 +145,24 @@ def _is_gpt2_pattern(pre_tokenizer: dict[str, Any] | None) -> bool:
     return step.get("type") == "ByteLevel" and step.get("use_regex", True) and not step.get("add_prefix_space", True)
 
 
-def _byte_lengths(parsed: dict[str, Any], vocab: dict[str, int], size: int, where: str) -> np.ndarray:
-    """[V] int32. Byte-level tokens have one letter per byte; with byte fallback they are text, "▁" for a space."""
+def _token_bytes(parsed: dict[str, Any], vocab: dict[str, int], size: int, where: str) -> list[bytes]:
+    """Of each id. Byte-level tokens have one letter per byte; with byte fallback they are text, "▁" for a space."""
     decoder = json.dumps(parsed.get("decoder"))
     if '"ByteLevel"' in decoder:
-        length: Callable[[str], int] = len
+        read: Callable[[str], bytes] = _of_letters
     elif '"ByteFallback"' in decoder:
-        length = _fallback_length
+        read = _of_fallback
     else:
         raise UserError(
             f"the tokens of {where} do not stand for a definite number of bytes, so bits per byte cannot be counted",
             where="config.data.tokenizer",
             allowed="a byte-level tokenizer (GPT-2, Llama 3, Qwen), or one with byte fallback (Gemma, Llama 2)",
         )
-    added = {token["id"]: 0 if token["special"] else len(token["content"].encode()) for token in parsed["added_tokens"]}
-    lengths = np.zeros(size, np.int32)
+    added = {token["id"]: b"" if token["special"] else token["content"].encode() for token in parsed["added_tokens"]}
+    found = [b""] * size
     for token, i in vocab.items():
-        lengths[i] = added[i] if i in added else length(token)
-    return lengths
+        found[i] = added[i] if i in added else read(token)
+    return found
 
 
 def _fused(parsed: dict[str, Any], vocab: dict[str, int]) -> frozenset[int]:
@@ -164,5 +171,13 @@ def _fused(parsed: dict[str, Any], vocab: dict[str, int]) -> frozenset[int]:
     return frozenset(i for token, i in vocab.items() if fallback and BYTE.fullmatch(token))
 
 
-def _fallback_length(token: str) -> int:
-    return 1 if BYTE.fullmatch(token) else len(token.replace("▁", " ").encode())
+def _of_letters(token: str) -> bytes:
+    """A token with other letters than those of bytes is text, as the library decodes it."""
+    try:
+        return bytes(map(BYTE_OF.__getitem__, token))
+    except KeyError:
+        return token.encode()
+
+
+def _of_fallback(token: str) -> bytes:
+    return bytes([int(token[3:5], 16)]) if BYTE.fullmatch(token) else token.replace("▁", " ").encode()

@@ -77,9 +77,7 @@ overflows_ignored = functools.partial(np.errstate, over="ignore", invalid="ignor
 
 
 @overflows_ignored()
-def analyse(
-    runs: RunTable, law: str = "chinchilla", *, seed: int = 0, resamples: int = RESAMPLES, progress: bool = False
-) -> ScalingAnalysis:
+def analyse(runs: RunTable, law: str = "chinchilla", *, seed: int = 0, resamples: int = RESAMPLES) -> ScalingAnalysis:
     """Fits ``law``, a name or call of kind "study.scaling.laws", and derives compute-optimal splits from it.
 
     Raises:
@@ -87,7 +85,7 @@ def analyse(
     """
     form = registry.build("study.scaling.laws", law)
     found = fitting.fit(form, runs, seed=seed)
-    samples = fitting.bootstrap(found, runs, resamples, seed=seed, progress=progress)
+    samples = fitting.bootstrap(found, runs, resamples, seed=seed)
     values, drawn = form.report(found.theta[None])[0], form.report(samples)
     coefficients = {name: _estimate(values[i], drawn[:, i]) for i, name in enumerate(form.coefficients)}
     splits: tuple[ComputeSplit, ...] = ()

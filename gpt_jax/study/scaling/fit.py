@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import scipy
-from tqdm import tqdm
 
+from gpt_jax import bars
 from gpt_jax.errors import UserError
 from gpt_jax.study.scaling.laws import Law
 from gpt_jax.study.scaling.table import RunTable
@@ -148,13 +148,13 @@ def huber(residual: np.ndarray, delta: float) -> np.ndarray:
     return np.where(size <= delta, residual**2 / 2, delta * (size - delta / 2))
 
 
-def bootstrap(found: Fit, points: RunTable, count: int, *, seed: int = 0, progress: bool = False) -> np.ndarray:
+def bootstrap(found: Fit, points: RunTable, count: int, *, seed: int = 0) -> np.ndarray:
     """Coefficients [count, P] of fits to as many points drawn with replacement, each started from the fit."""
     m = len(points)
     drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), count) / m
     chunks = [drawn[i : i + CHUNK] for i in range(0, count, CHUNK)]
     thetas = []
-    for weights in tqdm(chunks, desc="bootstrap", disable=not progress, leave=False):
+    for weights in bars.bar(chunks, desc="bootstrap", leave=False):
         start = np.repeat(found.theta[None], len(weights), axis=0)
         thetas.append(descend(found.law, points, start, weights, found.delta)[0])
     return np.concatenate(thetas)

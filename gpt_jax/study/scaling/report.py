@@ -16,7 +16,7 @@ from gpt_jax.study.scaling.table import RunTable
 def fit_runs(runs: RunTable, law: str, out: str, *, seed: int, resamples: int) -> ScalingAnalysis:
     """Fits a law to runs, prints the analysis, and writes fit.json and fit.png into the directory ``out``, if given."""
     directory = make_folder(Path(out)) if out else None
-    found = analyse(runs, law, seed=seed, resamples=resamples, progress=True)
+    found = analyse(runs, law, seed=seed, resamples=resamples)
     print(describe(found))
     if directory is not None:
         write_json(directory / "fit.json", to_json(found))
