@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.worker import seconds, serve
@@ -18,12 +19,15 @@ from gpt_jax.data.open import open_data
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.model import flops, gpt
+from gpt_jax.model.cache import quantised
 from gpt_jax.sample import platform as platforms
 from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.searches.beam import Beam
 from gpt_jax.train.step import hyper_scalars, make_program
 
 steps: dict[str, Any] = {}
 decoders: dict[str, Any] = {}
+KEPT: dict[str, tuple[str, ...]] = {"cached": (), "int8-cache": ("cache",), "int8-weights": ("weights",)}  # as int8
 AT_ONCE = 20  # products in a GPU's queue while the time is taken
 random = np.random.default_rng(0)
 
@@ -114,22 +118,54 @@ def data(shape: str, count: int = 200) -> float:
     return (time.perf_counter() - start) / count
 
 
-def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype: str) -> float:
-    """Makes greedy generation ready and returns the seconds its first call took; there is one mode, "cached"."""
+def build_decode(shape: str, mode: str, batch: int, beams: int, prompt: int, new: int, dtype: str) -> float:
+    """Makes greedy generation, or beam search, ready and returns the seconds its first call took; the mode is one of
+    ``KEPT``."""
     s = SHAPES[shape]
     config = config_of(s, dtype=dtype).model
-    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)))
+    decoder = Decoder(config, jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0)), int8=KEPT[mode])
     prompts = random.integers(s.vocab, size=(batch, prompt)).tolist()
 
+    how, seeds = Sampling(greedy=True), [0] * batch
+
+    def tokens() -> list[list[int]]:
+        if beams == 1:
+            return decoder.generate(prompts, max_new_tokens=new, sampling=how, seeds=seeds).tokens
+        found = Beam(beams).run(decoder, decoder.asked(prompts, new, how, seeds))
+        return [texts[0].tokens for texts in found]
+
     def generate() -> None:
-        written = decoder.generate(prompts, max_new_tokens=new, sampling=Sampling(temperature=0.0), seeds=[0] * batch)
-        if any(len(row) != new for row in written.tokens):
+        if any(len(row) != new for row in tokens()):
             raise RuntimeError("the generation ended early")
 
     start = time.perf_counter()
     generate()
     decoders[f"{mode}-{batch}"] = generate
     return time.perf_counter() - start
+
+
+def compare(shape: str, mode: str, batch: int, prompt: int, new: int, dtype: str) -> dict[str, float]:
+    """What a mode of ``KEPT`` keeps, in bytes, and how far its greedy texts are from the exact ones.
+
+    Returns: bytes of "weights" and "cache"; "same", the share of tokens before the first that differs; "error", the mean
+    absolute difference of their log-probabilities
+    """
+    config = config_of(SHAPES[shape], dtype=dtype).model
+    params = jax.jit(gpt.init, static_argnums=0)(config, jax.random.key(0))
+    prompts = random.integers(config.vocab, size=(batch, prompt)).tolist()
+    asked: Any = dict(max_new_tokens=new, sampling=Sampling(greedy=True), seeds=[0] * batch)
+    decoder = Decoder(config, params, int8=KEPT[mode])
+    exact, close = (made.generate(prompts, **asked) for made in (Decoder(config, params), decoder))
+    same_BT = np.cumprod(np.equal(exact.tokens, close.tokens), axis=1)
+    error_BT = np.abs(np.subtract(exact.logprobs, close.logprobs))
+
+    def empty() -> Any:
+        cache = nnx.merge(gpt.graphdef(decoder.config), decoder.unrolled(params)).init_cache(batch, prompt + new)
+        return quantised(cache) if "cache" in KEPT[mode] else cache
+
+    bytes_of = {"weights": decoder.weights, "cache": jax.eval_shape(empty)}
+    sizes = {name: sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree)) for name, tree in bytes_of.items()}
+    return {**sizes, "same": float(same_BT.mean()), "error": float((error_BT * same_BT).sum() / same_BT.sum())}
 
 
 def weights(shape: str, batch: int, dtype: str) -> float:
@@ -157,4 +193,4 @@ if __name__ == "__main__":
     backend.tune()  # as launch.py does, before anything uses JAX
     processes.start_processes()
     commands = {"build": build, "run": run, "cost": cost, "gemm": gemm, "model_flops": model_flops, "data": data}
-    serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights})
+    serve({**commands, "build_decode": build_decode, "run_decode": run_decode, "weights": weights, "compare": compare})

@@ -41,7 +41,9 @@ def train_step(results: dict[str, Any]) -> str:
 def decode(results: dict[str, Any]) -> str:
     batches = results["batches"]
     names = list(dict.fromkeys(name for values in batches.values() for name in values["seconds"]))
-    rows = [["greedy decoding, new tokens/s", *(f"batch {batch}" for batch in batches)]]
+    beams = results["beams"]
+    kind = "greedy decoding" if beams == 1 else f"beam search with {beams} beams"
+    rows = [[f"{kind}, new tokens/s", *(f"batch {batch}" for batch in batches)]]
     for name in names:
         speeds = []
         for batch, values in batches.items():
@@ -106,6 +108,7 @@ def flags(results: dict[str, Any]) -> str:
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
     "train_step": train_step,
     "decode": decode,
+    "beam": decode,
     "attention": attention,
     "variants": variants,
     "population": population,

@@ -101,8 +101,8 @@ def gemm(shape: str, dtype: str) -> float:
     return statistics.median(rates)
 
 
-def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype: str) -> float:
-    """Makes greedy generation ready; mode is the kind of its cache, "dynamic" or "static", or "compile" (static)."""
+def build_decode(shape: str, mode: str, batch: int, beams: int, prompt: int, new: int, dtype: str) -> float:
+    """Makes greedy generation, or beam search, ready; mode: the cache, "dynamic" or "static", or "compile" (static)."""
     s = SHAPES[shape]
     model = model_of(s.layers, s.width, s.heads, s.context, s.vocab).eval().to(getattr(torch, dtype))
     tokens = torch.randint(s.vocab, (batch, prompt), device=DEVICE)
@@ -112,8 +112,8 @@ def build_decode(shape: str, mode: str, batch: int, prompt: int, new: int, dtype
 
     def generate() -> torch.Tensor:
         mask = torch.ones_like(tokens)
-        length = {"min_new_tokens": new, "max_new_tokens": new}
-        return model.generate(tokens, attention_mask=mask, do_sample=False, pad_token_id=0, **length, **cache)
+        how = {"min_new_tokens": new, "max_new_tokens": new, "num_beams": beams, "do_sample": False}
+        return model.generate(tokens, attention_mask=mask, pad_token_id=0, **how, **cache)
 
     start = time.perf_counter()
     if generate().shape != (batch, prompt + new):

@@ -48,8 +48,8 @@ def main() -> None:
     results: dict[str, Any] = {"machine": report.machine(), "dtype": "float32", "shapes": {}}
     for shape in options.shapes:
         results["shapes"][shape] = measure(shape, options.rounds)
+        print(f"wrote {report.write('flags', results)}", flush=True)  # a run that is cut keeps the shapes before
     print(verdict(results["shapes"]))
-    print(f"wrote {report.write('flags', results)}")
 
 
 def measure(shape: str, rounds: int) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from benchmarks.gpu.pieces import Parts, Task
 from benchmarks.gpu.steps import config_of
 from gpt_jax.model import gpt
 from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.knobs import sampling
+from gpt_jax.sample.processors import Vocabulary
 
-GREEDY = Sampling(temperature=0.0)
+GREEDY = Sampling(greedy=True)
 PARTS = {
     "greedy, batch 1": (1, GREEDY),
     "greedy, batch 8": (8, GREEDY),
     "greedy, batch 64": (64, GREEDY),
     "drawn, batch 8": (8, Sampling()),
-    "drawn of the top 50, batch 8": (8, Sampling(top_k=50)),
+    "drawn of the top 50, batch 8": (8, sampling(Vocabulary(50257), top_k=50)),
 }
 PROMPT, NEW = 16, 128  # tokens
 WARM, ROUNDS = 3, 5
@@ -28,9 +30,9 @@ WARM, ROUNDS = 3, 5
 def decode(task: Task) -> Parts:
     config = config_of(task, "124m", 16).model
     new = 16 if task.toy else NEW
-    for label, (batch, sampling) in PARTS.items():
+    for label, (batch, drawn) in PARTS.items():
         if not task.toy or batch < 64:
-            yield label, functools.partial(measure, config, batch, new, sampling)
+            yield label, functools.partial(measure, config, batch, new, drawn)
 
 
 def measure(config: Any, batch: int, new: int, sampling: Sampling) -> dict[str, Any]:
