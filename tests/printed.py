@@ -45,6 +45,7 @@ SHORT = {
     "sweep": [*SHORT_RUN, "--jobs=1"],
     "plan": [*SHORT_MODEL, "--config.model.context=64", "--config.model.vocab=512"],
     "fit": ["--resamples=20"],
+    "decoding": ["--prompts=2", "--seeds=1", "--new_tokens=8"],
 }
 CORPUS = "corpus"  # a folder of texts in the home directory, for whatever is trained
 # Verb -> what it cannot do without, for flags that a page prints alone.
@@ -59,6 +60,7 @@ NEEDED = {
     "eval": ["--workdir=runs/q"],
     "sample": ["--workdir=runs/q"],
     "interpret": ["--workdir=runs/q"],
+    "decoding": ["--workdir=runs/q"],
 }
 FILE = re.compile(r"# ([\w./]+\.py)(, continued)?\n")  # the first line of a snippet that is to be saved
 SNIPPET = "a snippet of a page"
@@ -87,7 +89,8 @@ class Page:
         """Why something printed does not work; empty where it does."""
         said = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            nothing_typed = mock.patch("sys.stdin", io.StringIO())
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), nothing_typed:
                 why = getattr(self, f"_{printed.kind}")(printed.text)
         except (Exception, SystemExit):
             why = traceback.format_exc(limit=-3)

@@ -134,6 +134,16 @@ def test_what_does_not_fit_a_finished_run_is_refused(text, capsys):
     refused(["sample", run, "--prompt=to", "--sample.temperature=-1"], capsys, "temperature")
     refused(["sample", run, "--prompt_ids=5 9999", "--sample.max_new_tokens=4"], capsys, "9999")
     refused(["sample", run, "--prompt=to", "--step=77"], capsys, "77")
+    stuck = ["--sample.allowed_words=('a',)", "--sample.bad_words=('aa',)", "--sample.suppress_tokens=(256,)"]
+    refused(["sample", run, "--prompt=to", *stuck], capsys, "prompt 1 of 1 after 1 new", "bad_words, allowed_words")
+    refused(
+        ["sample", run, "--prompt=to", "--sample.bad_words=('a', 'b')", "--sample.allowed_words=('ab',)"], capsys, "'a'"
+    )
+    refused(
+        ["sample", run, "--prompt=to", "--sample.guidance_scale=2", "--sample.negative_prompt=a text that is too long"],
+        capsys,
+        "16",
+    )
     text.write_text("other words than those of the first run " * 40)
     refused(command(text), capsys, "fingerprint")
     assert before == {path: path.stat().st_mtime_ns for path in before}

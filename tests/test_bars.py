@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,8 @@ def test_a_notebook_gets_one(monkeypatch, kernel):
 def test_what_a_notebook_shows_is_escaped():
     shown = notebook.table([["a<b"], ["<script>"]]) + notebook.text("<pre>")
     assert "&lt;script&gt;" in shown and "a&lt;b" in shown and "<script>" not in shown
+
+
+def test_no_other_module_draws_them():
+    others = [path for path in Path(bars.__file__).parent.rglob("*.py") if "tqdm" in path.read_text("utf-8")]
+    assert others == [Path(bars.__file__)]

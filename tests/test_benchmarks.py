@@ -80,7 +80,7 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     small |= {"step_flops": 1e9, "gemm_flops": {"gpt_jax": {"median": 1e11}}}
     report.write("train_step", {"machine": machine, "shapes": {"small": small}})
     speeds = {"seconds": {"gpt_jax": {"median": 2.0}}, "speed_up": {}, "weights_seconds": {"median": 0.01}}
-    values = {"machine": machine, "shape": "tiny", "prompt": 4, "new": 100, "batches": {"8": speeds}}
+    values = {"machine": machine, "shape": "tiny", "beams": 1, "prompt": 4, "new": 100, "batches": {"8": speeds}}
     (tmp_path / "decode.json").write_text(json.dumps(values))
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- bench:train_step -->\nold\n<!-- /bench:train_step -->\nb\n")
@@ -93,6 +93,7 @@ def test_tables_go_between_their_markers(tmp_path, monkeypatch):
     assert "| at most, if a step were its products alone | 5.00x |" in text
     decoding = table.decode(report.read("decode"))
     assert "| gpt_jax | 400 |" in decoding and "the products with the weights alone | 800 |" in decoding
+    assert table.decode(values | {"beams": 4}).startswith("| beam search with 4 beams, new tokens/s | batch 8 |")
     table.main()
     assert readme.read_text() == text
 

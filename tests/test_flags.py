@@ -145,13 +145,14 @@ SETTINGS = {
     "--config.train.steps=1.5": ["--config.train.steps=1.5 is not an integer"],
     "--config.train.tensorboard=maybe": ["--config.train.tensorboard=maybe is not true or false"],
     "--config.optim.lr": ["--config.optim.lr is given no value"],
+    f"--config.model.bias={'-' * 3000}1": ["--config.model.bias=---", "is nested too deep"],
 }
 
 
-@pytest.mark.parametrize("word", SETTINGS)
+@pytest.mark.parametrize("word", SETTINGS, ids=lambda word: word[:40])
 @pytest.mark.parametrize("verb", [verb for verb in WITH_SETTINGS if verb != "import"])
 def test_a_wrong_setting_is_named_with_what_is_right(verb, word, given, capsys):
-    said = refused(capsys, verb, *words_of(given(verb)), word)
+    said = refused(capsys, verb, *words_of(given(verb)), "--config.train.batch=8", word)
     assert all(part in said for part in SETTINGS[word])
 
 

@@ -1,10 +1,13 @@
 """Paths that users give, places that cannot be written, and file systems that lack something."""
 
+import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import pwd
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,27 +131,28 @@ def test_a_file_system_that_cannot_sync_directories_is_written(monkeypatch, tmp_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run in whose place for figures and samples files stand, what it said, and its data."""
+    """A finished run in whose place for figures and samples files stand, and what it printed and said."""
     folder = tmp_path_factory.mktemp("places")
     workdir = folder / "run"
     workdir.mkdir()
     for name in ("figures", "samples", "interpret"):
         (workdir / name).touch()
     argv = tiny.command(tiny.write_text(folder), workdir, sample__prompts="('a',)", train__batch=8)
-    return workdir, [*argv, "--config.sample.max_new_tokens=2"]
+    printed, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+        assert launch.main([*argv, "--config.sample.max_new_tokens=2"]) == 0
+    return workdir, printed.getvalue(), said.getvalue()
 
 
-def test_what_follows_a_result_does_not_undo_it(run, capsys):
-    workdir, argv = run
-    assert launch.main(argv) == 0
-    said = capsys.readouterr()
+def test_what_follows_a_result_does_not_undo_it(run):
+    workdir, printed, said = run
     assert json.loads((workdir / "summary.json").read_text())["status"] == "done"
-    assert "warning: the loss figure cannot be drawn" in said.err and "samples cannot" in said.err
-    assert "validation loss" in said.out
+    assert "warning: the loss figure cannot be drawn" in said and "samples cannot" in said
+    assert "validation loss" in printed
 
 
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path, capsys):
-    workdir, _ = run
+    workdir = run[0]
     (tmp_path / "runs.csv").write_text("params,tokens,loss\n1e6,1e8,4\n2e6,1e8,3.8\n4e6,3e8,3.5\n")
     for place, argv in {
         workdir / "interpret": ["interpret", f"--workdir={workdir}"],
@@ -157,6 +161,30 @@ def test_a_place_that_cannot_be_written_is_named(run, tmp_path, capsys):
         assert launch.main(argv) == 74
         said = capsys.readouterr().err
         assert str(place) in said and "Traceback" not in said
+
+
+@pytest.fixture
+def read_only(run):
+    """The finished run, as on a disk of which nothing can be changed."""
+    workdir = run[0]
+    refusing, writes = True, os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+    def hook(event: str, arguments: tuple) -> None:
+        changes = event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+        if refusing and (changes or event == "open" and (arguments[2] or 0) & writes):
+            if str(arguments[0]).startswith(str(workdir)):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), arguments[0])
+
+    sys.addaudithook(hook)  # for good, as there is no way to remove one
+    yield workdir
+    refusing = False
+
+
+def test_a_run_that_cannot_be_changed_can_be_read(read_only, capsys):
+    for words in (["eval"], ["sample", "--prompt=a", "--sample.max_new_tokens=2"]):
+        assert launch.main([words[0], f"--workdir={read_only}", *words[1:]]) == 0, capsys.readouterr().err
+    with pytest.raises(OSError, match="Read-only"):
+        (read_only / "x").touch()
 
 
 def test_a_storage_fault_anywhere_is_none_of_ours(capsys, monkeypatch):

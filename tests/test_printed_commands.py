@@ -43,6 +43,10 @@ def world(tmp_path_factory):
     (folder / "my_ablation.py").write_text(ABLATION)
     (folder / "FILE.jsonl").write_text('{"prompt": "def "}\n{"ids": [5, 17, 3]}\n')
     (folder / "posts.jsonl").write_text("".join(json.dumps({"text": f"post {i} " * 60}) + "\n" for i in range(40)))
+    (folder / "schema.json").write_text(
+        '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'
+    )
+    (folder / "brackets.py").write_text("start = 0\nstep = lambda depth, text: 0\naccepts = lambda depth: True\n")
     rows = [
         f"{n:.0f},{d:.0f},{1.7 + 406 / n**0.34 + 410 / d**0.28 + 0.003 * ((i * 7 + j * 3) % 5 - 2):.5f}"
         for i, n in enumerate([1e5, 3e5, 1e6, 3e6, 1e7])

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -106,3 +107,37 @@ def test_a_signal_is_acknowledged_while_the_program_is_busy(tmp_path):
     assert process.wait() == 75, said
     assert [line.split()[0] for line in said] == ["devices", "data", "SIGHUP:", "stopped", "fix:"]
     assert not (tmp_path / "run").exists()
+
+
+WAITING = """
+import fcntl, sys, termios, time
+from gpt_jax import terminal
+from gpt_jax.train.signals import StopRequest
+terminal.guard()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # of this process and session
+with StopRequest() as stop:
+    print("waiting", flush=True)
+    while not stop.requested:
+        time.sleep(0.01)
+    print(stop.signal.name, flush=True)
+    print("nobody sees this", file=sys.stderr)
+sys.exit(75)
+"""
+
+
+def test_a_terminal_that_closes_asks_to_stop():
+    """By SIGHUP, after which nothing can be written to it."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    assert os.read(master, 99).startswith(b"waiting")
+    os.close(master)
+    assert process.wait(timeout=60) == 75
