@@ -60,7 +60,8 @@ def measure(
         speeds = [f"{name} {batch * task['new'] / values['median']:.1f} tokens/s" for name, values in seconds.items()]
         print(f"batch {batch}: {'; '.join(speeds)}", flush=True)
         speed_ups = {name: report.ratio(times[OURS], values) for name, values in times.items() if name != OURS}
-        kept = {name: contest(name, "compare", batch=batch, **task) for name in ours if len(ours) > 1}
+        alone = {name: value for name, value in task.items() if name != "beams"}
+        kept = {name: contest(name, "compare", batch=batch, **alone) for name in ours if len(ours) > 1}
         for name, values in kept.items():
             print(f"  {name}: {values}", flush=True)
         measured = {"seconds": seconds, "speed_up": speed_ups, "weights_seconds": report.summary(read), "kept": kept}
