@@ -84,7 +84,7 @@ def changes(draw: Draw, shared: Path, count: int, *sections: str) -> dict[str, s
     found = {}
     for key in draw.sample(sorted(known), min(count, len(known))):
         if key == "sample.processors":
-            found[key] = repr(tuple(call(draw, key, {}) for _ in range(draw.randint(0, 2))))
+            found[key] = repr(tuple(call(draw, key, files(shared)) for _ in range(draw.randint(0, 2))))
         elif key == "sample.order" and draw.random() < 0.8:
             found[key] = draw.choice(sorted(ORDERS))
         elif key in named:
