@@ -1,9 +1,11 @@
 """A family of Hugging Face models: the table by which its directories are read and written."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
+from gpt_jax import limits
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interop.compare import difference
@@ -44,9 +46,12 @@ class Family:
         """
         given = Settings(dict(values), where)
         knobs: dict[str, Any] = {}
+        layers = typing.get_type_hints(ModelConfig, include_extras=True)["layers"]
         try:
             for field in self.fields:
                 field.read(given, knobs)
+                if "layers" in knobs:  # before a list of them is made
+                    limits.checked(knobs["layers"], layers, f"{where}: layers")
         except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
             raise UserError(f"a setting is not of the type it should be: {error}", where=where) from error
         given.finish(self.inert)

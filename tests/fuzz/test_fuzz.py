@@ -35,6 +35,8 @@ def test_a_series_of_cases_has_no_fault():
         ("fit", Ended(2, 1, False, "error: " + "x" * 10_000, ""), "10007 characters"),
         ("fit", Ended(-11, 1, False, "", ""), "signal 11"),
         ("fit", Ended(-9, 61, True, "", ""), "a hang"),
+        ("train", Ended(-9, 61, True, "\nstep 1/9, loss 5\n", ""), "a hang"),
+        ("train", Ended(-9, 61, True, "\nstep 250: validation 2" * 4, ""), ""),
         ("import", Ended(0, 1, False, "", ""), "config.json is missing"),
     ],
 )

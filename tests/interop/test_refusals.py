@@ -231,3 +231,10 @@ def test_exports(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint of step 3"):
         export_run(config, tmp_path / "other", tmp_path / "ours", 3, Form())
     assert {path.name for path in tmp_path.iterdir()} == {"run", "other"}
+
+
+@pytest.mark.parametrize("name, key, layers", [("gpt2", "n_layer", 2**63), ("llama", "num_hidden_layers", 2**31)])
+def test_more_layers_than_can_be_are_refused_before_a_list_of_them_is_made(copy, name, key, layers):
+    source = copy(name)
+    change(source, **{key: layers})
+    refused(source, "config.json: layers", "1 to 4096")
