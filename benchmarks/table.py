@@ -102,7 +102,7 @@ def flags(results: dict[str, Any]) -> str:
         found = [of[name] for of in shapes.values()]
         cells = ["refused" if "refused" in one else _relative(one) for one in found]
         rows.append([name, *cells, f"{max(one.get('losses', 0.0) for one in found):.1g}"])
-    return f"{markdown(rows)}\n\n{conditions(results)}"
+    return f"{markdown(rows)}\n\nThe default of that run: `{results['default']}`. {conditions(results)}"
 
 
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -65,7 +65,8 @@ def test_a_program_uses_its_memory_again():
 
 
 def test_flags_of_the_user_stay():
-    assert run(FLAGS).split() == ["--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"]
+    own = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    assert run(FLAGS).split() == [own]
     given = "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
 
