@@ -6,6 +6,8 @@ from typing import Any
 
 from gpt_jax.errors import UserError, did_you_mean
 
+INHERITED = "start"  # a knob's value that stands for that of the model that training starts from
+
 
 def changed(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a complete configuration (a ConfigDict, or a nested mapping) with some knobs set.

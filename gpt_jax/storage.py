@@ -125,16 +125,16 @@ def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:
     return ""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by ``text``: whenever the machine stops, the old or the new contents are there, whole.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file by ``content``: whenever the machine stops, the old or the new contents are there, whole.
 
     Raises:
       StorageError: the disk refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

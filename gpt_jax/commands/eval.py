@@ -10,7 +10,7 @@ from gpt_jax.registry import register
 
 @register("commands", "eval")
 class Eval(Command):
-    """Loss, perplexity and bits per byte of a checkpoint."""
+    """Loss, perplexity and bits per byte of a checkpoint, or the metrics of what it was tuned for."""
 
     usage = ("--workdir=runs/q [--step=N]", "--workdir=runs/q --config.eval.split=train --config.eval.batches=20")
 

@@ -26,7 +26,7 @@ class Import(Command):
         flags.tables(lambda values: {section: defaults[section] for section in SECTIONS})
 
     def run(self, flags: Any) -> None:
-        from gpt_jax.interop import importing
+        from gpt_jax.convert import importing
 
         others = base.get_config().to_dict() | {section: getattr(flags, section).to_dict() for section in SECTIONS}
         config = importing.import_directory(Path(getattr(flags, "from")), Path(flags.workdir), others)

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from gpt_jax import configs
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.limits import Limits
@@ -25,9 +26,7 @@ class Plan(Command):
         flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
 
     def run(self, flags: Any) -> None:
-        from gpt_jax.config import Config
-
-        config = Config.from_dict(flags.config)
+        config = configs.settled(flags.config)
         if flags.diagram:
             from gpt_jax.mesh.diagram.show import show
 

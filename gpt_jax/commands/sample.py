@@ -28,9 +28,9 @@ class Sample(Command):
     def define(self, flags: Flags) -> None:
         settings.of_run(flags, "sample")
         flags.integer("step", None, "checkpoint; the newest if not given", Natural)
-        flags.string("prompt", None, "text to continue")
+        flags.string("prompt", None, "text to continue, or to answer, where the run has a template")
         flags.string("prompt_ids", None, 'token ids to continue, as "5 17 3"')
-        flags.path("prompts", None, 'file of lines {"prompt": …} or {"ids": …}')
+        flags.path("prompts", None, 'file of lines {"prompt": …}, {"messages": …} or {"ids": …}')
         flags.choice("output", "text", ["text", "ids", "jsonl"], "how to print")
         flags.path("to", None, "file for the lines of --output=jsonl; the same command continues it")
         flags.boolean("interactive", False, "continue line by line what is typed, with knobs to turn in between")
@@ -49,16 +49,25 @@ class Sample(Command):
         from gpt_jax.sample.decoders import Decoders
         from gpt_jax.sample.outputs import interactive
         from gpt_jax.sample.outputs.records import Records
+        from gpt_jax.sample.prompts import writer_of
+        from gpt_jax.train import describe
         from gpt_jax.train.checkpoint import directory, manifest
+        from gpt_jax.train.step import objective_of
 
         config = Config.from_dict({**flags.config, "sample": flags.sample})
+        if not objective_of(config).writes:
+            objective = config.tune.objective
+            describe.on_stderr(
+                "note", f"{objective} trained a head that reads texts; what is written shows the rest of it"
+            )
         model = api.opened(config, flags.workdir, flags.step)
+        writer = writer_of(config, model.tokenizer)
         exact = not flags.given.isdisjoint(LENGTH)
         if flags.interactive:
             decoder = Decoders(config.model, model.params, model.tokenizer, api.draft).of(config.sample)
-            interactive.Session(decoder, model.tokenizer, config.sample, exact).run()
+            interactive.Session(decoder, model.tokenizer, config.sample, exact, writer).run()
             return
         seal = model.where / directory.DIRECTORY / str(model.step) / manifest.SEAL
         records = None if flags.to is None else Records(Path(flags.to), f"{config.model} {seal.read_text('utf-8')}")
         given = (config.model, model.params, model.tokenizer, config.sample, prompts)
-        text.sample_command(*given, flags.output, exact, records, api.draft)
+        text.sample_command(*given, flags.output, exact, records, api.draft, writer)

@@ -1,7 +1,9 @@
 """The verb train."""
 
+from pathlib import Path
 from typing import Any
 
+from gpt_jax import configs
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.registry import register
@@ -22,7 +24,6 @@ class Train(Command):
         flags.path("workdir", None, "directory of the run, made if need be", "--workdir=runs/q")
 
     def run(self, flags: Any) -> None:
-        from gpt_jax.config import Config
         from gpt_jax.train import loop
 
-        loop.train(Config.from_dict(flags.config), flags.workdir)
+        loop.train(configs.settled(flags.config, Path(flags.workdir)), flags.workdir)

@@ -4,7 +4,8 @@ import inspect
 from typing import Any
 
 from gpt_jax import registry
-from gpt_jax.config import BIASES, ModelConfig
+from gpt_jax.config import ModelConfig
+from gpt_jax.config.sections import BIASES
 from gpt_jax.interop.rope import rotary
 from gpt_jax.model import init
 

@@ -37,7 +37,7 @@ class Row:
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         """Of their tensor."""
         sizes = {**sizes, "p": len(self.ours)}
-        first, *rest = (math.prod(sizes[letter] for letter in group) for group in _groups(self.order))
+        first, *rest = (math.prod(sizes[letter] for letter in group) for group in groups(self.order))
         return (first + self.skip, *rest)
 
     def our_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ class Row:
 
     def split(self, theirs: np.ndarray, sizes: dict[str, int]) -> list[np.ndarray]:
         """Our parameters, as views of their tensor; ``plus`` is still to be added."""
-        letters = [letter for group in _groups(self.order) for letter in group]
+        letters = [letter for group in groups(self.order) for letter in group]
         sizes = {**sizes, "p": len(self.ours)}
         parts = theirs[self.skip :].reshape([sizes[letter] for letter in letters])
         wanted = [*("p" if "p" in letters else ""), *self.axes.split()]
@@ -54,7 +54,7 @@ class Row:
 
     def join(self, ours: Sequence[np.ndarray], sizes: dict[str, int]) -> np.ndarray:
         """Their tensor, its bytes in the order of its axes (safetensors 0.8.0 writes any other order wrongly)."""
-        letters = [letter for group in _groups(self.order) for letter in group]
+        letters = [letter for group in groups(self.order) for letter in group]
         parts = np.stack(ours) if "p" in letters else ours[0]
         have = [*("p" if "p" in letters else ""), *self.axes.split()]
         flat = parts.transpose([have.index(letter) for letter in letters]).reshape(-1) - self.plus
@@ -110,5 +110,6 @@ def table(ours: str, theirs: str, axes: str, skip: int = 0) -> tuple[Row, ...]:
     return (Row((f"{ours}/w",), axes, f"{theirs}.weight", axes, skip),)
 
 
-def _groups(order: str) -> list[list[str]]:
+def groups(order: str) -> list[list[str]]:
+    """The letters of every axis of a tensor."""
     return [group.strip("()").split() for group in re.findall(r"\([^)]*\)|\w", order)]

@@ -1,6 +1,7 @@
 """The tensors of a directory: ``model.safetensors``, or the files that ``model.safetensors.index.json`` lists."""
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -142,6 +143,15 @@ class Reader:
                 where=str(path.parent),
                 fix="download the directory again, without files of another version",
             )
+
+
+def digest(directory: Path, chosen: str) -> str:
+    """SHA-256 of the files that ``Reader`` reads, names and contents."""
+    found = hashlib.sha256()
+    for path in sorted(_files(directory, chosen)[0]):
+        with open(path, "rb") as file:
+            found.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()
 
 
 def write(directory: Path, tensors: Iterable[tuple[str, int]], make: Any, limit: int) -> Iterator[str]:

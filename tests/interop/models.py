@@ -10,7 +10,7 @@ from flax import nnx
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.model import gpt
-from gpt_jax.train.checkpoint.run_directory import read_config
+from gpt_jax.run_directory import read_config
 from gpt_jax.train.run import open_to_read
 from gpt_jax.train.step import read_params
 

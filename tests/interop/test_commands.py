@@ -8,7 +8,7 @@ import pytest
 import launch
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.interop import compare
-from gpt_jax.train.checkpoint.run_directory import config_json, read_config, read_tokenizer
+from gpt_jax.run_directory import config_json, read_config, read_tokenizer
 from tests.interop.models import apart, fresh_run, model, our_logits, their_logits, transformers
 
 SEPARATOR = "<eos>"

@@ -15,7 +15,7 @@ import pytest
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families
-from gpt_jax.interop.importing import shapes
+from gpt_jax.interop.reading import shapes
 from gpt_jax.interop.rows import sizes_of
 
 LINES = (Path(__file__).parent / "published.jsonl").read_text("utf-8").splitlines()
@@ -104,7 +104,7 @@ TINY = {
 def test_logits(name, changes, tmp_path):
     """Of a model of those settings in small, which transformers opens by the same config.json."""
     models = pytest.importorskip("tests.interop.models")
-    from gpt_jax.interop.importing import import_directory
+    from gpt_jax.convert.importing import import_directory
 
     values = {key: value for key, value in ROWS[name]["config"].items() if key != "auto_map"} | TINY | changes
     (tmp_path / "theirs").mkdir()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gpt_jax.config import Config
+from gpt_jax.convert.exporting import Form, export_run
+from gpt_jax.convert.importing import import_directory
 from gpt_jax.interop import families
-from gpt_jax.interop.exporting import Form, export_run
-from gpt_jax.interop.importing import import_directory
-from gpt_jax.train.checkpoint.run_directory import read_config
+from gpt_jax.run_directory import read_config
 from tests.interop.models import MODELS, apart, fresh_run, model, others, our_logits, their_logits, torch, transformers
 
 TOLERANCE = 1e-4

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from gpt_jax.config import Config
+from gpt_jax.convert.exporting import Form, export_run
+from gpt_jax.convert.importing import import_directory
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families
-from gpt_jax.interop.exporting import Form, export_run
-from gpt_jax.interop.importing import import_directory, read_directory
-from gpt_jax.train.checkpoint.run_directory import read_config
+from gpt_jax.interop.reading import read_directory
+from gpt_jax.run_directory import read_config
 from tests.interop.models import fresh_run, model, others
 
 SIZES = {"layers": 2, "width": 16, "heads": 4, "vocab": 67, "context": 24}

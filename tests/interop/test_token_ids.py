@@ -6,7 +6,7 @@ import pytest
 
 import gpt_jax
 import launch
-from gpt_jax.train.checkpoint.run_directory import read_tokenizer
+from gpt_jax.run_directory import read_tokenizer
 from tests import fallback
 from tests.interop.models import fresh_run, transformers
 

@@ -7,13 +7,14 @@ import shutil
 import pytest
 
 from gpt_jax.config import Config
+from gpt_jax.convert.exporting import Form, export_run
+from gpt_jax.convert.importing import import_directory
 from gpt_jax.data.open import open_data
+from gpt_jax.data.rendering import Writer, dialogue, template_of
 from gpt_jax.errors import UserError
-from gpt_jax.interop.exporting import Form, export_run
-from gpt_jax.interop.importing import import_directory
+from gpt_jax.run_directory import read_tokenizer
 from gpt_jax.sample.prompts import encoded, length
-from gpt_jax.train.checkpoint.run_directory import read_tokenizer
-from tests.interop.models import V, model, others
+from tests.interop.models import V, model, others, transformers
 
 TEXT = "the quick brown fox jumps over the lazy dog"
 GENERATION = {"bos_token_id": 2, "eos_token_id": [2, 7], "do_sample": True, "repetition_penalty": 1.1}
@@ -127,3 +128,23 @@ def test_carried_files_come_out_as_they_came_in(theirs, parts, tmp_path):
         assert (tmp_path / "ours" / name).read_bytes() == (theirs / name).read_bytes(), name
     written = json.loads((tmp_path / "ours" / "config.json").read_text())
     assert {key: written[key] for key in OWN} == OWN
+
+
+def test_the_tokens_of_a_template_join_the_carried_ones(theirs, parts, tmp_path):
+    with_parts(theirs, parts)
+    (theirs / "generation_config.json").write_text(json.dumps(GENERATION))
+    values = others()
+    values["data"]["template"] = "chatml"
+    config = import_directory(theirs, tmp_path / "run", values)
+    ours = read_tokenizer(tmp_path / "run")
+    ids = [ours.special(name) for name in ("<|im_start|>", "<|im_end|>")]
+    assert ids == [ours.inner.vocab, ours.inner.vocab + 1] and ids[1] < V
+    export_run(config, tmp_path / "run", tmp_path / "ours", None, Form())
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert read.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]) == ids
+    messages = dialogue("the fox", "jumps")
+    (written,) = Writer(template_of(config), ours).write([messages])
+    found = read.apply_chat_template(messages, return_dict=False)
+    assert found == written.ids.tolist()[len(ours.opening) :]
+    generation = json.loads((tmp_path / "ours" / "generation_config.json").read_text())
+    assert generation == GENERATION | {"eos_token_id": [*GENERATION["eos_token_id"], ids[1]]}

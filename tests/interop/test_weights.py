@@ -69,7 +69,7 @@ def test_memory(tmp_path):
     models = pytest.importorskip("tests.interop.models")
     from gpt_jax.config import Config
     from gpt_jax.interop import families
-    from gpt_jax.interop.importing import shapes
+    from gpt_jax.interop.reading import shapes
     from gpt_jax.interop.tensors import Reader, read_json
     from gpt_jax.interop.weights import read
 

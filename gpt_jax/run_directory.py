@@ -9,16 +9,25 @@ from typing import Any
 from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.data import tokenizers
+from gpt_jax.data.tokenizers import run
 from gpt_jax.errors import UserError
 
 CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
+TOKENIZER = run.NAME
 CARRIED = "huggingface"  # what an imported model's directory held beside its tensors
 HERE = "{run}"  # in config.json: the run directory, wherever it has been moved to
+
+BEFORE = {
+    "data": {"template": "plain"},
+    "tune": {"start": "", "objective": "lm", "adapter": "none", "reference": ""},
+}  # what runs did before there were such knobs
 
 
 def previous_config(workdir: Path, today: Config) -> Config | None:
     """The configuration of the run in ``workdir``, or None where there is none.
+
+    Knobs that the run was made without say what runs did before there were such. A tokenizer that the run has from its start
+    is whatever today's configuration calls it: the fingerprint of the data says whether it is the same.
 
     Args:
       today: where the knobs of sampling come from that the run was made without; no number of a training depends on them.
@@ -26,26 +35,49 @@ def previous_config(workdir: Path, today: Config) -> Config | None:
     if not (workdir / CONFIG).exists():
         return None
     values = read_config(workdir)
-    if isinstance(values, dict) and isinstance(values.get("sample"), dict):
-        values["sample"] = dataclasses.asdict(today.sample) | values["sample"]
+    if isinstance(values, dict):
+        for section, knobs in {**BEFORE, "sample": dataclasses.asdict(today.sample)}.items():
+            if isinstance(values.setdefault(section, {}), dict):
+                values[section] = knobs | values[section]
+        if values.get("data", {}).get("tokenizer") == own_tokenizer(workdir):
+            values["data"]["tokenizer"] = today.data.tokenizer
     return Config.from_dict(values)
 
 
 def config_json(config: Config, workdir: Path) -> str:
     """The text of config.json: files that a run carries are named relative to it, so that it can be moved."""
     values = config.to_dict()
-    values["data"]["tokenizer"] = _moved(values["data"]["tokenizer"], workdir, Path(HERE))
+    call = own_tokenizer(workdir) if _is_of_start(config) else config.data.tokenizer
+    values["data"]["tokenizer"] = _moved(call, workdir, Path(HERE))
     return json.dumps(values, indent=2) + "\n"
 
 
+def own_tokenizer(workdir: Path) -> str:
+    """The tokenizer that the run in ``workdir`` carries, as data.tokenizer names it."""
+    return f"run(path={str(workdir.absolute())!r})"
+
+
+def _is_of_start(config: Config) -> bool:
+    """Whether the tokenizer is another run's, or a file of the directory that training starts from."""
+    name, arguments = registry.parse(config.data.tokenizer)
+    start, path = config.tune.start, arguments.get("path")
+    inside = start and isinstance(path, str) and Path(path).is_relative_to(Path(start).expanduser().absolute())
+    return name == "run" or bool(inside)
+
+
 def _moved(call: str, old: Path, new: Path) -> str:
-    """A call such as file(path='…'), with the folder of carried files in another run directory."""
+    """A call such as file(path='…'), with the run directory, or its folder of carried files, in another place."""
     name, arguments = registry.parse(call)
     before, after = f"{old / CARRIED}/", f"{new / CARRIED}/"
-    moved = {
-        key: after + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
-        for key, value in arguments.items()
-    }
+
+    def place(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return (
+            str(new) if value == str(old) else after + value.removeprefix(before) if value.startswith(before) else value
+        )
+
+    moved = {key: place(value) for key, value in arguments.items()}
     return call if moved == arguments else f"{name}({', '.join(f'{key}={value!r}' for key, value in moved.items())})"
 
 
@@ -78,9 +110,4 @@ def read_tokenizer(workdir: str | Path) -> tokenizers.Tokenizer | None:
       UserError: the file is damaged.
     """
     path = Path(workdir) / TOKENIZER
-    if not path.exists():
-        return None
-    try:
-        return tokenizers.from_json(path.read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError) as error:
-        raise UserError(f"{TOKENIZER} cannot be read: {error}", where=str(path)) from error
+    return run.read(path) if path.exists() else None

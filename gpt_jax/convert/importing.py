@@ -1,6 +1,5 @@
 """``launch.py import``: a directory of Hugging Face's becomes a run directory with a checkpoint of step 0."""
 
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -13,54 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpt_jax.backend import host_device
-from gpt_jax.config import Config, ModelConfig
-from gpt_jax.data.tokenizers.file import Subwords
+from gpt_jax.config import Config
+from gpt_jax.data.rendering import template_of, with_tokens
 from gpt_jax.errors import UserError
-from gpt_jax.interop import families, tensors, tokenizer, weights
-from gpt_jax.model import gpt, layout
+from gpt_jax.interop import tokenizer
+from gpt_jax.interop.reading import params_of, read_directory
+from gpt_jax.model import layout
+from gpt_jax.run_directory import CONFIG, TOKENIZER, config_json
 from gpt_jax.storage import refused, write_atomically
 from gpt_jax.train import optim
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
-from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, config_json
 from gpt_jax.train.record import environment
 from gpt_jax.train.step import State
-from gpt_jax.tree_paths import map_with_path, path_of
 
 EMPTY = {"lost+found"}  # what a volume without files has
-
-
-@dataclasses.dataclass(frozen=True)
-class Pretrained:
-    """What a directory holds: ``family`` is its ``model_type``, ``arrays`` are path -> parameter, float32 in the stacked
-    layout, and ``tokenizer`` is None where there is none that can be used here."""
-
-    family: str
-    config: Config
-    arrays: dict[str, np.ndarray]
-    tokenizer: Subwords | None
-
-
-def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pretrained:
-    """A model of Hugging Face's, in memory.
-
-    Args:
-      source: the directory; its ``config.json`` says what the model is.
-      others: a complete configuration, whose knobs hold where the directory says nothing; its tokenizer, unless that
-        is "none".
-      files: where the configuration says that the tokenizer's files are.
-
-    Raises:
-      UserError: the directory is not one that can be read as it was meant.
-    """
-    if not source.is_dir():
-        raise UserError("there is no such directory", where=str(source))
-    described = source / CONFIG
-    values = tensors.read_json(described)
-    family = families.of_directory(values, str(described))
-    config = _with_tokenizer(family.config(values, str(described), others), source, files)
-    with tensors.Reader(source, values.get("transformers_weights") or "") as reader:
-        arrays = weights.read(family, config.model, shapes(config.model), reader, str(source))
-    return Pretrained(family.name, config, arrays, _usable_tokenizer(source))
 
 
 def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> Config:
@@ -81,7 +46,7 @@ def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> 
     def fill(folder: Path) -> None:
         tokenizer.carry(source, folder)
         if found.tokenizer is not None:
-            write_atomically(folder / TOKENIZER, found.tokenizer.to_json())
+            write_atomically(folder / TOKENIZER, with_tokens(found.tokenizer, template_of(config)).to_json())
         write_atomically(folder / CONFIG, config_json(config, workdir.absolute()))
         environment.write(folder, {"data": 1})
         checkpoints = Checkpoints(folder, config.train.keep, config.train.keep_best)
@@ -91,18 +56,6 @@ def import_directory(source: Path, workdir: Path, others: Mapping[str, Any]) -> 
 
     make_directory(workdir, fill)
     return config
-
-
-def shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every parameter, in the stacked layout."""
-    leaves = jax.tree_util.tree_leaves_with_path(_stacked(model))
-    return {path_of(keys): leaf.shape for keys, leaf in leaves}
-
-
-def _stacked(model: ModelConfig) -> dict:
-    """The parameters' shapes in the stacked layout."""
-    model = dataclasses.replace(model, scan=True)
-    return jax.eval_shape(lambda: gpt.init(model, jax.random.key(0)))
 
 
 def refuse_used(directory: Path, fix: str) -> None:
@@ -149,32 +102,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _with_tokenizer(config: Config, source: Path, files: Path) -> Config:
-    """With the directory's tokenizer as that of data, unless another was asked for."""
-    if config.data.tokenizer != tokenizer.NONE:
-        return config
-    call = tokenizer.call(source, files)
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=call))
-
-
-def _usable_tokenizer(source: Path) -> Subwords | None:
-    """The directory's tokenizer, if it can be used here; a line says why not."""
-    reason = "the directory has no tokenizer"
-    try:
-        found = tokenizer.read(source)
-    except UserError as error:
-        found, reason = None, ": ".join(filter(None, (error.what, error.fix)))
-    if found is None:
-        print(f"prompts have to be given as ids: {reason}")
-    return found
-
-
-def params_of(model: ModelConfig, arrays: dict[str, np.ndarray]) -> dict:
-    """The parameters as a tree, in the stacked layout; ``arrays`` are taken over one by one."""
-    cpu = host_device()
-    return map_with_path(lambda path, _: jax.device_put(arrays.pop(path), cpu, may_alias=True), _stacked(model))
 
 
 def _fresh_state(config: Config, arrays: dict[str, np.ndarray]) -> State:

@@ -1,6 +1,7 @@
 """A run's settings: read from a ConfigDict or JSON into frozen, checked dataclasses.
 
-Defaults, units and reasons stand in ``configs/base.py`` alone; here are the types and the limits.
+Defaults, units and reasons stand in ``configs/base.py`` alone; here are the checks that span several knobs, and in
+``sections`` the types and limits of each.
 """
 
 import dataclasses
@@ -8,184 +9,42 @@ import functools
 import json
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from gpt_jax import limits, registry
-from gpt_jax.errors import UserError
-from gpt_jax.limits import (
-    Between,
-    Count,
-    Decay,
-    Factor,
-    Heads,
-    Limits,
-    Natural,
-    Or,
-    Positive,
-    Rows,
-    Seed,
-    Share,
-    Signed,
-    Size,
-    section,
+from gpt_jax.config.sections import (
+    BEYOND,
+    BIASES,
+    DTYPES,
+    PACKS,
+    STORED,
+    UNROLLED,
+    DataConfig,
+    EvalConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    SampleConfig,
+    TrainConfig,
+    TuneConfig,
 )
+from gpt_jax.errors import UserError
+from gpt_jax.limits import section
 
-Calls = str | tuple[str, ...]  # one "name(...)" or several
-Axis = Annotated[Size, Or(-1, "the rest")]
-STORED = ("model", "int8")  # what decoding keeps: in model.dtype, or quantised
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-BEYOND = ("refuse", "roll", "reread")  # what becomes of a text that is longer than the context
-UNROLLED = 256  # layers that are compiled one by one, at most: each takes a tenth of a second to trace
-BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    layers: Annotated[int, Limits(1, 4096)]
-    width: Size
-    heads: Heads
-    kv_heads: Annotated[Heads, Or(0, "model.heads")]
-    head_dim: Annotated[Heads, Or(0, "width / heads")]
-    mlp_width: Annotated[Rows, Or(0, "4 * width")]
-    vocab: Annotated[Rows, Or(0, "the tokenizer's size")]
-    context: Rows
-    attention: Calls
-    attend: str
-    position: str
-    norm: str
-    mlp: str
-    block: str
-    tied: bool
-    bias: bool | tuple[str, ...]
-    embed_scale: Positive
-    logit_softcap: Annotated[Positive, Or(0, "off")]
-    dropout: Decay
-    init: str
-    dtype: str
-    scan: bool | int
-    remat: str
-
-    @property
-    def attentions(self) -> tuple[str, ...]:
-        """The cycle of attention mechanisms over layers."""
-        return (self.attention,) if isinstance(self.attention, str) else self.attention
-
-    def biased(self, place: str) -> bool:
-        """Whether linear layers (or norms) of a place have biases; those outside ``BIASES`` never do."""
-        return place in (self.bias if isinstance(self.bias, tuple) else BIASES[:4] if self.bias else ())
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    source: str | tuple
-    tokenizer: str
-    valid_fraction: Between
-    pack: str
-    seed: Seed
-    cache: str
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    optimizer: str
-    lr: Positive
-    schedule: str
-    warmup: Natural
-    weight_decay: Factor
-    clip: Annotated[Positive, Or(0, "off")]
-    ema: Decay
-    groups: tuple
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    steps: Count
-    batch: Rows
-    accumulate: Rows
-    seed: Seed
-    z_loss: Factor
-    loss_chunk: Natural
-    log_every: Count
-    eval_every: Count
-    eval_batches: Natural
-    save_every: Count
-    keep: Count
-    keep_best: bool
-    on_nonfinite: str
-    watch_every: Natural
-    profile: tuple[int, ...]
-    tensorboard: bool
-    wandb: str
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    split: str
-    batch: Annotated[Rows, Or(0, "train.batch")]
-    batches: Natural
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    data: Axis
-    fsdp: Axis
-    tensor: Axis
-    context: Axis
-    expert: Axis
-    pipeline: Axis
-    rules: str
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    max_new_tokens: Annotated[Rows, Or(0, "none")]
-    temperature: Annotated[Positive, Or(0, "greedy")]
-    top_k: Natural
-    top_p: Annotated[float, Limits(0, 1, above=True)]
-    min_p: Share
-    typical_p: Annotated[float, Limits(0, 1, above=True)]
-    epsilon_cutoff: Decay
-    eta_cutoff: Decay
-    repetition_penalty: Positive
-    presence_penalty: Signed
-    frequency_penalty: Signed
-    no_repeat_ngram_size: Natural
-    min_new_tokens: Natural
-    exponential_decay_length_penalty: tuple[float, ...]
-    logit_bias: tuple
-    bad_words: tuple
-    allowed_words: tuple
-    suppress_tokens: tuple
-    guidance_scale: Signed
-    negative_prompt: str
-    num_beams: Rows
-    num_beam_groups: Rows
-    diversity_penalty: Factor
-    length_penalty: Signed
-    early_stopping: bool | str
-    penalty_alpha: Share
-    best_of: Rows
-    exact_nodes: Natural
-    processors: tuple[str, ...]
-    order: str
-    beyond_context: str
-    draft: str
-    draft_layers: Natural
-    prompt_lookup_num_tokens: Annotated[int, Limits(0, 256)]
-    max_matching_ngram_size: Annotated[int, Limits(1, 64)]
-    num_assistant_tokens: Annotated[int, Limits(1, 256)]
-    cache: str
-    weights: str
-    seed: Seed
-    prompts: tuple[str, ...]
-    num_return_sequences: Rows
-    stop_strings: str | tuple[str, ...]
-    include_stop_str_in_output: bool
-    stop_token_ids: tuple[int, ...]
-    ignore_eos: bool
-    logprobs: Natural
-    prompt_logprobs: bool
-    rows: Annotated[int, Limits(1, 2**16)]
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EvalConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "SampleConfig",
+    "TrainConfig",
+    "TuneConfig",
+    "flatten",
+    "typed",
+    "value_at",
+]
 
 
 @dataclass(frozen=True)
@@ -194,6 +53,7 @@ class Config:
 
     model: ModelConfig
     data: DataConfig
+    tune: TuneConfig
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
@@ -273,7 +133,7 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
         ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
         ("model.scan", m.scan >= 0, "true, false, or how many layers a turn of the scan computes"),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
-        ("data.pack", c.data.pack in ("concat", "segments"), "concat, segments"),
+        ("data.pack", c.data.pack in PACKS, ", ".join(PACKS)),
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),
         ("train.on_nonfinite", t.on_nonfinite in ("stop", "skip"), "stop, skip"),
         ("train.profile", window, "(first, last) with 0 <= first < last, or ()"),
@@ -290,6 +150,9 @@ def _named(c: Config) -> list[tuple[str, str, tuple[str, ...]]]:
     return [
         ("model.attention", "model.attention", c.model.attentions),
         *((f"model.{part}", f"model.{part}", (getattr(c.model, part),)) for part in parts),
+        ("data.templates", "data.template", (c.data.template,)),
+        ("train.objectives", "tune.objective", (c.tune.objective,)),
+        ("train.adapters", "tune.adapter", (c.tune.adapter,)),
         ("train.optimizers", "optim.optimizer", (c.optim.optimizer,)),
         ("train.schedules", "optim.schedule", (c.optim.schedule,)),
     ]

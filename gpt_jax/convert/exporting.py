@@ -4,23 +4,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import bars
-from gpt_jax.backend import host_device
 from gpt_jax.config import Config
-from gpt_jax.errors import UserError
+from gpt_jax.convert import adapters
+from gpt_jax.convert.importing import make_directory, refuse_used
+from gpt_jax.data.rendering import template_of
 from gpt_jax.interop import families, plan, tensors, tokenizer, weights
-from gpt_jax.interop.importing import make_directory, refuse_used, shapes
+from gpt_jax.interop.reading import shapes
 from gpt_jax.interop.rows import sizes_of
 from gpt_jax.interop.settings import OF_THE_MODEL
-from gpt_jax.model import layout
-from gpt_jax.train.checkpoint.checkpoints import Checkpoints
-from gpt_jax.train.checkpoint.run_directory import CONFIG
-from gpt_jax.train.step import init_state, read_params
-from gpt_jax.tree_paths import path_of
+from gpt_jax.run_directory import CONFIG
+from gpt_jax.train.starting import parameters
 
 
 @dataclass(frozen=True)
@@ -31,11 +27,14 @@ class Form:
       family: a ``model_type``; empty = the one it was imported as, or the first that can express the model.
       dtype: of the tensors.
       shard: bytes that a file may have at most; a tensor that is larger has one of its own.
+      adapter: of a run with one: "merged" into the model, "apart", in PEFT's form without the model, or "base", the model
+        without it.
     """
 
     family: str = ""
     dtype: str = "float32"
     shard: int = 5_000_000_000
+    adapter: str = "merged"
 
 
 def export_run(config: Config, workdir: Path, target: Path, step: int | None, form: Form) -> int:
@@ -43,7 +42,8 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
     of its parameters, that is what is written, as it is what evaluation uses.
 
     Raises:
-      UserError: no family can express the model (the knob is named), there is no such checkpoint, or ``target`` is used.
+      UserError: no family can express the model (the knob is named), there is no such checkpoint, ``target`` is used, or the
+        adapter cannot be written as asked.
       StorageError: the disk refuses.
     """
     refuse_used(target, "another --to")
@@ -53,12 +53,20 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
         if form.family
         else families.that_says(config.model, carried.get("model_type", ""))
     )
+    if form.adapter != "merged":
+        adapters.check(config, f"--adapter={form.adapter}")
+    if form.adapter == "apart":
+        return adapters.export(config, workdir, target, step, family, form.dtype)
     values, said = family.settings(config.model)
     wanted = {t.name: t for t in plan.tensors(family.rows, said, shapes(said) | shapes(config.model))}
     dtype = tensors.dtype_of(form.dtype)
     sizes = [(t.name, int(np.prod(t.row.shape(sizes_of(said)))) * dtype.itemsize) for t in wanted.values()]
-    step, arrays = _parameters(config, workdir, step)
-    ids = tokenizer.token_ids(workdir)
+    if form.adapter == "base":
+        step, arrays = 0, parameters.by_path(parameters.read_base(config, workdir))
+    else:
+        step, arrays = parameters.of_run(config, workdir, step)
+    template = template_of(config)
+    ids = tokenizer.token_ids(workdir, template)
 
     same = carried.get("model_type") == family.name
     kept = {key: value for key, value in carried.items() if key in OF_THE_MODEL and same}
@@ -79,27 +87,10 @@ def export_run(config: Config, workdir: Path, target: Path, step: int | None, fo
         for _ in tensors.write(folder, sizes, make, form.shard):
             progress.update()
         progress.close()
-        if not tokenizer.restore(workdir, folder):
+        if not tokenizer.restore(workdir, folder, template):
             print("the run has no tokenizer that transformers could use; none was written")
         if not (folder / tokenizer.GENERATION).exists():
             (folder / tokenizer.GENERATION).write_text(json.dumps(ids, indent=2) + "\n", "utf-8")
 
     make_directory(target, fill)
     return step
-
-
-def _parameters(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[str, np.ndarray]]:
-    """The step of a checkpoint, and its parameters by path in the stacked layout."""
-    here = SingleDeviceSharding(host_device())
-    live = jax.eval_shape(lambda: init_state(config, jax.random.key(0)))
-    period, scan = len(config.model.attentions), config.model.scan
-    abstract = live if scan else jax.eval_shape(lambda state: layout.stack(state, period), live)
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), abstract)
-    checkpoints = Checkpoints(workdir, config.train.keep, config.train.keep_best)
-    found = checkpoints.restore(abstract, step)
-    checkpoints.close()
-    if found is None:
-        raise UserError("there is no checkpoint in this run", where=str(workdir), fix="train it first")
-    step, state, _ = found
-    leaves = jax.tree_util.tree_leaves_with_path(read_params(state))
-    return step, {path_of(keys): np.asarray(leaf) for keys, leaf in leaves}

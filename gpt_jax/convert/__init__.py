@@ -1,0 +1,1 @@
+"""Runs made of Hugging Face's directories, and such directories of runs."""
