@@ -72,6 +72,11 @@ class Split:
         """Tokens in one pass over all sources."""
         return sum(part.tokens for part in self.windows)
 
+    @property
+    def options(self) -> int:
+        """Rows of T tokens that a window has."""
+        return self.windows[0].options
+
     def batches(self, batch: int, seed: int) -> "Shuffled":
         """The endless stream of batches of ``batch`` windows, in an order of its own in every epoch of every source."""
         return Shuffled(self, batch, seed)

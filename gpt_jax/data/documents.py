@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_jax.data import cache
+from gpt_jax.data.rows import holdout
 from gpt_jax.errors import UserError
 
 MOST_NUL = 100  # one byte in so many may be NUL in a text
@@ -45,10 +46,9 @@ class Documents:
             text = self.read(0)
             cut = int(len(text) * (1 - valid_fraction))
             return self._part("train", [text[:cut]]), self._part("valid", [text[cut:]])
-        draws = [_draw(name) for name in self.names]
-        limit = min(max(valid_fraction, min(draws)), sorted(draws)[-2])
-        valid = [i for i, draw in enumerate(draws) if draw <= limit]
-        train = [i for i, draw in enumerate(draws) if draw > limit]
+        held = holdout.held([_draw(name) for name in self.names], valid_fraction)
+        valid = [i for i, out in enumerate(held) if out]
+        train = [i for i, out in enumerate(held) if not out]
         return self._subset("train", train), self._subset("valid", valid)
 
     def sample(self, characters: int) -> Iterator[str]:
@@ -117,5 +117,4 @@ def decode(data: bytes, name: str) -> str:
 
 
 def _draw(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+    return holdout.draw(name.encode("utf-8", "surrogateescape"))

@@ -12,13 +12,19 @@ from gpt_jax.data import cache
 from gpt_jax.data.batches import ORDER, Mixture, Split
 from gpt_jax.data.corpus import TokenCorpus, open_corpus
 from gpt_jax.data.documents import Documents
+from gpt_jax.data.examples import Examples
+from gpt_jax.data.forms import specials
+from gpt_jax.data.opened_examples import OpenedExamples, as_documents, opened, with_own_text
+from gpt_jax.data.rendering import template_of, with_tokens
 from gpt_jax.data.tasks import TRAIN_STREAM, VALID_STREAM, Task
 from gpt_jax.data.tokenizers import Texts, Tokenizer
+from gpt_jax.data.tokenizers.extended import extended
 from gpt_jax.data.windows import TaskWindows, TokenWindows, Windows
 from gpt_jax.errors import UserError
 from gpt_jax.storage import local_path
 
 WHERE = "config.data.source"
+Part = TokenCorpus | Task | OpenedExamples
 SCANNED = 1 << 24  # ids looked at together: bounds memory
 
 
@@ -33,6 +39,8 @@ class Data:
       fingerprint: of content, tokenizer and order; the same fingerprint, seed and k give the same batch.
       facts: what is known about the source, by name.
       train, valid: the two sides.
+      segmented: whether rows hold several documents or examples, which are kept apart.
+      notes: lines for people about what was read.
     """
 
     vocab: int
@@ -42,29 +50,44 @@ class Data:
     facts: dict[str, float]
     train: Split
     valid: Split
+    segmented: bool
+    notes: tuple[str, ...]
 
 
-def open_data(config: Config) -> Data:
+def open_data(config: Config, form: str = "text") -> Data:
     """The data of ``config.data`` in windows of ``config.model.context`` tokens.
+
+    Args:
+      form: of the batches that the objective reads, in gpt_jax/data/forms.
 
     Raises:
       UserError: an unknown source or tokenizer, input that is missing or damaged, or a split shorter than a window.
       StorageError: the cache could not be written.
     """
     weights, calls = _weighted(config.data.source)
+    template = template_of(config)
     sources = [registry.build("data.sources", call, config, where=WHERE) for call in calls]
     for call, source in zip(calls, sources, strict=True):
         if isinstance(source, Documents) and not source.names:
             raise UserError(f"{call} has no documents", where=WHERE)
-    documents = tuple(source for source in sources if isinstance(source, Documents))
+    documents = tuple(
+        with_own_text(as_documents(source), template) if isinstance(source, Examples) else source
+        for source in sources
+        if isinstance(source, Documents | Examples)
+    )
     tokenizer, root = None, Path()  # which only text needs
     if documents:
         root = local_path(config.data.cache, "config.data.cache")
         texts = Texts(documents, config.data.valid_fraction, root)
         tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
-    parts = [_tokenised(source, tokenizer, config, root) for source in sources]
-    train, valid = (_split(parts, stream, weights, config) for stream in (TRAIN_STREAM, VALID_STREAM))
-    even = not any(part.uneven for part in parts if isinstance(part, TokenCorpus))
+        tokenizer = extended(with_tokens(tokenizer, template), specials(registry.build("data.forms", form)), "")
+    _check_form(form, calls, sources)
+    parts = [_tokenised(source, tokenizer, form, config, root) for source in sources]
+    apart = config.data.pack == "segments" or any(isinstance(part, OpenedExamples) for part in parts)
+    train, valid = (
+        _split(parts, stream, weights, config.model.context, apart) for stream in (TRAIN_STREAM, VALID_STREAM)
+    )
+    even = not any(isinstance(part, OpenedExamples) or isinstance(part, TokenCorpus) and part.uneven for part in parts)
     inputs = [value for pair in zip(weights, (part.digest for part in parts), strict=True) for value in pair]
     return Data(
         vocab=max(part.vocab for part in parts),
@@ -74,10 +97,25 @@ def open_data(config: Config) -> Data:
         facts={name: value for part in parts if isinstance(part, Task) for name, value in part.facts.items()},
         train=train,
         valid=valid,
+        segmented=apart and form == "text",
+        notes=tuple(part.note for part in parts if isinstance(part, OpenedExamples) and part.note),
     )
 
 
-def _tokenised(source: Any, tokenizer: Tokenizer | None, config: Config, root: Path) -> TokenCorpus | Task:
+def _check_form(form: str, calls: list[str], sources: list[Any]) -> None:
+    """Raises ``UserError`` where the objective reads examples and a source has running text."""
+    for call, source in zip(calls, sources, strict=True):
+        if form != "text" and not isinstance(source, Examples):
+            raise UserError(
+                f"{call} is running text, and the objective compares examples",
+                where=WHERE,
+                allowed="a source of examples, such as jsonl(path='pairs.jsonl')",
+            )
+
+
+def _tokenised(source: Any, tokenizer: Tokenizer | None, form: str, config: Config, root: Path) -> Part:
+    if isinstance(source, Examples) and tokenizer is not None:
+        return opened(source, tokenizer, form, config)
     if isinstance(source, Documents) and tokenizer is not None:
         corpus = open_corpus(source, tokenizer, config.data.valid_fraction, root)
         return _within(corpus, tokenizer, config.model.vocab)
@@ -105,14 +143,14 @@ def _within(corpus: TokenCorpus, tokenizer: Tokenizer, vocab: int) -> TokenCorpu
     return replace(corpus, vocab=vocab)
 
 
-def _split(parts: list[TokenCorpus | Task], stream: int, weights: list[float], config: Config) -> Split:
-    segments = config.data.pack == "segments"
-
-    def windows(part: TokenCorpus | Task) -> Windows:
+def _split(parts: list[Part], stream: int, weights: list[float], context: int, segments: bool) -> Split:
+    def windows(part: Part) -> Windows:
+        if isinstance(part, OpenedExamples):
+            return (part.train, part.valid)[stream]
         if isinstance(part, Task):
             return TaskWindows(part, stream, segments)
         name, array = (("train", part.train), ("valid", part.valid))[stream]
-        return TokenWindows(name, array, config.model.context, segments)
+        return TokenWindows(name, array, context, segments)
 
     return Split(tuple(windows(part) for part in parts), Mixture(weights))
 

@@ -20,12 +20,14 @@ class Windows(Protocol):
       count: windows in an epoch of training.
       slack: an epoch may shift its windows by 0 to ``slack`` tokens.
       in_order: windows that ``gather`` accepts without a shift, for evaluation; at least ``count``.
+      options: rows of T tokens that a window has.
     """
 
     tokens: int
     count: int
     slack: int
     in_order: int
+    options: int
 
     def gather(self, window_B: np.ndarray, shift_B: np.ndarray) -> Batch:
         """tokens, targets [B, T] int32, weights [B, T] float32, and where documents are kept apart segments and
@@ -35,6 +37,8 @@ class Windows(Protocol):
 
 class TokenWindows:
     """Windows at shift + T * i: each reads T+1 tokens, so every token but a split's first is a target once."""
+
+    options = 1
 
     def __init__(self, split: str, array: TokenArray, context: int, segments: bool):
         size = len(array.ids)
@@ -75,6 +79,8 @@ def _reader(ids: np.ndarray | Joined, length: int) -> Callable[[np.ndarray], np.
 
 class TaskWindows:
     """A task's windows of one stream (0 train, 1 valid)."""
+
+    options = 1
 
     def __init__(self, task: Task, stream: int, segments: bool):
         self.count = self.in_order = (task.train, task.valid)[stream]

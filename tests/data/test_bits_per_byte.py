@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from gpt_jax import registry
 from gpt_jax.data.corpus import open_corpus
 from gpt_jax.data.open import open_data
+from gpt_jax.data.tokenizers.bytes import Bytes
 from tests import fallback
 from tests.data.test_data_tokenizers import HARD
 
@@ -52,6 +53,9 @@ def test_registered_tokenizers_count_every_byte(name, make_config, tmp_path, req
     elif name == "file":
         fallback.tokenizer(prepend=False).save(str(tmp_path / "t.json"))
         call = f"file(path={str(tmp_path / 't.json')!r}, separator='</s>')"
+    elif name == "run":
+        (tmp_path / "tokenizer.json").write_text(Bytes().to_json())
+        call = f"run(path={str(tmp_path)!r})"
     else:
         call = {"bpe": "bpe(vocab_size=280)"}.get(name, name)
     assert counted(make_config, tmp_path, call, [HARD + PLAIN * (i + 3) for i in range(4)])

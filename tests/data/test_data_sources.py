@@ -98,14 +98,14 @@ def example():
     """The docs' example source, registered for one test."""
     page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text("utf-8")
     code = page.split("## Your own source in one file")[1].split("```python\n")[1].split("```")[0]
-    exec(compile(code, "jsonl.py", "exec"), {})
+    exec(compile(code, "posts.py", "exec"), {})
     yield
-    del registry._variants["data.sources", "jsonl"]
+    del registry._variants["data.sources", "posts"]
 
 
 def test_the_example_of_the_docs_works(example, make_config, tmp_path):
     path = tmp_path / "posts.jsonl"
     path.write_text("\n".join(json.dumps({"text": f"post {i} is about the number {i}"}) for i in range(50)))
-    data = open_data(make_config(source=f"jsonl(path={str(path)!r})", tokenizer="bpe(vocab_size=270)"))
+    data = open_data(make_config(source=f"posts(path={str(path)!r})", tokenizer="bpe(vocab_size=270)"))
     assert data.tokenizer is not None and data.vocab == 270
     assert "is about" in data.tokenizer.decode(data.train.batches(8, 0)[0]["tokens"].ravel())

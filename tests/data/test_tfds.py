@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from gpt_jax import registry
 from gpt_jax.data.open import open_data
+from gpt_jax.errors import UserError
 from tests.data.refusals import refused
 
 
@@ -63,6 +65,81 @@ def test_parts_and_sums_of_tfds_splits(poems, make_config):
     first, second = seen("train[:50%]", "train[50%:]")
     assert len(first) == len(second) == 15 and first | second == whole
     assert seen("train[50%:]+test", "train[:50%]") == [second | test, first]
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """Rows with fields of several types."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("array_record")
+    pytest.importorskip("importlib_resources")
+    text = tfds.features.Text()
+
+    class GptJaxQuestions(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "question": text,
+                "answers": {"text": text, "start": np.int64},
+                "good": np.bool_,
+                "kind": tfds.features.ClassLabel(num_classes=3),
+                "turns": tfds.features.Sequence({"role": text, "content": text}),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(0, 30), "test": self._generate_examples(30, 40)}
+
+        def _generate_examples(self, low, high):
+            for i in range(low, high):
+                turns = [{"role": "user", "content": f"wo {i}"}, {"role": "assistant", "content": "hier"}]
+                answers = {"text": f"da {i}", "start": i}
+                yield (
+                    i,
+                    {"question": f"Größe {i}", "answers": answers, "good": i % 2 == 0, "kind": i % 3, "turns": turns},
+                )
+
+    folder = tmp_path_factory.mktemp("tfds_rows")
+    GptJaxQuestions(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return folder
+
+
+def rows_of(questions, make_config, fields, **more):
+    config = make_config(tokenizer="bytes")
+    arguments = {"name": "gpt_jax_questions", "data_dir": str(questions), "fields": fields, **more}
+    call = f"tfds({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    return registry.build("data.sources", call, config), call
+
+
+def test_rows_of_examples_from_tfds(questions, make_config):
+    fields = {"prompt": "question", "completion": "answers/text", "label": "good"}
+    made, call = rows_of(questions, make_config, fields, valid="test")
+    wanted = [{"prompt": f"Größe {i}", "completion": f"da {i}", "label": i % 2 == 0} for i in range(40)]
+    assert sorted(made.train, key=str) == sorted(wanted[:30], key=str)
+    assert sorted(made.valid, key=str) == sorted(wanted[30:], key=str)
+    assert re.fullmatch(r"gpt_jax_questions/1.0.0/train/\d+", made.places[0][0])
+    assert open_data(make_config(source=call, tokenizer="bytes", context=32)).train.tokens > 200
+    held, _ = rows_of(questions, make_config, {"messages": "turns"})
+    assert len(held.train) + len(held.valid) == 30 and len(held.valid) > 0
+    assert held.train[0]["messages"][1] == {"role": "assistant", "content": "hier"}
+    classed, _ = rows_of(questions, make_config, {"text": "question", "class": "kind"})
+    assert all(row["class"] == int(row["text"].split()[1]) % 3 for row in classed.train)
+    texts, _ = rows_of(questions, make_config, {"text": "question"}, valid="test")
+    assert set(texts.texts()) == {f"Größe {i}" for i in range(30)}
+
+
+def test_bad_rows_of_tfds(questions, make_config):
+    for fields, message in (
+        ({"prompt": "question"}, r"train/0: no example has the fields prompt alone"),
+        ({"prompt": "question", "completion": "good"}, "completion is bool"),
+        ({"prompt": "query", "completion": "good"}, "has no field 'query'"),
+        ({"prompt": "question", "completion": "answers/texts"}, "has no field 'answers/texts'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            rows_of(questions, make_config, fields)
+    with pytest.raises(UserError, match="both field= and fields="):
+        rows_of(questions, make_config, {"prompt": "question"}, field="question")
 
 
 def test_bad_tfds(poems, make_config):

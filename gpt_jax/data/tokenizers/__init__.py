@@ -49,6 +49,10 @@ class Tokenizer(Protocol):
         """``encode`` of each, on all cores where that helps."""
         ...
 
+    def special(self, name: str) -> int | None:
+        """The id of a special token by how it is written; None where there is none."""
+        ...
+
     def pieces(self, text: str) -> list[str]:
         """The text in parts whose encodings, joined, are the encoding of the whole."""
         ...

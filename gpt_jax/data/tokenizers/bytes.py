@@ -30,6 +30,9 @@ class Bytes:
     def encode_many(self, texts: list[str]) -> list[np.ndarray]:
         return [self.encode(text) for text in texts]
 
+    def special(self, name: str) -> int | None:
+        return self.separator if name == SEPARATOR else None
+
     def pieces(self, text: str) -> list[str]:
         return [text[i : i + PIECE] for i in range(0, len(text), PIECE)]
 

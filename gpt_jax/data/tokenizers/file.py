@@ -60,6 +60,7 @@ class Subwords:
                     where=where,
                     fix="add tokens for the ids between",
                 )
+        self._added: dict[str, int] = {token["content"]: token["id"] for token in parsed["added_tokens"]}
         prompts = {"opens": opens, "ends": list(ends)} if opens or ends else {}
         self._json = json.dumps({"kind": "file", "spec": spec, "separator": separator, **prompts})
         self._splits_at_newlines = not parsed["normalizer"] and _is_gpt2_pattern(parsed["pre_tokenizer"])
@@ -81,6 +82,9 @@ class Subwords:
     def encode_many(self, texts: list[str]) -> list[np.ndarray]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def special(self, name: str) -> int | None:
+        return self._added.get(name)
 
     def pieces(self, text: str) -> list[str]:
         if not text or not self._splits_at_newlines:
@@ -109,14 +113,20 @@ def restore(spec: str, separator: str, opens: bool = False, ends: Sequence[int] 
 
 
 @register("data.tokenizers", "file", reads=("*.json", "/merges.txt"))
-def file(texts: Texts, *, path: str, separator: str = SEPARATOR) -> Subwords:
+def file(
+    texts: Texts, *, path: str, separator: str = SEPARATOR, opens: bool = False, ends: tuple[int, ...] = ()
+) -> Subwords:
     """A ``tokenizer.json`` as Hugging Face models have it, or a folder with ``vocab.json`` and ``merges.txt``;
     ``separator`` names its token between documents.
+
+    Args:
+      opens: whether prompts begin with what the file puts before a text.
+      ends: ids that end a text, besides the separator.
 
     Raises:
       UserError: no such file, or not one this can use.
     """
-    return Subwords(read_spec(local_path(path, "config.data.tokenizer")), separator, path)
+    return Subwords(read_spec(local_path(path, "config.data.tokenizer")), separator, path, opens, ends)
 
 
 def read_spec(path: Path) -> str:
