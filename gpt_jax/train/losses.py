@@ -34,17 +34,22 @@ def cross_entropy(
     Returns:
       "objective", the differentiable loss + z-loss, and "loss", "z_loss", "tokens" (the sum of weights).
     """
-    tokens = chunk or logits_at_once() // projection.w_DV.shape[1]
     arrays = x_BTD, targets_BT, weights_BT
-    if tokens * shards >= targets_BT.size:
+    if not chunk_length(targets_BT.shape, projection, chunk, shards):
         sums = _sums(x_BTD, projection, targets_BT, weights_BT, z_loss)
     else:
         if jax.default_backend() != "cpu":  # a device's tokens in one row, so that cutting it moves nothing in memory
             arrays = tuple(a.reshape(shards, -1, *a.shape[2:]) for a in arrays)
-        length = _positions(arrays[1].shape, tokens * shards, shards)
+        length = chunk_length(arrays[1].shape, projection, chunk, shards)
         sums = _chunked(z_loss, length, arrays[0], projection, *arrays[1:])
     fixed = jax.lax.stop_gradient(sums)
     return {"objective": sums[0] + sums[1], "loss": fixed[0], "z_loss": fixed[1], "tokens": weights_BT.sum()}
+
+
+def chunk_length(shape: tuple[int, ...], projection: Projection, chunk: int, shards: int) -> int:
+    """Positions of each row whose logits exist at once; 0: of all rows [B, T]. Arguments as in ``cross_entropy``."""
+    tokens = chunk or logits_at_once() // projection.w_DV.shape[1]
+    return 0 if tokens * shards >= shape[0] * shape[1] else _positions(shape, tokens * shards, shards)
 
 
 def logits_at_once() -> int:
@@ -53,7 +58,7 @@ def logits_at_once() -> int:
     return max(LOGITS_AT_ONCE, (stats or {}).get("bytes_limit", 0) // MEMORY_PER_LOGIT)
 
 
-def _positions(shape: tuple[int, int], tokens: int, shards: int) -> int:
+def _positions(shape: tuple[int, ...], tokens: int, shards: int) -> int:
     """Positions of each row in a chunk of at most so many tokens; on accelerators equal chunks that fill their matrix units,
     unless these would be less than half as long."""
     rows, context = shape
@@ -102,11 +107,16 @@ def over_layers(means: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def _sums(x_BTD, projection, targets_BT, weights_BT, z_loss):
     logits_BTV = logits_of(x_BTD, projection)
     logz_BT = _log_sum_exp(logits_BTV)
-    # A comparison instead of an index: its derivative is a product, where a gather's is a scatter.
-    at_target_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
-    target_BT = jnp.where(at_target_BTV, logits_BTV, 0).sum(-1)
+    target_BT = at_target(logits_BTV, targets_BT)
     loss = (weights_BT * (logz_BT - target_BT)).sum()
     return loss, (z_loss * weights_BT * jnp.square(logz_BT)).sum() if z_loss else jnp.zeros_like(loss)
+
+
+def at_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
+    """The logit of each target, [B, T]."""
+    # A comparison instead of an index: its derivative is a product, where a gather's is a scatter.
+    at_target_BTV = targets_BT[..., None] == jnp.arange(logits_BTV.shape[-1])
+    return jnp.where(at_target_BTV, logits_BTV, 0).sum(-1)
 
 
 def _log_sum_exp(logits_BTV: jax.Array) -> jax.Array:
@@ -145,7 +155,7 @@ def _chunked(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
         return jax.tree.map(jnp.add, total, _sums(x, projection, targets, weights, z_loss)), None
 
     zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
-    return jax.lax.scan(add, (zero, zero), _pieces(length, x_BTD, targets_BT, weights_BT))[0]
+    return jax.lax.scan(add, (zero, zero), pieces(length, x_BTD, targets_BT, weights_BT))[0]
 
 
 def _chunked_forward(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
@@ -161,7 +171,7 @@ def _chunked_forward(z_loss, length, x_BTD, projection, targets_BT, weights_BT):
 
     zero = jnp.zeros((), jnp.promote_types(x_BTD.dtype, jnp.float32))
     start = ((zero, zero), jax.tree.map(jnp.zeros_like, projection))
-    (sums, d_projection), dx = jax.lax.scan(add, start, _pieces(length, x_BTD, targets_BT, weights_BT))
+    (sums, d_projection), dx = jax.lax.scan(add, start, pieces(length, x_BTD, targets_BT, weights_BT))
     dx_BTD = dx.swapaxes(0, 1).reshape(x_BTD.shape[0], -1, x_BTD.shape[2])[:, : x_BTD.shape[1]]
     return sums, (dx_BTD, d_projection)
 
@@ -176,13 +186,13 @@ def _chunked_backward(z_loss, length, saved, cotangents):
 _chunked.defvjp(_chunked_forward, _chunked_backward)
 
 
-def _pieces(length, x_BTD, targets_BT, weights_BT):
-    """[B, T, …] -> [chunks, B, length, …] of each, filled up with weight 0."""
-    count = math.ceil(x_BTD.shape[1] / length)
-    fill = count * length - x_BTD.shape[1]
+def pieces(length: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """[B, T, …] -> [chunks, B, length, …] of each, filled up with zeros."""
+    count = math.ceil(arrays[0].shape[1] / length)
+    fill = count * length - arrays[0].shape[1]
 
     def cut(a):
         a = jnp.pad(a, ((0, 0), (0, fill)) + ((0, 0),) * (a.ndim - 2))
         return a.reshape(a.shape[0], count, length, *a.shape[2:]).swapaxes(0, 1)
 
-    return cut(x_BTD), cut(targets_BT), cut(weights_BT)
+    return tuple(map(cut, arrays))
