@@ -18,29 +18,30 @@ CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 LARGEST = 2**58  # bytes of an array, whose size compilers count in 64 bits along with others
 
 
-def check(config: Config, state: Any, mesh: Mesh, training: bool) -> None:
+def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
     """Refuses a run that needs more memory than a device has, by the least that it can need: its state and, in training,
     the gradients and the residual stream that enters each layer, with the last one and its gradient.
 
     Args:
-      state: the live state's shapes with their shardings.
+      state: the shapes with their shardings of the live state and of all else that steps read.
+      trained: those of the parameters that have gradients; None: nothing is trained.
 
     Raises:
       UserError: it does not fit.
     """
     arrays = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state))
     needed = {"state": arrays}
-    if training:
+    if trained is not None:
         rows = math.ceil(config.train.batch / config.train.accumulate / meshes.batch_shards(mesh))
         stream = (config.model.layers + 2) * rows * config.model.context * config.model.width
-        gradients = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state["params"]))
+        gradients = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(trained))
         needed |= {"gradients": gradients, "activations": stream * (4 if config.model.dtype == "float32" else 2)}
     total, available = sum(needed.values()), _of_device(mesh)
     if total > available:
         parts = ", ".join(f"{name} {_spelt(size)}" for name, size in needed.items())
         raise UserError(
             f"this needs at least {_spelt(total)} on each device, which has {_spelt(available)}: {parts}",
-            where="config.model, config.train.batch" if training else "config.model",
+            where="config.model, config.train.batch" if trained is not None else "config.model",
             fix="launch.py plan says what takes how much; a smaller model or batch, train.accumulate, or mesh.fsdp over "
             "more devices lower it",
         )

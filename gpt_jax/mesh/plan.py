@@ -57,6 +57,7 @@ class Plan:
       backend: the platform that the step was compiled for.
       compiled_attention: ``model.attend`` of the compiled step; another than the configuration's where the chip has
         backends that this platform lacks.
+      trained: the number of parameters that have gradients.
       state: part of the state ("params", "opt", ...) -> (bytes in all, bytes per device).
       memory: of the compiled step; None where the backend does not report it.
       attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
@@ -68,6 +69,7 @@ class Plan:
     backend: str
     compiled_attention: str
     parameters: flops.Parameters
+    trained: int
     flops_per_token: dict[str, float]
     tokens_per_step: int
     steps: int
@@ -128,13 +130,15 @@ def plan(
     state: Any,
     lower: Callable[[Mesh, str], jax.stages.Lowered],
     chip: Chip | None = None,
+    trained: Any = None,
 ) -> Plan:
     """Compiles the training step for a mesh and counts.
 
     Args:
-      state: {"step", "params", "opt", ...} of ShapeDtypeStructs.
+      state: {"step", "params", "opt", ...} of ShapeDtypeStructs, with what else steps read.
       lower: the training step with a ``model.attend``, lowered for the shapes and shardings of a mesh.
       chip: to choose attention backends for; None = the mesh's devices.
+      trained: those of the parameters that have gradients; None: of all.
 
     Raises:
       UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
@@ -151,6 +155,7 @@ def plan(
         backend=here,
         compiled_attention=compiled,
         parameters=flops.parameters(model),
+        trained=sum(leaf.size for leaf in jax.tree.leaves(state["params"] if trained is None else trained)),
         flops_per_token={c: flops.flops_per_token(model, model.context, c) for c in flops.CONVENTIONS},
         tokens_per_step=config.train.batch * model.context,
         steps=config.train.steps,

@@ -22,6 +22,7 @@ def render(plan: Plan, chip: Chip | None = None) -> str:
         f"mesh              {axes} (devices: {math.prod(plan.mesh.values())})",
         f"parameters        {plan.parameters.total:,}",
         f"  non-embedding   {plan.parameters.non_embedding:,} without token and position tables and an untied readout",
+        *([f"  trained         {plan.trained:,}"] if plan.trained != plan.parameters.total else []),
         f"tokens per step   {plan.tokens_per_step:,} ({plan.tokens_per_step * plan.steps:,} in {plan.steps:,} steps)",
         "FLOPs per token   forward and backward, by convention (defined in gpt_jax/model/flops.py)",
         *(f"  {name:<15} {count:.4g}" for name, count in plan.flops_per_token.items()),

@@ -2,7 +2,8 @@
 
 A row gives a mesh axis or None for each trailing dimension of the arrays it is about; what is left in front (the layer
 axis of stacked blocks) is not split. The first row whose regex is found in an array's path applies. The paths of an
-optimizer's statistics end in the path of their parameter, so the same rows serve them.
+optimizer's statistics end in the path of their parameter, so the same rows serve them. What an adapter trains is below the
+path of the weight that it is about, and is split as that weight's inputs or outputs are.
 
 A table of your own is a function registered under "mesh.rules" and named in ``mesh.rules``:
 
@@ -22,6 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gpt_jax import registry
 from gpt_jax.errors import UserError
 from gpt_jax.mesh.mesh import AXES
+from gpt_jax.model.init import LORA_A, LORA_B, MAGNITUDE
 from gpt_jax.registry import register
 
 Table = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -55,6 +57,7 @@ def default() -> Table:
         (r"residual/skip$|mlp/balance$", (None,)),
         (r"position/(up|up_bias|slope|length)$", ()),  # FIRE's network
         (r"position/down$", (None, None)),
+        (r"(^|/)heads/", ()),  # an objective's own
         (r"(^|/)ns_coeffs$", (None,)),  # muon's polynomial
     )
 
@@ -136,14 +139,14 @@ def _compile(rules: str) -> list[tuple[re.Pattern, tuple[str | None, ...]]]:
 def _place(path: str, shape: tuple, mesh: Mesh, table: list, rules: str, scanned: bool) -> tuple[PartitionSpec, str]:
     if not shape:
         return PartitionSpec(), ""
-    axes = next((axes for pattern, axes in table if pattern.search(path)), None)
+    stacked = scanned and "blocks" in path.split("/")
+    axes = _axes(path, len(shape) - stacked, table)
     if axes is None:
         raise UserError(
             f"no row of the sharding rules {rules!r} fits {path!r} of shape {tuple(shape)}",
             where="config.mesh.rules",
             fix="add a row to gpt_jax/mesh/rules.py, or register a table of your own and name it in mesh.rules",
         )
-    stacked = scanned and "blocks" in path.split("/")
     if len(shape) < len(axes) + stacked:
         asked = any(axis and mesh.shape[axis] > 1 for axis in axes)
         return PartitionSpec(), f"replicated: {len(shape)} dimensions, its row has {len(axes)}" if asked else ""
@@ -161,3 +164,20 @@ def _place(path: str, shape: tuple, mesh: Mesh, table: list, rules: str, scanned
         spec.pop()
     leading = [None] * (len(shape) - len(axes)) if spec else []
     return PartitionSpec(*leading, *spec), "; ".join(notes)
+
+
+def _axes(path: str, rank: int, table: list) -> tuple[str | None, ...] | None:
+    """The row of an array; of an adapter's, that of its weight, with the inputs, the outputs or both replaced."""
+    row = next((axes for pattern, axes in table if pattern.search(path)), None)
+    weight, _, name = path.rpartition("/")
+    if row is not None or name not in (LORA_A, LORA_B, MAGNITUDE):
+        return row
+    of_weight = next((axes for pattern, axes in table if pattern.search(weight)), None)
+    if of_weight is None:
+        return None
+    experts = int("experts" in weight.split("/"))
+    lead, own = of_weight[:experts], of_weight[experts:]
+    if name == LORA_A:  # [*experts, *inputs, rank]
+        return (*lead, *own[: rank - experts - 1], None)
+    outputs = own[len(own) - (rank - experts - (name == LORA_B)) :]
+    return (*lead, None, *outputs) if name == LORA_B else (*lead, *outputs)

@@ -99,7 +99,9 @@ def mup(
     divided by m, scores are q . k / H rather than / sqrt(H). A readout does not start at 0 (appendix D.2 would have it so):
     every token's first gradient is then the same, and moves the small embeddings all one way (docs/model.md). With Muon,
     whose update has the spectral norm of sqrt(max(fan in, fan out)) here, hidden weights learn at 1/sqrt(m) of the rate,
-    so that their update's spectral norm keeps to that of the weights (Yang et al. 2023, condition 1).
+    so that their update's spectral norm keeps to that of the weights (Yang et al. 2023, condition 1). Of a low-rank change
+    s A B, A has as many inputs as the width and learns at 1/m, B has as many as the rank and learns at the full rate (Hayou
+    et al. 2024, section 4).
 
     Args:
       base_head_dim: the head dim at which the score scale is the usual one; 0 = this model's.
@@ -117,8 +119,13 @@ def mup(
         std=lambda role, fan_in, fan_out: std * deviation[role] if role in deviation else std,
         logits=1 / m,
         scale=lambda h: math.sqrt(head_dim) / h,
-        lr=lambda role, optimizer: _known(hidden, optimizer) if role in HIDDEN else 1.0,
+        lr=lambda role, optimizer: _factor(hidden, m, role, optimizer),
     )
+
+
+def _factor(hidden: dict[str, float], m: float, role: str, optimizer: str) -> float:
+    known = _known(hidden, optimizer) if role in (*HIDDEN, "lora") else 1.0
+    return 1 / m if role == "lora" else known
 
 
 def _known(factors: dict[str, float], optimizer: str) -> float:
@@ -133,8 +140,11 @@ def _known(factors: dict[str, float], optimizer: str) -> float:
 
 TABLES = ("embed", "position", "readout")
 HIDDEN = ("linear", "query", "residual", "router")
+# An adapter's parameters, below the path of the weight that they are about: W + s A B, and its norm (train/adapters).
+LORA_A, LORA_B, MAGNITUDE = "lora_a", "lora_b", "magnitude"
 # Path regex -> role, for what is trained; the first that is found applies, and what none fits is a "vector".
 ROLES = (
+    (rf"^blocks/.*/{LORA_A}$", "lora"),
     (r"^embed/tokens/w$", "embed"),
     (r"(^|/)position/", "position"),
     (r"^readout/w$", "readout"),

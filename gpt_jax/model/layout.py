@@ -22,7 +22,7 @@ def stack(tree: Any, period: int) -> Any:
 
 
 def unstack(tree: Any, period: int) -> Any:
-    """Stacked -> unrolled: the inverse of ``stack``. Some dict of the tree must hold arrays, to tell how many layers."""
+    """Stacked -> unrolled: the inverse of ``stack``. A tree without an array in any layer is the same in both layouts."""
     found: list[int] = []
 
     def measure(blocks: dict) -> dict:
@@ -30,6 +30,8 @@ def unstack(tree: Any, period: int) -> Any:
         return blocks
 
     _over_blocks(measure, tree)
+    if not found:
+        return tree
     repeats = found[0]
 
     def convert(blocks: dict) -> dict:

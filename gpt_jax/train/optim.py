@@ -2,7 +2,8 @@
 
 update = -lr_t * row.lr * (factor * direction(clipped gradient) + weight_decay * row.weight_decay * parameter)
 
-where factor is the parametrisation's (1 but for muP, whose rates shrink with the width while decay does not).
+where factor is the parametrisation's (1 but for muP, whose rates shrink with the width while decay does not). What a row
+freezes has no gradient and no statistics, and does not count in the norm.
 """
 
 import dataclasses
@@ -25,7 +26,8 @@ from gpt_jax.train.optimizers.matrices import is_vector
 from gpt_jax.tree_paths import map_with_path
 
 Hyper = dict[str, Any]
-ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float)}
+GROUPS = "config.optim.groups"
+ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float), "frozen": (bool,)}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Row:
 class Optimizer:
     """``init(params) -> state``; ``update(grads, state, params, step, hyper) -> (updates, state, info)``.
 
-    ``info`` holds "lr" and "grad_norm" (before clipping).
+    Gradients and updates are trees like ``trained``'s. ``info`` holds "lr" and "grad_norm" (before clipping).
     """
 
     init: Callable[[Any], Any]
@@ -69,10 +71,10 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
     Raises:
       UserError: an unknown optimizer or row key, or a parameter that no row of ``optim.groups`` is about.
     """
-    o, scheme = config.optim, init.scheme(config.model)
-    groups = [_checked(group, f"config.optim.groups[{i}]") for i, group in enumerate(o.groups)]
+    o, scheme, groups = config.optim, init.scheme(config.model), _groups(config)
     rows = map_with_path(
-        lambda path, p: _scaled(_row(o, groups, path, is_vector(path, p, scanned)), scheme, path), params
+        lambda path, p: _scaled(_row(o, groups, path, is_vector(path, p, scanned)), scheme, path),
+        trained(config, params),
     )
     schedule = registry.build("train.schedules", o.schedule, where="config.optim.schedule")
     direction = _direction(rows, scanned)
@@ -81,6 +83,7 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
         norm = optax.tree.norm(grads)
         scale = jnp.where((hyper["clip"] > 0) & (norm > hyper["clip"]), hyper["clip"] / norm, 1.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
+        params = trained(config, params)
         directions, state = direction.update(grads, state, params)
         lr = hyper["lr"] * schedule(step, hyper["warmup"], hyper["steps"])
 
@@ -92,7 +95,57 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
         updates = jax.tree.map(apply, directions, params, rows)
         return updates, state, {"lr": lr, "grad_norm": norm}
 
-    return Optimizer(direction.init, update)
+    return Optimizer(lambda params: direction.init(trained(config, params)), update)
+
+
+def trained(config: Config, params: Any) -> Any:
+    """The parameters, with None in the place of those that a row of ``optim.groups`` freezes.
+
+    Raises:
+      UserError: nothing is left, a row that freezes is about no parameter, or about some of the layers of a stack.
+    """
+    groups = _groups(config)
+    freezing = [pattern for pattern, values in groups if "frozen" in values and values["frozen"]]
+    if not freezing:
+        return params
+    found: set[str] = set()
+
+    def is_frozen(name: str) -> bool:
+        found.update(pattern for pattern in freezing if re.search(pattern, name))
+        first = next((values for pattern, values in groups if re.search(pattern, name)), {})
+        return "frozen" in first and first["frozen"]
+
+    def one(path: str, leaf: Any) -> Any:
+        names = _alike(path, config) if path.startswith("blocks/") else [path]
+        frozen = [name for name in names if is_frozen(name)]
+        if frozen and len(frozen) < len(names):
+            other = next(name for name in names if name not in frozen)
+            raise UserError(
+                f"a row freezes {frozen[0]} and not {other}, and layers that are alike have their statistics together",
+                where=GROUPS,
+                fix='freeze all of them, or keep some as they are with {"lr": 0.0} and model.scan=False',
+            )
+        return None if frozen else leaf
+
+    kept = map_with_path(one, params)
+    unknown = next((pattern for pattern in freezing if pattern not in found), None)
+    if unknown is not None:
+        raise UserError(f"{unknown!r} freezes nothing: no parameter has such a path", where=GROUPS)
+    if not jax.tree.leaves(kept):
+        raise UserError("every parameter is frozen", where=GROUPS, fix="leave something to train")
+    return kept
+
+
+def joined(kept: Any, params: Any) -> Any:
+    """All parameters: those of ``trained``, and of the others those of ``params``."""
+    return jax.tree.map(lambda new, old: old if new is None else new, kept, params, is_leaf=lambda leaf: leaf is None)
+
+
+def added(updates: Any, params: Any) -> Any:
+    """The parameters after an update."""
+    return jax.tree.map(
+        lambda u, p: p if u is None else jnp.add(p, u), updates, params, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def ema(old: Any, new: Any, decay: float, count: jax.Array) -> Any:
@@ -123,11 +176,12 @@ def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
 def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str, vector: bool) -> Row:
     for pattern, values in groups:
         if re.search(pattern, path):
+            given = {name: value for name, value in values.items() if name != "frozen"}
             decay = 0.0 if vector else 1.0
-            return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": decay, **values})
+            return Row(**{"optimizer": config.optimizer, "lr": 1.0, "weight_decay": decay, **given})
     raise UserError(
         f"no row of optim.groups is about the parameter {path}",
-        where="config.optim.groups",
+        where=GROUPS,
         fix='end the table with (".*", {})',
     )
 
@@ -137,8 +191,19 @@ def _scaled(row: Row, scheme: init.Scheme, path: str) -> Row:
     return dataclasses.replace(row, factor=scheme.lr(init.role_of(path), name))
 
 
+def _alike(path: str, config: Config) -> list[str]:
+    """The unrolled paths of a parameter in all layers of its stack, whatever the layout of ``path``."""
+    blocks, number, rest = path.split("/", 2)
+    period = len(config.model.attentions)
+    return [f"{blocks}/{i}/{rest}" for i in range(int(number) % period, config.model.layers, period)]
+
+
+def _groups(config: Config) -> list[tuple[str, dict]]:
+    return [_checked(group, f"{GROUPS}[{i}]") for i, group in enumerate(config.optim.groups)]
+
+
 def _checked(group: Any, where: str) -> tuple[str, dict]:
-    form = 'a pair ("path regex", {"lr": factor, "weight_decay": factor, "optimizer": "name(…)"})'
+    form = 'a pair ("path regex", {"lr": factor, "weight_decay": factor, "optimizer": "name(…)"} or {"frozen": True})'
     if not (isinstance(group, tuple) and len(group) == 2 and isinstance(group[0], str) and isinstance(group[1], dict)):
         raise UserError(f"{group!r} is no row", where=where, allowed=form)
     for key, value in group[1].items():
@@ -146,6 +211,8 @@ def _checked(group: Any, where: str) -> tuple[str, dict]:
             raise UserError(
                 f"{key!r}: {value!r} has no place in a row", where=where, allowed=form, fix=did_you_mean(key, ROW_KEYS)
             )
+    if group[1] != {"frozen": True} and "frozen" in group[1] and group[1]["frozen"]:
+        raise UserError(f"{group[1]!r}: what is frozen has no rate, decay or optimizer", where=where, allowed=form)
     try:
         re.compile(group[0])
     except re.error as error:

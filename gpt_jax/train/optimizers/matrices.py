@@ -1,8 +1,8 @@
 """Optimizers that treat a parameter as a matrix: which parameters are matrices, and in what shape.
 
 A weight such as q/w [D, N, H] is the matrix [D, N*H]; its axes are split where that makes it most nearly square, which
-is between inputs and outputs for every weight of a transformer. Layers of a scanned stack, and
-experts, are matrices of their own.
+is between inputs and outputs for every weight of a transformer; those of a low-rank change A B are split at the rank. Layers
+of a scanned stack, and experts, are matrices of their own.
 """
 
 import math
@@ -11,19 +11,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gpt_jax.model.init import LORA_A, LORA_B, MAGNITUDE
 from gpt_jax.tree_paths import path_of
 
 VECTORS = (
     "bias",
     "scale",
     "lambdas",
+    MAGNITUDE,
 )  # of which some have an axis for heads, or for the four of differential attention
+MATRICES = ("w", LORA_A, LORA_B)
 
 
 def is_hidden_matrix(path: tuple, leaf: jax.Array, scanned: bool) -> bool:
     """Whether a parameter is a weight inside a block, rather than an embedding, a readout or a vector."""
     name = path_of(path).split("/")
-    return "blocks" in name and name[-1] == "w" and not is_vector(path_of(path), leaf, scanned)
+    return "blocks" in name and name[-1] in MATRICES and not is_vector(path_of(path), leaf, scanned)
 
 
 def is_vector(path: str, leaf: jax.Array, scanned: bool) -> bool:
@@ -46,7 +49,7 @@ def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.Grad
     def init(params):
         def leaf_state(path, param):
             def start(p):
-                return jax.tree.map(lambda s: _like(s, p), inner.init(_matrix(p)))
+                return jax.tree.map(lambda s: _like(s, p), inner.init(_matrix(path, p)))
 
             return one(path, param, start, param)
 
@@ -55,10 +58,10 @@ def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.Grad
     def update(grads, state, params=None):
         def leaf_update(path, param, grad, *leaves):
             def advance(p, g, leaves):
-                matrix = _matrix(p)
+                matrix = _matrix(path, p)
                 shapes = jax.eval_shape(inner.init, matrix)
                 given = jax.tree.map(lambda s, leaf: leaf.reshape(s.shape), shapes, treedef.unflatten(leaves))
-                direction, after = inner.update(_matrix(g), given, matrix)
+                direction, after = inner.update(_matrix(path, g), given, matrix)
                 return direction.reshape(p.shape), [_like(s, p) for s in jax.tree.leaves(after)]
 
             return one(path, param, advance, param, grad, list(leaves))
@@ -86,9 +89,12 @@ def _leading(path: str, scanned: bool) -> int:
     return (scanned and "blocks" in name) + ("experts" in name)
 
 
-def _matrix(x: jax.Array) -> jax.Array:
+def _matrix(path: tuple, x: jax.Array) -> jax.Array:
     if x.ndim < 3:
         return x
+    name = path_of(path).split("/")[-1]
+    if name in (LORA_A, LORA_B):
+        return x.reshape(-1, x.shape[-1]) if name == LORA_A else x.reshape(x.shape[0], -1)
     splits = [(math.prod(x.shape[:i]), math.prod(x.shape[i:])) for i in range(1, x.ndim)]
     return x.reshape(min(splits, key=lambda split: max(split) / min(split)))
 
