@@ -15,35 +15,36 @@ from ml_collections import ConfigDict
 from gpt_jax import configs
 from gpt_jax.backend import tune
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.data.rendering import template_of, with_tokens
+from gpt_jax.data.templates import Message
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
-from gpt_jax.interop import importing, tokenizer
+from gpt_jax.interop import reading, tokenizer
 from gpt_jax.interpret import attention, residual_stream
 from gpt_jax.interpret.model import nats
 from gpt_jax.model import gpt, layout
 from gpt_jax.overrides import changed
+from gpt_jax.run_directory import read_config, read_tokenizer
 from gpt_jax.sample.continuation import Continuations
 from gpt_jax.sample.decoders import Decoders
 from gpt_jax.sample.outputs.requests import requests
 from gpt_jax.sample.outputs.writing import Score, written
-from gpt_jax.sample.prompts import Prompt, encoded, note_shortened, token_ids
+from gpt_jax.sample.prompts import any_prompt, encoded, is_dialogue, note_shortened, writer_of
 from gpt_jax.sample.speculative.choice import Draft
 from gpt_jax.storage import local_path
 from gpt_jax.study import run as studies
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import Sweep
-from gpt_jax.train import loop
+from gpt_jax.train import loop, scoring
 from gpt_jax.train.checkpoint.directory import DIRECTORY
-from gpt_jax.train.checkpoint.run_directory import read_config, read_tokenizer
 from gpt_jax.train.record.progress import quantity
 from gpt_jax.train.record.summary import RunSummary
 from gpt_jax.train.run import open_to_read
-from gpt_jax.train.step import read_params
 
-Given: TypeAlias = (
-    str | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | jax.Array
-)  # a text, ids [T], or ids [B, T]
+# A text, ids [T], or ids [B, T].
+Given: TypeAlias = str | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | jax.Array
+Prompts: TypeAlias = Given | Sequence[str] | Sequence[Message] | Sequence[Sequence[Message]]
 Settings: TypeAlias = ConfigDict | Config | str | Path  # of a run; a preset or a file by its name
 Place: TypeAlias = str | Path
 
@@ -90,12 +91,13 @@ class Model:
         loss_BT = nats(_logits(self.config.model, self.params, tokens_BT[:, :-1]), tokens_BT[:, 1:])
         return loss_BT if batched else loss_BT[0]
 
-    def generate(self, prompts: Given | Sequence[str], *, score: Score | None = None, **knobs: Any) -> Any:
+    def generate(self, prompts: Prompts, *, score: Score | None = None, **knobs: Any) -> Any:
         """What the model writes after a prompt: a ``Continuation``, or ``Continuations`` where several are asked for.
 
         Args:
-          prompts: a text or ids [T], or a list of them, of any lengths. Prompt i is continued with the seed ``seed`` + i,
-            its further samples with others (``gpt_jax.sample.outputs.requests``).
+          prompts: a text, messages ({"role": …, "content": …}) or ids [T], or a list of them, of any lengths. Where the run
+            has a template, it writes texts and messages, unless ``templated`` is false: a text is the user's. Prompt i is
+            continued with the seed ``seed`` + i, its further samples with others (``gpt_jax.sample.outputs.requests``).
           score: what ``best_of`` texts are ranked by, of a ``Continuation``; None: the model's mean log-probability.
           knobs: of ``config.sample``: max_new_tokens, temperature, num_return_sequences, stop_strings, logprobs, … Without a
             ``max_new_tokens`` of its own, a text ends with the context at the latest, and a line on standard error says so.
@@ -103,9 +105,11 @@ class Model:
         Raises:
           UserError: there is no such knob, or the model cannot continue a prompt.
         """
-        sample = _config(self.config, {f"sample.{name}": value for name, value in knobs.items()}).sample
-        single = _is_single(prompts)
-        found = [self._prompt(prompt, i) for i, prompt in enumerate([prompts] if single else prompts)]
+        config = _config(self.config, {f"sample.{name}": value for name, value in knobs.items()})
+        sample, single = config.sample, _is_single(prompts)
+        given = enumerate([prompts] if single else prompts, start=1)
+        writer = writer_of(config, self.tokenizer)
+        found = [any_prompt(prompt, f"prompt {i}", self.tokenizer, writer) for i, prompt in given]
         asked = requests(found, self.config.model, sample, "max_new_tokens" in knobs, self.tokenizer)
         note_shortened([request.length for request in asked], self.config.model, sample.max_new_tokens)
         rows = [row for _, row in written(self._decoders.of(sample), asked, self.tokenizer, score)]
@@ -134,6 +138,11 @@ class Model:
         labels = [attention.label(self.tokenizer, token) for token in np.asarray(tokens_BT[0])]
         return attention.AttentionMaps(weights_MNTS, labels)
 
+    @functools.cached_property
+    def head(self) -> scoring.Head:
+        """Of a run that trained one: ``head.classify(text)``, ``head.reward(prompt, completion)``."""
+        return scoring.head_of(open_to_read(self.config, self.where), self.step, self.tokenizer)
+
     def __repr__(self) -> str:
         model = self.config.model
         tokenizer = "no tokenizer" if self.tokenizer is None else f"tokenizer of {self.tokenizer.vocab} ids"
@@ -150,12 +159,6 @@ class Model:
         model = self.config.model
         return layout.unstack(self.params, len(model.attentions)) if model.scan else self.params
 
-    def _prompt(self, given: Any, number: int) -> Prompt:
-        where = f"prompt {number + 1}"
-        if isinstance(given, str):
-            return encoded(given, where, self.tokenizer)
-        return Prompt(token_ids(np.asarray(given).tolist(), where), None, where)
-
     def _tokens(self, given: Given, most: int) -> tuple[jax.Array, bool]:
         """ids [B, T], and whether a batch was given."""
         ids = encoded(given, "the text", self.tokenizer).ids if isinstance(given, str) else given
@@ -169,9 +172,7 @@ class Model:
             wrong = tokens[(tokens < 0) | (tokens >= vocab)][0]
             raise UserError(f"token id {wrong} is outside the vocabulary", allowed=f"0 to {vocab - 1}")
         if tokens.shape[-1] > most:
-            raise UserError(
-                f"{tokens.shape[-1]} tokens do not fit", where="model.context", allowed=f"up to {most} tokens"
-            )
+            raise UserError(f"{tokens.shape[-1]} tokens do not fit", where="model.context", allowed=f"up to {most}")
         return jnp.asarray(np.atleast_2d(tokens), jnp.int32), tokens.ndim == 2
 
 
@@ -204,8 +205,11 @@ def load(where: Place, step: int | None = None) -> Model:
 
 def opened(config: Config, workdir: Place, step: int | None = None) -> Model:
     """The model of a run whose settings were read, and perhaps changed."""
-    step, state, _ = open_to_read(config, workdir).load(step)
-    return Model(config, read_params(state), read_tokenizer(workdir), step, Path(workdir))
+    run = open_to_read(config, workdir)
+    step, state, _ = run.load(step)
+    own = read_tokenizer(workdir)
+    own = own and with_tokens(own, template_of(config))  # which may be another than it was imported with
+    return Model(config, run.params(state), own, step, Path(workdir))
 
 
 def draft(where: str) -> Draft:
@@ -233,7 +237,7 @@ def train(config: Settings, workdir: Place, overrides: Mapping[str, Any] | None 
     tune()
     settings = configs.load(str(config)) if isinstance(config, str | Path) else config
     folder = local_path(str(workdir), "workdir")
-    return RunSummary(loop.train(_config(settings, {**(overrides or {}), **knobs}), folder), folder)
+    return RunSummary(loop.train(_config(settings, {**(overrides or {}), **knobs}, folder), folder), folder)
 
 
 def sweep(
@@ -261,9 +265,8 @@ def sweep(
     folder = local_path(str(workdir), "workdir")
     source = Path(folder.resolve().name) if isinstance(sweep, Sweep) else local_path(str(sweep), "sweep")
     made = sweep if isinstance(sweep, Sweep) else sweeps.load(source)
-    queue, options = slurm is not None, slurm or ""
     execution = studies.Execution(
-        source, folder, jobs=jobs, slurm=queue, options=options, together=together, retry=retry
+        source, folder, jobs=jobs, slurm=slurm is not None, options=slurm or "", together=together, retry=retry
     )
     return studies.run(made, execution)
 
@@ -271,22 +274,21 @@ def sweep(
 def _pretrained(path: Path) -> Model:
     others = configs.load("base")
     others.data.tokenizer = tokenizer.NONE
-    found = importing.read_directory(path, others.to_dict(), path.absolute())
-    config = found.config
-    run = open_to_read(config, path)
-    params = importing.params_of(config.model, found.arrays)
-    params = params if config.model.scan else layout.unstack(params, len(config.model.attentions))
+    found = reading.read_directory(path, others.to_dict(), path.absolute())
+    model, run = found.config.model, open_to_read(found.config, path)
+    params = reading.params_of(model, found.arrays)
+    params = params if model.scan else layout.unstack(params, len(model.attentions))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, run.program.live["params"])
-    return Model(config, jax.device_put(params, shardings), found.tokenizer, 0, path)
+    return Model(found.config, jax.device_put(params, shardings), found.tokenizer, 0, path)
 
 
-def _config(settings: ConfigDict | Config, changes: Mapping[str, Any]) -> Config:
-    return Config.from_dict(changed(settings.to_dict() if isinstance(settings, Config) else settings, changes))
+def _config(settings: ConfigDict | Config, changes: Mapping[str, Any], workdir: Path | None = None) -> Config:
+    return configs.settled(changed(settings.to_dict() if isinstance(settings, Config) else settings, changes), workdir)
 
 
 def _is_single(prompts: Any) -> bool:
-    """Whether it is one text, or the ids of one."""
-    if isinstance(prompts, str) or not len(prompts):
+    """Whether it is one text, one dialogue, or the ids of one."""
+    if isinstance(prompts, str) or is_dialogue(prompts) or not len(prompts):
         return True
     return not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
 

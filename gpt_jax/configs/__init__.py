@@ -3,11 +3,15 @@
 ``--config=`` takes the name of a file here (``quickstart``, ``gpt2:124m``), or a path to one of your own.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from gpt_jax.config import Config
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.overrides import INHERITED
 from gpt_jax.storage import local_path
 from gpt_jax.user_code import load_module, naming_errors_of
 
@@ -69,6 +73,26 @@ def load(spec: str) -> ConfigDict:
     return made
 
 
+def settled(settings: Mapping[str, Any], workdir: Path | None = None) -> Config:
+    """A run's configuration from its user's settings, in which knobs may have the value "start": as in what training starts
+    from.
+
+    Args:
+      settings: a ConfigDict, or a nested mapping.
+      workdir: of the run, where it is known; what a run began with it keeps.
+
+    Raises:
+      UserError: a value is not allowed, or there is no such start.
+    """
+    values = settings.to_dict() if isinstance(settings, ConfigDict) else settings
+    if any(isinstance(knobs, Mapping) and INHERITED in knobs.values() for knobs in values.values()):
+        from gpt_jax.configs import base
+        from gpt_jax.train.starting import inherit
+
+        values = inherit.filled(values, workdir, base.get_config().to_dict())
+    return Config.from_dict(values)
+
+
 def of_run(workdir: str | Path) -> ConfigDict:
     """The settings of a run, over the defaults of today's knobs.
 
@@ -77,7 +101,7 @@ def of_run(workdir: str | Path) -> ConfigDict:
     """
     from gpt_jax.config import typed
     from gpt_jax.configs import base
-    from gpt_jax.train.checkpoint.run_directory import read_config
+    from gpt_jax.run_directory import read_config
 
     config, stored = base.get_config(), read_config(workdir)
     if not isinstance(stored, dict) or not all(isinstance(knobs, dict) for knobs in stored.values()):

@@ -47,10 +47,21 @@ def get_config() -> ConfigDict:
     c.data = d = ConfigDict()
     d.source = any_of("python_stdlib()")  # a name in gpt_jax/data/sources, or a list of (weight, name)
     d.tokenizer = "bpe(vocab_size=1024)"
+    d.template = "plain"  # how prompts, answers and dialogues are written: in gpt_jax/data/templates
     d.valid_fraction = 0.1  # of documents (or of the text, where it is a single one) held out
-    d.pack = "concat"  # concat: windows of the joined text · segments: the same, attention stays within a document
+    # concat: windows of the joined text · segments: the same, attention stays within a document. Examples are kept apart
+    # with both · padded: one example a row
+    d.pack = "concat"
     d.seed = 0  # order of the windows; independent of train.seed, so that seeds can share an order
     d.cache = "~/.cache/gpt_jax"  # where tokenised corpora and trained tokenizers are kept
+
+    c.tune = u = ConfigDict()
+    # A run, with a step or without (runs/q@500), or a Hugging Face directory, whose parameters training begins with; empty =
+    # from scratch. Knobs of model, tokenizer and template may then have the value "start": as there.
+    u.start = ""
+    u.objective = "lm"  # what is minimised: in gpt_jax/train/objectives
+    u.adapter = "none"  # what is trained instead of the parameters: in gpt_jax/train/adapters
+    u.reference = ""  # the run that preferences are measured against; empty = tune.start
 
     c.optim = o = ConfigDict()
     o.optimizer = "adamw(b1=0.9, b2=0.95, eps=1e-8)"
@@ -79,7 +90,7 @@ def get_config() -> ConfigDict:
     t.eval_batches = 20  # of train.batch sequences; 0 = the whole split
     t.save_every = 250  # steps
     t.keep = 2  # newest checkpoints kept
-    t.keep_best = True  # and the one with the lowest validation loss
+    t.keep_best = True  # and the best one: by validation loss, or what tune.objective says
     t.on_nonfinite = "stop"  # stop: exit 76 with the last good checkpoint kept · skip: skip that step's update
     t.watch_every = 0  # steps between RMS of every parameter, gradient and update; 0 = never
     t.profile = any_of(())  # (first, last) steps traced into tensorboard/
@@ -143,6 +154,9 @@ def get_config() -> ConfigDict:
     p.weights = "model"  # how the matrices of linear layers are, while texts are written: the same
     p.seed = 0
     p.prompts = any_of(("\n",))  # texts continued at the end of training
+    p.templated = (
+        True  # texts are messages of a user, written by data.template; False: they are continued as they stand
+    )
     p.num_return_sequences = 1  # samples of each prompt, each with a seed of its own
     p.stop_strings = any_of(())  # texts, or one; what is written ends where one of them is complete
     p.include_stop_str_in_output = False  # whether the text ends after the stop string, and not before it

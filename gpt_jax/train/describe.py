@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -46,17 +47,19 @@ def data_to_read(config: Config) -> str:
 
 def data(read: Data, config: Config) -> str:
     tokenizer = config.data.tokenizer if read.tokenizer is not None else "no tokenizer"
-    uncounted = "; no bits per byte, as tokens and text differ in bytes"
+    uncounted = "; no bits per byte" + ("" if read.segmented else ", as tokens and text differ in bytes")
     return (
         f"{read.train.tokens:,} tokens for training, {read.valid.tokens:,} for validation; vocabulary"
         f" {read.vocab:,} ({tokenizer}){uncounted if read.tokenizer is not None and read.byte_lengths is None else ''}"
     )
 
 
-def parameters(config: Config) -> str:
-    counted = flops.parameters(config.model)
+def parameters(config: Config, trained: Any) -> str:
+    """How many there are, and how many of them are ``trained``, where that is another number."""
+    counted, own = flops.parameters(config.model), sum(leaf.size for leaf in jax.tree.leaves(trained))
+    some, rest = "" if own == counted.total else f"{own:,} trained of ", counted.total - counted.non_embedding
     return (
-        f"{counted.total:,} = {counted.non_embedding:,} non-embedding + {counted.total - counted.non_embedding:,} embedding;"
+        f"{some}{counted.total:,} = {counted.non_embedding:,} non-embedding + {rest:,} embedding;"
         f" float32, computed in {config.model.dtype}"
     )
 

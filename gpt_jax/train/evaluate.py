@@ -1,9 +1,9 @@
-"""Loss over a fixed set of batches.
+"""Metrics of an objective over a fixed set of batches.
 
-Convention: disjoint windows of ``model.context`` tokens in the order of the text, every target counted once; the first
-token of a window is predicted from nothing before it (nanoGPT's and most papers' way). Perplexity is exp(loss in nats
-per token). Bits per byte divide the same sum by the UTF-8 bytes that the targets stand for, so that tokenizers compare;
-they are left out where these bytes are not exactly the text's (``TokenCorpus.uneven``).
+Convention of language models: disjoint windows of ``model.context`` tokens in the order of the text, every target counted
+once; the first token of a window is predicted from nothing before it (nanoGPT's and most papers' way). Perplexity is
+exp(loss in nats per token). Bits per byte divide the same sum by the UTF-8 bytes that the targets stand for, so that
+tokenizers compare; they are left out where these bytes are not exactly the text's (``TokenCorpus.uneven``).
 """
 
 import math
@@ -13,40 +13,39 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from gpt_jax.config import Config
 from gpt_jax.data.batches import InOrder
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.train import reference
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.run import Run, open_run, to_read
 from gpt_jax.train.step import read_params
 
 
-def evaluate(
-    step: Callable, params: dict, batches, mesh: Mesh, byte_lengths_V: np.ndarray | None, stop: Callable[[], bool]
-) -> dict[str, float] | None:
-    """{"loss", "perplexity", "bits_per_byte" (where tokens are text), "tokens"} over ``batches``.
+def evaluate(run: Run, trained: dict, batches: Any, stop: Callable[[], bool]) -> dict[str, float] | None:
+    """What ``Objective.metrics`` makes of the sums over ``batches``.
 
     Args:
-      step: ``Program.evaluate``.
+      trained: the parameters that are trained (``read_params``).
       batches: what ``Split.fixed`` gives.
-      byte_lengths_V: bytes per token id; None = no bits per byte.
       stop: called between batches; once it returns true, the evaluation stops and None is returned.
     """
-    lengths_V = np.zeros(1, np.float32) if byte_lengths_V is None else np.asarray(byte_lengths_V, np.float32)
+    lengths = run.byte_lengths_V
+    lengths_V = np.zeros(1, np.float32) if lengths is None else np.asarray(lengths, np.float32)
     sums = []
     for k in range(len(batches)):
         if stop():
             return None
-        batch = meshes.put_batch(batches.rows(k, *meshes.my_rows(mesh, batches.batch)), mesh)
-        sums.append(step(params, batch, lengths_V))
-    totals = {name: math.fsum(float(s[name]) for s in jax.device_get(sums)) for name in ("loss", "tokens", "bytes")}
-    loss = totals["loss"] / max(totals["tokens"], 1)
-    values = {"loss": loss, "perplexity": math.exp(min(loss, 700)), "tokens": int(totals["tokens"])}
-    if byte_lengths_V is not None and totals["bytes"]:
-        values["bits_per_byte"] = totals["loss"] / math.log(2) / totals["bytes"]
-    return values
+        batch = meshes.put_batch(batches.rows(k, *meshes.my_rows(run.mesh, batches.batch)), run.mesh)
+        sums.append(run.program.evaluate(trained, batch, lengths_V, run.fixed))
+    found = jax.device_get(sums)
+    return run.program.recipe.objective.metrics({name: _total([s[name] for s in found]) for name in found[0]})
+
+
+def _total(parts: list[np.ndarray]) -> Any:
+    """The sum of scalars, rounded once; of arrays in float64."""
+    return math.fsum(map(float, parts)) if np.ndim(parts[0]) == 0 else np.sum(parts, axis=0, dtype=np.float64)
 
 
 def coverage(batches: InOrder, knob: str) -> str:
@@ -56,32 +55,32 @@ def coverage(batches: InOrder, knob: str) -> str:
     return f"over {len(batches)} of {batches.available} batches of {batches.batch} ({knob}; 0 = all)"
 
 
-def scores(run: Run, params: dict, batches: Any) -> dict[str, float]:
-    """``evaluate`` of a run's parameters over batches, without a stop."""
+def scores(run: Run, trained: dict, batches: Any) -> dict[str, float]:
+    """``evaluate`` of what a run has trained, over batches, without a stop."""
     with jax.set_mesh(run.mesh):
-        values = evaluate(run.program.evaluate, params, batches, run.mesh, run.byte_lengths_V, lambda: False)
+        values = evaluate(run, trained, batches, lambda: False)
     assert values is not None
     return values
 
 
 def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
-    """Prints the loss of a checkpoint over ``eval.batches`` of ``eval.split``.
+    """Prints the metrics of a checkpoint over ``eval.batches`` of ``eval.split``.
 
     Raises:
       UserError: there is no such run or checkpoint.
     """
-    run = open_run(to_read(config), workdir)
+    run = reference.of_run(open_run(to_read(config), workdir))
     step, state, notes = run.load(step)
     resume.check_fingerprint(notes["data"], run.data.fingerprint)
     meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)
     split = getattr(run.data, config.eval.split)
     batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
     values = scores(run, read_params(state), batches)
-    print(
-        f"step {step}, {config.eval.split} split, {values['tokens']:,} tokens in disjoint windows of"
-        f" {config.model.context}, {coverage(batches, 'eval.batches')}"
+    counted = (
+        f"{values['tokens']:,} tokens in disjoint windows of {config.model.context}, " if "tokens" in values else ""
     )
-    units = {"loss": "nats/token", "perplexity": "per token", "bits_per_byte": ""}
-    for name, unit in units.items():
-        if name in values:
-            print(f"{name.replace('_', ' '):<16} {values[name]:.6f} {unit}".rstrip())
+    print(f"step {step}, {config.eval.split} split, {counted}{coverage(batches, 'eval.batches')}")
+    units = {"loss": run.program.recipe.objective.shown["loss"], "perplexity": "per token"}
+    for name, value in values.items():
+        if name != "tokens":
+            print(f"{name.replace('_', ' '):<16} {value:.6f} {units[name] if name in units else ''}".rstrip())

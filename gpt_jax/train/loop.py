@@ -14,7 +14,7 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.train import describe
-from gpt_jax.train.finite import found_by_jax
+from gpt_jax.train.monitors.finite import found_by_jax
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run

@@ -9,8 +9,9 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import chips, memory, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
+from gpt_jax.train import reference
 from gpt_jax.train.run import with_vocab
-from gpt_jax.train.step import hyper_scalars, make_program
+from gpt_jax.train.step import hyper_scalars, make_program, objective_of
 
 
 def print_plan(config: Config, devices: int | None, chip: str) -> None:
@@ -31,20 +32,34 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
     memory.check_sizes(config, program.live)
+    arrays = arrays_of(config)
 
     def lower(mesh, attend):
         planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)
         sharding = meshes.batch_sharding(mesh)
-        shape = (config.train.batch, config.model.context)
+        batch = {name: jax.ShapeDtypeStruct(*array, sharding=sharding) for name, array in arrays.items()}
+        with jax.set_mesh(mesh):
+            hyper = {**hyper_scalars(config), **({"fixed": program.fixed} if program.fixed else {})}
+            return planned.step.lower(program.live, batch, hyper)
+
+    made = plans.plan(config, mesh, {**program.live, **program.fixed}, lower, compared, program.trained)
+    print(plan_text.render(made, compared), end="")
+
+
+def arrays_of(config: Config) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and type of every array of a batch; data are read only where the objective compares their examples."""
+    objective, rows = objective_of(config), config.train.batch
+    if objective.form == "text":
         names = {"tokens": "int32", "targets": "int32", "weights": "float32"}
         if config.data.pack == "segments":
             names |= {"segments": "int32", "positions": "int32"}
-        batch = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, dtype in names.items()}
-        with jax.set_mesh(mesh):
-            return planned.step.lower(program.live, batch, hyper_scalars(config))
+        return {name: ((rows, config.model.context), dtype) for name, dtype in names.items()}
+    from gpt_jax.data.open import open_data
 
-    made = plans.plan(config, mesh, program.live, lower, compared)
-    print(plan_text.render(made, compared), end="")
+    one = open_data(config, objective.form).train.fixed(1, 1)[0]
+    if objective.reference:
+        one[reference.COLUMN] = one["weights"].sum(-1)
+    return {name: ((rows, *array.shape[1:]), str(array.dtype)) for name, array in one.items()}
 
 
 def _planned_vocab(config: Config) -> int:
@@ -53,4 +68,4 @@ def _planned_vocab(config: Config) -> int:
         return config.model.vocab
     from gpt_jax.data.open import open_data
 
-    return open_data(config).vocab
+    return open_data(config, objective_of(config).form).vocab

@@ -1,6 +1,7 @@
 """A run directory opened for work: its complete configuration, data, mesh and programs."""
 
 import dataclasses
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,17 @@ from gpt_jax.data.open import Data, open_data
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import memory, processes
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.model import flops
+from gpt_jax.model import attend, flops, layout
 from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.storage import cache_folder
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.describe import Say
-from gpt_jax.train.step import Program, State, make_program
+from gpt_jax.train.forward import HEADS
+from gpt_jax.train.starting import parameters, places, start
+from gpt_jax.train.starting import teacher as teachers
+from gpt_jax.train.starting.start import Start
+from gpt_jax.train.step import Program, State, make_program, objective_of, read_params
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,27 @@ class ReadRun:
     workdir: Path
     mesh: Mesh
     program: Program
+
+    @functools.cached_property
+    def fixed(self) -> dict[str, Any]:
+        """What steps read and do not train: "base", live, where there is an adapter."""
+        if self.program.recipe.adapter.alone:
+            return {}
+        base = parameters.read_base(self.config, self.workdir, self.program.stored_model)
+        return {"base": self.on_mesh(base)}
+
+    def on_mesh(self, stacked: dict) -> dict:
+        """Parameters of the model's, in the layout of checkpoints, made live and placed as the mesh has them."""
+        model = self.config.model
+        live = stacked if model.scan else layout.unstack(stacked, len(model.attentions))
+        return jax.device_put(live, jax.tree.map(lambda leaf: leaf.sharding, self.program.model))
+
+    def params(self, state: State) -> dict:
+        """The model's parameters that evaluation and sampling use, live: the moving average, where the run keeps one."""
+        trained = read_params(state)
+        if self.program.recipe.adapter.alone:
+            return {name: tree for name, tree in trained.items() if name != HEADS}
+        return self.program.whole(trained, self.fixed)
 
     def checkpoints(self) -> Checkpoints:
         return Checkpoints(self.workdir, self.config.train.keep, self.config.train.keep_best)
@@ -60,9 +86,26 @@ class Run(ReadRun):
 
     data: Data
 
+    @functools.cached_property
+    def teacher(self) -> Start | None:
+        """The model that the objective learns from, checked against the data; None where there is none."""
+        where = self.program.recipe.objective.teacher
+        found = teachers.read(where, self.config, self.workdir) if where else None
+        if found is not None:
+            teachers.ids(found, self.config, self.data)
+        return found
+
+    @functools.cached_property
+    def fixed(self) -> dict[str, Any]:
+        """As of ``ReadRun``, and "teacher" where there is one."""
+        if self.teacher is None:
+            return super().fixed
+        known = teachers.ids(self.teacher, self.config, self.data)
+        return {**super().fixed, "teacher": teachers.placed(self.teacher, known, self.config, self.mesh)}
+
     @property
     def tokens_per_step(self) -> int:
-        return self.config.train.batch * self.config.model.context
+        return self.config.train.batch * self.data.train.options * self.config.model.context
 
     @property
     def flops_per_token(self) -> float:
@@ -82,7 +125,7 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
     _keep_compiled()
     mesh = meshes.make(config.mesh)
     program = make_program(config, mesh)
-    memory.check(config, program.live, mesh, training=False)
+    memory.check(config, [program.live, program.fixed], mesh)
     return ReadRun(config, Path(workdir), mesh, program)
 
 
@@ -96,16 +139,19 @@ def to_read(config: Config) -> Config:
     return dataclasses.replace(config, mesh=mesh)
 
 
-def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -> Run:
+def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, form: str = "") -> Run:
     """Checks the configuration against devices and data, and makes the programs. Writes nothing, compiles nothing.
 
     Args:
       say: is called with a label and a line about each part when it is known.
+      form: of the batches, where not the objective reads them; empty = its own.
 
     Raises:
       UserError: mesh, batch, data or vocabulary do not fit, or knobs of sampling contradict each other.
     """
     chosen(config.sample)
+    check_tuning(config)
+    start.check(config, Path(workdir))
     processes.start_processes()
     backend.check_precision(config.model.dtype)
     _keep_compiled()
@@ -113,22 +159,52 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing) -
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     say("devices", describe.devices(mesh))
     say("data", describe.data_to_read(config))
-    data = open_data(config)
+    data = open_data(config, form or objective_of(config).form)
+    if data.segmented:
+        attend.require(config.model.attend, frozenset({"segments"}))
     say("data", describe.data(data, config))
+    for note in data.notes:
+        say("data", note)
     config = with_vocab(config, data.vocab)
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
-    memory.check(config, run.program.live, mesh, training=True)
-    say("parameters", describe.parameters(config))
+    memory.check(config, [run.program.live, run.program.fixed], mesh, run.program.trained)
+    say("parameters", describe.parameters(config, run.program.trained))
     return run
 
 
+def check_tuning(config: Config) -> None:
+    """
+    Raises:
+      UserError: the knobs of ``config.tune`` do not go together with others.
+    """
+    objective = objective_of(config)
+    if config.model.dropout and not objective.dropout:
+        raise UserError(
+            f"{config.tune.objective} compares log-probabilities, and dropout would be part of the difference",
+            where="config.model.dropout",
+            allowed="0 with this objective",
+        )
+    if objective.reference and not (config.tune.start or config.tune.reference):
+        raise UserError(
+            f"{config.tune.objective} measures preferences against a model, and none is named",
+            where="config.tune.reference",
+            allowed="a run, such as runs/q or runs/q@500, or a Hugging Face directory; empty = that of config.tune.start",
+        )
+    if not config.tune.start and config.tune.adapter != "none":
+        raise UserError(
+            f"{config.tune.adapter} adapts a model, and none is named",
+            where="config.tune.start",
+            allowed=places.ALLOWED,
+        )
+
+
 def with_vocab(config: Config, needed: int) -> Config:
-    """The configuration with ``model.vocab`` filled in.
+    """The configuration with ``model.vocab`` filled in. A model that training starts from grows with the data.
 
     Raises:
       UserError: it is smaller than the vocabulary of the data.
     """
-    if not config.model.vocab:
+    if not config.model.vocab or config.tune.start and config.model.vocab < needed:
         return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=needed))
     if config.model.vocab < needed:
         raise UserError(

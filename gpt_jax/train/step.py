@@ -15,17 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from gpt_jax import backend
+from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.limits import folded
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.model import attend, gpt, layout
 from gpt_jax.model.mlp import moe
-from gpt_jax.train import finite, optim, watch
-from gpt_jax.train.gradients import Batch, Recipe, eval_step, loss_and_grads
+from gpt_jax.train import optim
+from gpt_jax.train.adapters import Adapter
+from gpt_jax.train.forward import HEADS, Recipe, whole
+from gpt_jax.train.gradients import eval_step, loss_and_grads
+from gpt_jax.train.monitors import finite, watch
+from gpt_jax.train.objectives import Batch, Objective
 
 State = dict[str, Any]
+ADAPTER_KEY, HEADS_KEY = 2**31 - 1, 2**31 - 2  # of what is initialised beside the model
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,22 +40,31 @@ class Program:
     ``init(seed)`` makes a state on the mesh. ``step(state, batch, hyper)`` returns the next state and the step's
     metrics as device scalars; it donates the state. ``watch_step`` is the same and reports RMS values too.
     ``pure_step`` is what ``step`` is compiled from, to be mapped over several runs.
-    ``evaluate(params, batch, byte_lengths_V)`` returns sums over the batch. ``finite(tree)``: whether all of it is.
+    ``evaluate(params, batch, byte_lengths_V, fixed)`` returns sums over the batch. ``finite(tree)``: whether all of it is.
     ``stack`` and ``unstack`` convert between the live state and the layout of checkpoints, whose shapes and shardings are
-    ``abstract``.
+    ``abstract``. ``init(seed, params)`` begins at parameters of the model's, live, instead of fresh ones. ``whole(trained,
+    fixed)`` gives the model's parameters of those that are trained and those that are not; ``model`` are their shapes and
+    shardings, and ``stored_model`` those in the layout of checkpoints. ``fixed`` are the shapes and shardings of what steps
+    read and do not train, and ``trained`` those of the parameters that have gradients.
     """
 
-    init: Callable[[int], State]
+    recipe: Recipe
+    init: Callable[..., State]
     step: jax.stages.Wrapped
     watch_step: jax.stages.Wrapped
     pure_step: Callable[[State, Batch, dict], tuple[State, dict]]
-    evaluate: Callable[[dict, Batch, jax.Array], dict]
+    evaluate: Callable[..., dict]
     gradients: Callable[[State, Batch, dict], dict]
     finite: Callable[[Any], jax.Array]
     stack: Callable[[State], State]
     unstack: Callable[[State], State]
+    whole: Callable[[dict, dict], dict]
     abstract: State
     live: State
+    model: dict
+    stored_model: dict
+    fixed: dict
+    trained: dict
 
 
 def make_program(config: Config, mesh: Mesh) -> Program:
@@ -80,6 +94,7 @@ def compiled_from(config: Config) -> Config:
     return replace(
         config,
         data=_without(config.data, [name for name in vars(config.data) if name != "pack"]),
+        tune=_without(config.tune, ["start", "reference"]),
         optim=_without(config.optim, arguments),
         train=_without(config.train, other),
         eval=_without(config.eval, vars(config.eval)),
@@ -117,10 +132,17 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     scanned = bool(config.model.scan)
     if config.data.pack == "segments":
         attend.require(config.model.attend, frozenset({"segments"}))
-    recipe = Recipe(config, gpt.graphdef(config.model), meshes.batch_shards(mesh), meshes.batch_sharding(mesh))
+    recipe = Recipe(
+        config,
+        gpt.graphdef(config.model),
+        objective_of(config),
+        adapter_of(config),
+        meshes.batch_shards(mesh),
+        meshes.batch_sharding(mesh),
+    )
 
-    def init(seed):
-        return init_state(config, jax.random.key(seed))
+    def init(seed, params=None):
+        return init_state(config, jax.random.key(seed), params)
 
     def to_live(state):
         return state if scanned else layout.unstack(state, period)
@@ -133,6 +155,8 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
     live_shardings = jax.tree.map(lambda leaf: leaf.sharding, live)
     abstract_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
+    unplaced = jax.eval_shape(lambda: gpt.init(config.model, jax.random.key(0)))
+    model = _placed(unplaced, mesh, config.mesh.rules, scanned)
     initialise = jax.jit(init, out_shardings=live_shardings)
 
     def step(watched):
@@ -141,7 +165,8 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
         return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(
-        init=lambda seed: initialise(np.uint32(folded(seed))),
+        recipe=recipe,
+        init=lambda seed, params=None: initialise(np.uint32(folded(seed)), params),
         step=step(watched=False),
         watch_step=step(watched=True),
         pure_step=functools.partial(train_step, recipe, False),
@@ -150,8 +175,13 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
         finite=jax.jit(finite.all_finite),
         stack=jax.jit(to_stacked, out_shardings=abstract_shardings),
         unstack=jax.jit(to_live, out_shardings=live_shardings),
+        whole=jax.jit(functools.partial(whole, recipe), out_shardings=jax.tree.map(lambda leaf: leaf.sharding, model)),
         abstract=abstract,
         live=live,
+        model=model,
+        stored_model=_placed(jax.eval_shape(to_stacked, unplaced), mesh, config.mesh.rules, scanned=True),
+        fixed={} if recipe.adapter.alone else {"base": model},
+        trained=optim.trained(config, live["params"]),
     )
 
 
@@ -160,9 +190,26 @@ def read_params(state: State) -> dict:
     return state["ema"] if "ema" in state else state["params"]
 
 
-def init_state(config: Config, key: jax.Array) -> State:
-    """The state before the first update."""
-    params = gpt.init(config.model, key)
+def objective_of(config: Config) -> Objective:
+    """What ``tune.objective`` names."""
+    return registry.build("train.objectives", config.tune.objective, where="config.tune.objective")
+
+
+def adapter_of(config: Config) -> Adapter:
+    """What ``tune.adapter`` names."""
+    return registry.build("train.adapters", config.tune.adapter, where="config.tune.adapter")
+
+
+def init_state(config: Config, key: jax.Array, params: dict | None = None) -> State:
+    """The state before the first update.
+
+    Args:
+      params: of the model, live, that training begins with; None: fresh ones.
+    """
+    params = gpt.init(config.model, key) if params is None else params
+    params = adapter_of(config).init(params, config.model, jax.random.fold_in(key, ADAPTER_KEY))
+    if heads := objective_of(config).heads(config, jax.random.fold_in(key, HEADS_KEY)):
+        params = {**params, HEADS: heads}
     state = {
         "step": jnp.int32(0),
         "skipped": jnp.int32(0),
@@ -173,7 +220,7 @@ def init_state(config: Config, key: jax.Array) -> State:
 
 
 def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper: dict) -> tuple[State, dict]:
-    """One update: gradients of the mean loss over the batch's counted tokens, clipped, optimised, applied.
+    """One update: gradients of the objective's mean over what the batch counts, clipped, optimised, applied.
 
     ``hyper`` holds what sweeps vary, as traced scalars (``optim.hyper_of``, and "seed"). A step whose loss or gradient
     is not finite changes nothing but the counters; with ``on_nonfinite="stop"`` neither does any step after it.
@@ -186,7 +233,7 @@ def train_step(recipe: Recipe, watched: bool, state: State, batch: Batch, hyper:
     if config.train.on_nonfinite == "stop":
         ok &= state["skipped"] == 0
 
-    params = jax.tree.map(jnp.add, state["params"], updates)
+    params = optim.added(updates, state["params"])
     new = {"params": params, "opt": opt}
     if config.optim.ema:
         new["ema"] = optim.ema(state["ema"], params, config.optim.ema, state["step"] - state["skipped"])

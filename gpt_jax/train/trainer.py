@@ -8,17 +8,20 @@ from typing import Any
 import jax
 
 from gpt_jax.errors import NonFiniteError, Stopped
+from gpt_jax.run_directory import CONFIG, TOKENIZER, config_json, previous_config
 from gpt_jax.storage import write_atomically
+from gpt_jax.train import describe, reference
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
-from gpt_jax.train.checkpoint.run_directory import CONFIG, TOKENIZER, config_json, previous_config
 from gpt_jax.train.evaluate import coverage, evaluate
-from gpt_jax.train.finite import first_bad
+from gpt_jax.train.monitors.finite import first_bad
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
 from gpt_jax.train.run import Run
 from gpt_jax.train.signals import StopRequest
+from gpt_jax.train.starting import parameters, teacher
+from gpt_jax.train.starting import start as starts
 from gpt_jax.train.step import State, hyper_scalars, read_params
 
 
@@ -34,27 +37,42 @@ class Trainer:
 
     @staticmethod
     @contextlib.contextmanager
-    def open(run: Run, stop: StopRequest, started: float, group_size: int = 1) -> Iterator[tuple["Trainer", State]]:
+    def open(
+        run: Run, stop: StopRequest, started: float, group_size: int = 1, began: starts.Start | None = None
+    ) -> Iterator[tuple["Trainer", State]]:
         """Locks the run directory and restores the run in it; gives the trainer and the state.
 
         Args:
           started: time.time() at this start.
           group_size: runs trained as one program, this one included.
+          began: what the run starts from, where that has been read.
 
         Raises:
-          UserError: another process trains in the directory, or the run there began with other settings or data.
+          UserError: another process trains in the directory, the run there began with other settings or data, or it cannot
+            begin at what ``tune.start`` names.
         """
         previous, first = previous_config(run.workdir, run.config), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
+        taught_by = run.teacher  # refused before anything is written
+        began = began or read_start(run)
+        params = None if began is None else _begun(run, began)  # before anything is written
+        compared = reference.read(run, began)
         lock = WorkdirLock(run.workdir) if first else contextlib.nullcontext()
         with lock, contextlib.closing(run.checkpoints()) as checkpoints:
-            state, start, notes = _starting_state(run, checkpoints)
+            run = reference.attached(run, compared, keep=True)
+            compared = None
+            state, start, notes = _starting_state(run, checkpoints, began, params)
             if first:
                 write_atomically(run.workdir / CONFIG, config_json(run.config, run.workdir.absolute()))
-                environment.write(run.workdir, run.mesh.shape, group_size)
+                environment.write(run.workdir, run.mesh.shape, group_size, notes.get("parent", {}))
+                if began is not None:
+                    starts.carry(began.where, run.workdir)
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
-            recorder = Recorder.open(run, hyper_scalars(run.config), start, notes, started, group_size)
+                if taught_by is not None:
+                    teacher.keep(taught_by, run.program.recipe.objective.teacher, run.workdir)
+            began = params = None  # the state has them
+            recorder = Recorder.open(run, hyper_of(run), start, notes, started, group_size)
             with contextlib.closing(recorder):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
@@ -67,23 +85,26 @@ class Trainer:
             self.evaluate(state, self.start)
 
     def evaluate(self, state: State, step: int) -> float | None:
-        """Writes valid/… of the state and returns the loss; None where a signal cut it short, to be done on resuming."""
+        """Writes valid/… of the state and returns what the best checkpoint has least of; None where a signal cut it short,
+        to be done on resuming."""
         run, recorder, settings = self.run, self.recorder, self.run.config.train
         with recorder.progress.pause():
             fixed = run.data.valid.fixed(settings.batch, settings.eval_batches)
-            params = read_params(state)
-            values = evaluate(run.program.evaluate, params, fixed, run.mesh, run.byte_lengths_V, self.stop.agreed)
+            values = evaluate(run, read_params(state), fixed, self.stop.agreed)
         if values is None:
             return None
         recorder.evaluated = step
         recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
-        shown = {"loss": "nats/token", "bits_per_byte": "bits/byte"}
-        text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in shown.items() if name in values)
+        objective = run.program.recipe.objective
+        text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in objective.shown.items() if name in values)
         recorder.progress.note(f"step {step}: validation {text} {coverage(fixed, 'train.eval_batches')}")
-        return values["loss"]
+        return objective.best.as_loss(values)
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:
         """Starts to write a checkpoint.
+
+        Args:
+          valid_loss: what ``evaluate`` gave of the state.
 
         Raises:
           NonFiniteError: an update has taken the state out of float32's range, though its gradient was finite.
@@ -120,11 +141,42 @@ class Trainer:
         return values
 
 
-def _starting_state(run: Run, checkpoints: Checkpoints) -> tuple[State, int, dict]:
+def hyper_of(run: Run) -> dict[str, Any]:
+    """What a run's steps take as arguments beside state and batch."""
+    scalars: dict[str, Any] = dict(hyper_scalars(run.config))
+    return {**scalars, "fixed": run.fixed} if run.fixed else scalars
+
+
+def read_start(run: Run) -> starts.Start | None:
+    """What a run starts from; None where that is nothing, or the run has begun and needs it no longer.
+
+    Raises:
+      UserError: there is no such model.
+      StorageError: it is damaged.
+    """
+    where = run.config.tune.start
+    return starts.read(where, run.config.to_dict()) if where and not starts.has_begun(run.workdir) else None
+
+
+def _begun(run: Run, began: starts.Start) -> dict:
+    params, notes = starts.begun(began, run.config, run.data)
+    for note in [f"the parameters of {began.where}, step {began.step}", *notes]:
+        describe.on_stderr("start", note)
+    return params
+
+
+def _starting_state(
+    run: Run, checkpoints: Checkpoints, began: starts.Start | None, params: dict | None
+) -> tuple[State, int, dict]:
     """The state to start from, its completed updates, and the notes of its checkpoint."""
     found = run.restore(checkpoints)
-    if found is None:
-        return run.program.init(run.config.train.seed), 0, {}
-    step, state, notes = found
-    resume.check_fingerprint(notes["data"], run.data.fingerprint)
-    return state, step, notes
+    if found is not None:
+        step, state, notes = found
+        resume.check_fingerprint(notes["data"], run.data.fingerprint)
+        return state, step, notes
+    seed = run.config.train.seed
+    if began is None or params is None:
+        return run.program.init(seed), 0, {}
+    if not run.program.recipe.adapter.alone:
+        parameters.write_base(run.workdir, params)
+    return run.program.init(seed, run.on_mesh(params)), 0, {"parent": began.parent}

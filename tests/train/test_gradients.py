@@ -22,7 +22,8 @@ LIMITED = "moe(experts=4, top_k=1, balance=0.3, z=0.1, bias_balance=True, capaci
 def gradient(model, batch, **changes) -> tuple[dict, dict]:
     """(metrics, gradients) of one batch, on one device."""
     config = dataclasses.replace(tiny.config(**changes), model=model)
-    recipe = gradients.Recipe(config, gpt.graphdef(model), 1, SingleDeviceSharding(jax.devices()[0]))
+    parts = step.objective_of(config), step.adapter_of(config)
+    recipe = gradients.Recipe(config, gpt.graphdef(model), *parts, 1, SingleDeviceSharding(jax.devices()[0]))
     params = variants.parameters(dataclasses.replace(model, dtype="float32"))
     dtype = jnp.promote_types(model.dtype, jnp.float32)
     state = {"step": jnp.int32(0), "params": jax.tree.map(lambda leaf: leaf.astype(dtype), params)}

@@ -16,7 +16,7 @@ import numpy as np
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.mesh.mesh import AXES
-from gpt_jax.train.step import Batch, State, hyper_scalars, init_state, make_program
+from gpt_jax.train.step import Batch, Program, State, hyper_scalars, init_state, make_program
 from tests import xla
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,21 +106,26 @@ def config(**changes) -> Config:
     return Config.from_dict(values)
 
 
+def program(c: Config, devices: int = 1, **mesh: int) -> Program:
+    """What a run compiles for the first devices, with so many of them along each axis of the mesh."""
+    sizes = [mesh[axis] if axis in mesh else 1 for axis in AXES]
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return make_program(c, jax.make_mesh(sizes, AXES, axis_types=types, devices=jax.devices()[:devices]))
+
+
 def start(c: Config) -> tuple[State, Callable]:
     """The state a run starts from, and its step(state, batch, watched=False) on the first device alone."""
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    mesh = jax.make_mesh((1,) * len(AXES), AXES, axis_types=types, devices=jax.devices()[:1])
-    program, hyper = make_program(c, mesh), hyper_scalars(c)
+    made, hyper = program(c), hyper_scalars(c)
     compiled: dict[bool, Callable] = {}
 
     def step(state: State, batch: Batch, watched: bool = False) -> tuple[State, dict]:
         if watched not in compiled:
-            function = program.watch_step if watched else program.step
+            function = made.watch_step if watched else made.step
             compiled[watched] = function.lower(state, batch, hyper).compile()
         return compiled[watched](state, batch, hyper)
 
     state = jax.tree.map(jnp.copy, init_state(c, jax.random.key(c.train.seed)))  # one buffer may not be donated twice
-    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, program.live)), step
+    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, made.live)), step
 
 
 def batches(count: int, rows: int = 4, context: int = 16, vocab: int = 256) -> list[dict[str, np.ndarray]]:

@@ -35,7 +35,7 @@ class Checkpoints:
     Args:
       workdir: the run directory; checkpoints are in ``workdir/checkpoints/<k>``.
       keep: how many of the newest are kept.
-      keep_best: also keep the one with the lowest ``valid_loss``.
+      keep_best: also keep the one with the lowest ``valid_loss`` (see ``Manifest``).
 
     A reader (evaluation, sampling) needs no lock: nothing is cleaned up before the first ``save``.
     """

@@ -23,7 +23,7 @@ class CheckpointDirectory:
     Args:
       directory: where they lie; it need not exist.
       keep: how many of the newest ``remove_old`` leaves.
-      keep_best: whether it also leaves the one with the lowest validation loss.
+      keep_best: whether it also leaves the one with the lowest ``valid_loss`` (see ``Manifest``).
     """
 
     def __init__(self, directory: Path, keep: int, keep_best: bool):

@@ -29,7 +29,9 @@ class Manifest:
     """The contents of ``manifest.json``: what was saved, by what, and the files that hold it."""
 
     step: int  # completed updates
-    valid_loss: float | None
+    valid_loss: (
+        float | None
+    )  # what the best checkpoint has least of: the objective's metric, negative where most is best
     meta: dict[str, Any]
     leaves: tuple[Leaf, ...]
     versions: dict[str, str]

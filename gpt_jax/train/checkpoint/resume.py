@@ -37,7 +37,8 @@ _KEYS = {
         model.layers model.width model.heads model.kv_heads model.head_dim model.mlp_width model.vocab model.context
         model.attention model.position model.norm model.mlp model.block model.tied model.bias model.dropout model.init
         model.dtype model.embed_scale model.logit_softcap
-        data.source data.tokenizer data.valid_fraction data.pack data.seed
+        data.source data.tokenizer data.template data.valid_fraction data.pack data.seed
+        tune.start tune.objective tune.adapter tune.reference
         optim.optimizer optim.lr optim.schedule optim.warmup optim.weight_decay optim.clip optim.ema optim.groups
         train.batch train.seed train.z_loss
     """,

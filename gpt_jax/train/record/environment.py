@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -61,12 +62,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(workdir: str | Path, mesh: Mapping[str, int], group_size: int = 1) -> Path:
+def write(
+    workdir: str | Path,
+    mesh: Mapping[str, int],
+    group_size: int = 1,
+    parent: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     """Appends this start to environment.json, atomically, and returns its path.
 
     Args:
       mesh: devices along each axis.
       group_size: runs trained as one program, this one included.
+      parent: what training started from; empty where that is nothing.
 
     Raises:
       StorageError: the file is damaged, or the disk refuses.
@@ -76,6 +83,7 @@ def write(workdir: str | Path, mesh: Mapping[str, int], group_size: int = 1) -> 
     if not isinstance(history, dict) or not isinstance(history.get("starts"), list):
         raise StorageError(f"{NAME} is not a list of starts", where=str(path), fix="remove it")
     start = environment() | {"mesh": dict(mesh), "together": group_size}
+    start |= {"parent": dict(parent)} if parent else {}
     return write_json(path, {"starts": [*history["starts"], start]})
 
 

@@ -13,14 +13,16 @@ from gpt_jax.train.record.progress import quantity
 
 PATH = Path("figures") / "loss.png"  # in a run directory
 FLOPS = "training FLOPs"
+NATS = "nats/token"  # of runs whose summary says nothing
 _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 
 
 def loss_figure(workdir: str | Path) -> Path:
     """Draws figures/loss.png from metrics.jsonl and summary.json and returns its path.
 
-    Three panels share the loss (nats per token): against steps, tokens, and training FLOPs, the last where the summary
-    says how many were done. Where summary.json has facts.entropy_rate (of a synthetic source), it is drawn as the floor.
+    Three panels share the loss, in the unit that the summary says: against steps, tokens, and training FLOPs, the last where
+    the summary says how many were done. Where summary.json has facts.entropy_rate (of a synthetic source), it is drawn as
+    the floor.
 
     Raises:
       UserError: there is no loss to draw.
@@ -36,7 +38,9 @@ def loss_figure(workdir: str | Path) -> Path:
     if summary.get("tokens") and summary.get("flops"):
         axes_of[FLOPS] = (1, summary["flops"] / summary["tokens"])
     floor = summary.get("facts", {}).get("entropy_rate")
+    unit = summary["shown"]["loss"] if "shown" in summary else NATS
     figure, panels = _blank(tuple(axes_of))
+    panels[0].set_ylabel(f"loss ({unit})", color="#222222")
     for panel, (column, factor) in zip(panels, axes_of.values(), strict=True):
         _draw(panel, {split: [(c[column] * factor, c[2]) for c in curve] for split, curve in curves.items()}, floor)
         _fit(panel, logarithmic=column == 1)
@@ -83,7 +87,6 @@ def _frame(labels: tuple[str, ...]) -> tuple[Any, Any]:
     panels = figure.subplots(1, len(labels), sharey=True)
     for panel, label in zip(panels, labels, strict=True):
         _dress(panel, label)
-    panels[0].set_ylabel("loss (nats/token)", color="#222222")
     panels[0].yaxis.set_label_coords(-0.14, 0.5)
     return figure, panels
 

@@ -25,6 +25,8 @@ _SUMMARISED: dict[str, Any] = {
     **dict.fromkeys(("flops", "seconds", "training_seconds"), float),
     "final": dict[str, _VALUE],
     "best": dict[str, _VALUE],
+    "best_by": str,
+    "shown": dict[str, str],
 }
 
 
@@ -85,11 +87,15 @@ def read(workdir: str | Path) -> list[dict[str, Any]]:
     return [record for _, record in _lines(Path(workdir) / NAME)]
 
 
-def summarise(records: list[dict[str, Any]], best_by: str = "valid/loss") -> dict[str, dict[str, Any]]:
-    """ "final": the last value of every name; "best": the record with the lowest finite ``best_by``, empty if none."""
+def summarise(
+    records: list[dict[str, Any]], best_by: str = "valid/loss", highest: bool = False
+) -> dict[str, dict[str, Any]]:
+    """ "final": the last value of every name; "best": the first record with the lowest finite ``best_by``, or the highest;
+    empty if none."""
     final = {name: value for record in records for name, value in record.items()}
     rated = [record for record in records if math.isfinite(record.get(best_by, math.nan))]
-    return {"final": final, "best": min(rated, key=lambda record: record[best_by], default={})}
+    sign = -1 if highest else 1
+    return {"final": final, "best": min(rated, key=lambda record: sign * record[best_by], default={})}
 
 
 def write_summary(workdir: str | Path, values: Mapping[str, Any]) -> Path:

@@ -67,7 +67,7 @@ class Progress:
         )
 
     def update(self, step: int, loss: float) -> None:
-        """Counts ``step`` updates as complete, the last of them with ``loss`` (nats per token)."""
+        """Counts ``step`` updates as complete, the last of them with ``loss``."""
         now = self._clock()
         before, self.step, self.loss = self.step, step, loss
         self._first = self._first or (now, step)

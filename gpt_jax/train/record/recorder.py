@@ -10,12 +10,15 @@ import jax
 
 from gpt_jax.errors import NonFiniteError
 from gpt_jax.model import flops
-from gpt_jax.train import watch
+from gpt_jax.train.monitors import watch
 from gpt_jax.train.record.metrics import MetricsLog
 from gpt_jax.train.record.progress import Progress
 from gpt_jax.train.record.trackers import Trackers
 from gpt_jax.train.run import Run
 from gpt_jax.train.step import Batch, State, first_bad_tensor
+
+FIRST = ("loss", "z_loss", "grad_norm")  # of a record's means
+NO_MEANS = ("tokens", "lr", "skipped")  # of the metrics of steps
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -40,6 +43,7 @@ class Recorder:
     window: list[dict[str, float]]
     evaluated: int
     skipped: int
+    parent: dict[str, Any]  # what training started from; {} where that is nothing
     previous_seconds: float  # of earlier starts
     previous_training_seconds: float  # the part of them that was spent on steps
     started: float  # time.time() of this start
@@ -64,6 +68,7 @@ class Recorder:
             window=notes.get("window", []),
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
+            parent=notes.get("parent", {}),
             previous_seconds=notes.get("seconds", 0.0),
             previous_training_seconds=notes.get("training_seconds", 0.0),
             started=started,
@@ -131,6 +136,7 @@ class Recorder:
             "window": self.window,
             "evaluated": self.evaluated,
             "skipped": self.skipped,
+            **({"parent": self.parent} if self.parent else {}),
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
         }
@@ -140,10 +146,11 @@ class Recorder:
         counted = [
             values for values in self.window if math.isfinite(values["loss"] + values["grad_norm"])
         ] or self.window
-        names = ["loss", "z_loss", "grad_norm", *(name for name in counted[0] if name.startswith(("moe_", "noise_")))]
+        first = [name for name in FIRST if name in counted[0]]
+        names = [*first, *(name for name in counted[0] if name not in (*FIRST, *NO_MEANS))]
         means = {name: math.fsum(v[name] for v in counted) / len(counted) for name in names}
         if not self.run.config.train.z_loss:
-            del means["z_loss"]
+            means.pop("z_loss", None)
         last = self.window[-1]
         self.window = []
         record = {f"train/{name}": value for name, value in means.items()}

@@ -14,7 +14,7 @@ from gpt_jax.train.record.metrics import summarise as summarise_records
 from gpt_jax.train.record.progress import duration, quantity
 from gpt_jax.train.record.recorder import Recorder
 from gpt_jax.train.run import Run
-from gpt_jax.train.step import State, read_params
+from gpt_jax.train.step import State
 
 
 def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str, Any]:
@@ -22,7 +22,8 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
     import jax
 
     tokens = step * run.tokens_per_step
-    records = read(run.workdir)
+    records, objective = read(run.workdir), run.program.recipe.objective
+    best_by = f"valid/{objective.best.metric}"
     rates = [r["speed/tokens_per_second"] for r in records if "speed/tokens_per_second" in r]
     summary = {
         "status": status,
@@ -34,7 +35,10 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
         "training_seconds": round(recorder.training_seconds, 3),
         "tokens_per_second": sorted(rates)[len(rates) // 2] if rates else None,
         "facts": run.data.facts,
-        **summarise_records(records),
+        **({"parent": recorder.parent} if recorder.parent else {}),
+        "shown": objective.shown,
+        "best_by": best_by,
+        **summarise_records(records, best_by, objective.best.highest),
     }
     if jax.process_index() == 0:
         write_summary(run.workdir, summary)
@@ -58,6 +62,7 @@ def show(run: Run, state: State, summary: dict[str, Any]) -> None:
     rows = [
         *_rows(summary, coverage(batches, "train.eval_batches")),
         *pictures,
+        *_left_out(run),
         ("run directory", str(run.workdir)),
     ]
     print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
@@ -80,23 +85,33 @@ class RunSummary(dict[str, Any]):
 def _rows(summary: Mapping[str, Any], covered: str = "") -> list[tuple[str, str]]:
     """What a run came to, to be read."""
     final = summary["final"]
-    rows = [("validation loss", f"{final['valid/loss']:.4f} nats/token {covered}".rstrip())]
-    if "valid/bits_per_byte" in final:
-        rows.append(("bits per byte", f"{final['valid/bits_per_byte']:.4f}"))
+    shown = {name: unit for name, unit in summary["shown"].items() if f"valid/{name}" in final}
+    rows = [("validation loss", f"{final['valid/loss']:.4f} {shown.pop('loss')} {covered}".rstrip())]
+    rows += [(name.replace("_", " "), f"{final[f'valid/{name}']:.4f}") for name in shown]
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{quantity(summary['tokens_per_second'])} tokens/s"))
     took = f"{summary['steps']} steps, {quantity(summary['tokens'])} tokens, {quantity(summary['flops'])} FLOPs"
     return [*rows, ("trained", f"{took} in {duration(summary['seconds'])}")]
 
 
+def _left_out(run: Run) -> list[tuple[str, str]]:
+    """Why there are no samples, where prompts to continue are named and the objective trains no writer."""
+    if run.program.recipe.objective.writes or not run.config.sample.prompts:
+        return []
+    return [("samples", f"none: {run.config.tune.objective} trains a head that reads texts")]
+
+
 def _samples(run: Run, state: State) -> str:
-    """The continuations of ``sample.prompts``, which also go to samples/<step>.txt; empty where tokens are not text."""
-    if run.data.tokenizer is None or not run.config.sample.prompts:
+    """The continuations of ``sample.prompts``, which also go to samples/<step>.txt; empty where tokens are not text, or what
+    was trained writes none."""
+    if run.data.tokenizer is None or not run.config.sample.prompts or not run.program.recipe.objective.writes:
         return ""
+    from gpt_jax.sample.prompts import writer_of
     from gpt_jax.sample.text import continuations
 
-    params = read_params(state)
-    texts = continuations(run.config.model, params, run.data.tokenizer, run.config.sample)
+    params = run.params(state)
+    writer = writer_of(run.config, run.data.tokenizer)
+    texts = continuations(run.config.model, params, run.data.tokenizer, run.config.sample, writer)
     shown = "\n".join(f"--- sample {i}\n{text}" for i, text in enumerate(texts, start=1))
     path = run.workdir / "samples" / f"{int(state['step'])}.txt"
     write_atomically(make_folder(path.parent) / path.name, shown + "\n")

@@ -8,9 +8,9 @@ from gpt_jax import configs
 from gpt_jax.config import Config, flatten
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
+from gpt_jax.run_directory import previous_config
 from gpt_jax.train import schedules
 from gpt_jax.train.checkpoint.resume import CHANGES, Change, check_fingerprint, check_resume
-from gpt_jax.train.checkpoint.run_directory import previous_config
 
 
 def config(**changes) -> Config:

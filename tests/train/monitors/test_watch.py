@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gpt_jax.model import layout
-from gpt_jax.train import watch
+from gpt_jax.train.monitors import watch
 
 LAYERS = 4
 

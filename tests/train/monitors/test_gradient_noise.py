@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpt_jax.train import gradient_noise
+from gpt_jax.train.monitors import gradient_noise
 from gpt_jax.train.record.metrics import MetricsLog
 from gpt_jax.train.record.noise_scale import noise_scale
 from tests.train import tiny

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpt_jax.train.finite import all_finite, first_bad
+from gpt_jax.train.monitors.finite import all_finite, first_bad
 
 
 def tree(bad=0.0, place=("b", "w")):

@@ -1,0 +1,35 @@
+"""Tuning a model that there is: ``--config=configs/tune.py:dpo --config.tune.start=runs/sft``.
+
+Knobs with the value "start" are as in that model. Learning rates, batches and steps are for models of the quickstart's size.
+"""
+
+from gpt_jax.configs import base, pick
+
+PAIRS = {"data.source": "preferences()", "data.template": "start", "optim.lr": 2e-4}
+STUDENT = {"data.tokenizer": "run(path='runs/q')", "data.pack": "concat", "train.batch": 12}  # begins from scratch
+STUDENT |= {"model.layers": 2, "model.width": 96, "model.heads": 3, "model.context": 128, "model.bias": False}
+ANSWERS = {"data.source": "instructions(count=60000, families=6)", "data.template": "chatml", "train.batch": 16}
+ANSWERS |= {"train.steps": 3600, "train.eval_every": 200, "train.save_every": 400, "train.eval_batches": 0}
+TUNED = {
+    "sft": {**ANSWERS, "optim.lr": 4e-3},
+    "lora": {**ANSWERS, "tune.adapter": "lora(rank=8)", "optim.lr": 5e-3},
+    "classify": {"data.source": "which_package()", "tune.objective": "classify(classes=8)", "optim.lr": 5e-4},
+    "reward": {**PAIRS, "tune.objective": "reward"},
+    "dpo": {**PAIRS, "tune.objective": "dpo(beta=0.1)"},
+    "ipo": {**PAIRS, "tune.objective": "ipo(tau=0.1)"},
+    "kto": {**PAIRS, "tune.objective": "kto(beta=0.1)", "data.source": "preferences(labelled=True)"},
+    "orpo": {**PAIRS, "tune.objective": "orpo(weight=0.1)"},
+    "simpo": {**PAIRS, "tune.objective": "simpo(beta=2.0, gamma=1.0)"},
+}
+SIZES = {**TUNED, "distill": {**STUDENT, "tune.objective": "distill(teacher='runs/q')"}}
+
+
+def get_config(method: str = "sft"):
+    c = base.get_config()
+    for knob in c.model if method in TUNED else ():
+        c.model[knob] = base.any_of("start")
+    c.data.update(tokenizer="start", pack="segments")
+    c.optim.update(lr=2e-3, warmup=50, weight_decay=0.0, schedule="linear(final=0.0)")
+    c.train.update(steps=500, batch=24, eval_every=100, save_every=250)
+    c.update_from_flattened_dict(pick(SIZES, method))
+    return c

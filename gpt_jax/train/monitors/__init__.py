@@ -1,0 +1,1 @@
+"""What is looked at in every step beside the loss: whether it is finite, the size of tensors, the noise of gradients."""
