@@ -15,7 +15,6 @@ from gpt_jax.model import layout
 from gpt_jax.plotting import save
 from gpt_jax.storage import make_folder, write_json
 from gpt_jax.train.run import Run, open_run, to_read
-from gpt_jax.train.step import read_params
 
 WINDOWS, TOKENS = 16, 4096  # of validation text, at most, that scores are averaged over
 MOST_WEIGHTS = 2**27  # of attention maps, that exist at once
@@ -31,11 +30,11 @@ def interpret_run(config: Config, workdir: str | Path, step: int | None, text: s
       UserError: there is no such run or checkpoint, or text for a run whose tokens are none.
       StorageError: the run directory cannot be written.
     """
-    run = open_run(to_read(config), workdir)
+    run = open_run(to_read(config), workdir, form="text")
     step, state, _ = run.load(step)
     directory = make_folder(run.workdir / "interpret")
     model = run.config.model
-    params = read_params(state)
+    params = run.params(state)
     params = layout.unstack(params, len(model.attentions)) if model.scan else params
     windows = max(1, min(WINDOWS, TOKENS // model.context))
     batch = {name: jnp.asarray(value) for name, value in run.data.valid.fixed(windows, 1)[0].items()}

@@ -1,4 +1,4 @@
-"""Where prompts come from: a text, token ids, a file of either, or the run's own ``sample.prompts``."""
+"""Where prompts come from: a text, messages, token ids, a file of these, or the run's own ``sample.prompts``."""
 
 import json
 import sys
@@ -7,20 +7,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gpt_jax.config import ModelConfig, SampleConfig
+import numpy as np
+
+from gpt_jax.config import Config, ModelConfig, SampleConfig
+from gpt_jax.data import tokenizers
+from gpt_jax.data.rendering import Writer, dialogue, template_of
+from gpt_jax.data.templates import Message
 from gpt_jax.data.tokenizers import writable
 from gpt_jax.errors import UserError
 from gpt_jax.sample.engine.context import REFUSE, check
 from gpt_jax.sample.processors import Tokenizer
 from gpt_jax.storage import local_path
 
-LINE = '{"prompt": "text"} or {"ids": [5, 17, 3]} on every line, with knobs of its own if any'
+LINE = '{"prompt": "text"}, {"messages": […]} or {"ids": [5, 17, 3]} on every line, with knobs of its own if any'
+_GIVEN = {"prompt", "messages", "ids"}  # of which a line has one
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to continue; ``text`` is None where ids were given, ``where`` is for error messages, and ``own`` are knobs of
-    sampling that hold for this prompt alone."""
+    """What to continue; ``text`` is None where ids were given, and has special tokens spelt where a template wrote some,
+    ``where`` is for error messages, and ``own`` are knobs of sampling that hold for this prompt alone."""
 
     ids: list[int]
     text: str | None
@@ -28,12 +34,25 @@ class Prompt:
     own: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenizer: Tokenizer | None) -> list[Prompt]:
+def writer_of(config: Config, tokenizer: tokenizers.Tokenizer | None) -> Writer | None:
+    """What writes the prompts of a run as its dialogues are written; None where texts are continued as they stand."""
+    if tokenizer is None or not config.sample.templated:
+        return None
+    return Writer(template_of(config), tokenizer)
+
+
+def read_prompts(
+    given: Mapping[str, str | None],
+    sample: SampleConfig,
+    tokenizer: Tokenizer | None,
+    writer: Writer | None = None,
+) -> list[Prompt]:
     """The prompts of the command line.
 
     Args:
       given: at most one of "prompt" (a text), "prompt_ids" ("5 17 3") and "prompts" (a JSONL file); without one,
         ``sample.prompts`` are continued.
+      writer: see ``prompt_of``.
 
     Raises:
       UserError: several are given, or one cannot be read.
@@ -44,15 +63,15 @@ def read_prompts(given: Mapping[str, str | None], sample: SampleConfig, tokenize
     name = chosen[0] if chosen else "sample.prompts"
     value = given[name] if chosen else None
     if value is None:
-        prompts = [encoded(text, name, tokenizer) for text in sample.prompts]
+        prompts = [prompt_of(text, name, tokenizer, writer) for text in sample.prompts]
         if not prompts:
             raise UserError("there is no prompt", where="command line", allowed="--prompt, --prompt_ids or --prompts")
     elif name == "prompts":
-        prompts = _from_file(local_path(value, "--prompts"), tokenizer)
+        prompts = _from_file(local_path(value, "--prompts"), tokenizer, writer)
     elif name == "prompt_ids":
         prompts = [Prompt(token_ids(value.replace(",", " ").split(), f"--{name}"), None, f"--{name}")]
     else:
-        prompts = [encoded(value, f"--{name}", tokenizer)]
+        prompts = [prompt_of(value, f"--{name}", tokenizer, writer)]
     return prompts
 
 
@@ -98,13 +117,48 @@ def note_shortened(lengths: Sequence[int], model: ModelConfig, wanted: int) -> N
 
 def note_unopened(prompts: Sequence[Prompt], tokenizer: Tokenizer | None) -> None:
     """Says on standard error what the tokenizer's file puts before a text, where texts are continued without it."""
-    if tokenizer is not None and tokenizer.unopened and any(prompt.text is not None for prompt in prompts):
+    if tokenizer is None or not tokenizer.unopened:
+        return
+    texts = [prompt for prompt in prompts if prompt.text is not None]
+    if any(tokenizer.decode(prompt.ids[:1]) != tokenizer.unopened for prompt in texts):
         print(f"note: prompts begin without {tokenizer.unopened}, as the documents of training do", file=sys.stderr)
 
 
+def prompt_of(
+    given: str | Sequence[Message], where: str, tokenizer: Tokenizer | None, writer: Writer | None = None
+) -> Prompt:
+    """A text or messages as a prompt.
+
+    Args:
+      writer: writes them as messages that the assistant is to answer, a text as the user's; None: a text is continued as it
+        stands.
+
+    Raises:
+      UserError: there is no tokenizer, or the messages are none that the template can write.
+    """
+    if writer is None or tokenizer is None:
+        if isinstance(given, str) or tokenizer is None:
+            return encoded(str(given), where, tokenizer)
+        raise UserError("messages are written by a template", where=where, fix="--sample.templated=True")
+    messages = dialogue(given)
+    (found,) = writer.write([messages], answer=True, place=lambda i: where)
+    return _begun(found.ids.tolist(), writer.spelt(messages, True, where), where, tokenizer)
+
+
+def any_prompt(given: Any, where: str, tokenizer: Tokenizer | None, writer: Writer | None) -> Prompt:
+    """A text, messages or ids [T] as a prompt; see ``prompt_of``."""
+    if isinstance(given, str) or is_dialogue(given):
+        return prompt_of(given, where, tokenizer, writer)
+    return Prompt(token_ids(np.asarray(given).tolist(), where), None, where)
+
+
+def is_dialogue(given: Any) -> bool:
+    """Whether it is meant as messages."""
+    return isinstance(given, list | tuple) and any(isinstance(message, Mapping) for message in given)
+
+
 def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
-    """A text as a prompt, after the tokenizer's ``opening``. An empty one without becomes the token between documents,
-    after which a new one starts."""
+    """A text as a prompt, after the tokenizer's ``opening``."""
     if tokenizer is None:
         raise UserError(
             "this run's data has no tokenizer, so a text cannot be continued",
@@ -112,7 +166,11 @@ def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
             fix='give token ids: --prompt_ids="5 17 3"',
         )
     text = writable(text)
-    ids = [*tokenizer.opening, *tokenizer.encode(text).tolist()]
+    return _begun([*tokenizer.opening, *tokenizer.encode(text).tolist()], text, where, tokenizer)
+
+
+def _begun(ids: list[int], text: str, where: str, tokenizer: Tokenizer) -> Prompt:
+    """A prompt; one without ids becomes the token between documents, after which a new one starts."""
     if not ids and tokenizer.separator is not None:
         ids = [tokenizer.separator]
     if not ids:
@@ -124,28 +182,30 @@ def encoded(text: str, where: str, tokenizer: Tokenizer | None) -> Prompt:
     return Prompt(ids, text, where)
 
 
-def _from_file(path: Path, tokenizer: Tokenizer | None) -> list[Prompt]:
+def _from_file(path: Path, tokenizer: Tokenizer | None, writer: Writer | None) -> list[Prompt]:
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", where="--prompts") from None
     prompts = [
-        _from_line(line, f"{path}:{number}", tokenizer) for number, line in enumerate(lines, start=1) if line.strip()
+        _from_line(line, f"{path}:{number}", tokenizer, writer)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
     ]
     if not prompts:
         raise UserError(f"{path} holds no prompt", where="--prompts", allowed=LINE)
     return prompts
 
 
-def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None) -> Prompt:
+def _from_line(line: bytes, where: str, tokenizer: Tokenizer | None, writer: Writer | None) -> Prompt:
     try:
         record: dict[str, Any] = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"the line is not JSON: {error}", where=where, allowed=LINE) from None
     match record:
-        case {"prompt": str(text), **own} if "ids" not in own:
-            return replace(encoded(text, where, tokenizer), own=dict(own))
-        case {"ids": list(ids), **own} if "prompt" not in own:
+        case {"prompt": str() | list() as given, **own} | {"messages": list(given), **own} if not _GIVEN & own.keys():
+            return replace(prompt_of(given, where, tokenizer, writer), own=dict(own))
+        case {"ids": list(ids), **own} if not _GIVEN & own.keys():
             return Prompt(token_ids(ids, where), None, where, dict(own))
     raise UserError("the line is not a prompt", where=where, allowed=LINE)
 

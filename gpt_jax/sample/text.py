@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gpt_jax import bars
 from gpt_jax.config import ModelConfig, SampleConfig
+from gpt_jax.data.rendering import Writer
 from gpt_jax.errors import UserError
 from gpt_jax.sample.continuation import Continuation
 from gpt_jax.sample.decode import Decoder
@@ -14,7 +15,7 @@ from gpt_jax.sample.outputs.records import Records
 from gpt_jax.sample.outputs.requests import Request, requests
 from gpt_jax.sample.outputs.writing import pieces, written
 from gpt_jax.sample.processors import Tokenizer
-from gpt_jax.sample.prompts import encoded, note_shortened, note_unopened, read_prompts
+from gpt_jax.sample.prompts import note_shortened, note_unopened, prompt_of, read_prompts
 from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.sample.speculative import choice
 from gpt_jax.sample.speculative.acceptance import Acceptance
@@ -31,9 +32,9 @@ def sample_command(
     exact: bool = False,
     records: Records | None = None,
     opened: Open = choice.refused,
+    writer: Writer | None = None,
 ) -> None:
-    """Continues prompts and prints them: a single text as it is written, several side by side, and what is searched for
-    once it is found.
+    """Continues prompts and prints them: one text as it is written, several side by side, those of a search once found.
 
     Args:
       params: in the layout that ``model.scan`` says.
@@ -42,19 +43,19 @@ def sample_command(
       exact: whether ``sample.max_new_tokens`` was asked for, so that it has to fit.
       records: a file that takes the lines of "jsonl" in place of standard output, and holds some of them already.
       opened: reads the model that ``sample.draft`` names.
+      writer: see ``prompts.prompt_of``.
 
     Raises:
       UserError: a prompt cannot be read or continued, knobs contradict each other, or the data has no tokenizer for
         "text".
     """
-    found = read_prompts(prompts, sample, tokenizer)
+    found = read_prompts(prompts, sample, tokenizer, writer)
     if output == "text" and tokenizer is None:
         raise UserError("this run's data has no tokenizer", where="--output", allowed="ids, jsonl")
     asked = requests(found, model, sample, exact, tokenizer)
     note_shortened([r.length for r in asked if "max_new_tokens" not in r.prompt.own], model, sample.max_new_tokens)
     note_unopened(found, tokenizer)
-    if output == "text" and (sample.logprobs or sample.prompt_logprobs):
-        print("note: log-probabilities are printed by --output=jsonl", file=sys.stderr)
+    _note_left_out(sample, output)
     decoders = Decoders(model, params, tokenizer, opened)
     if records is not None:
         with records.open(asked) as file:
@@ -83,19 +84,30 @@ def sample_command(
     note_accepted(accepted)
 
 
+def _note_left_out(sample: SampleConfig, output: str) -> None:
+    """Says on standard error that text shows no log-probabilities, where some are asked for."""
+    if output == "text" and (sample.logprobs or sample.prompt_logprobs):
+        print("note: log-probabilities are printed by --output=jsonl", file=sys.stderr)
+
+
 def note_accepted(accepted: Acceptance) -> None:
     """Says on standard error how speculative decoding went, where there was some."""
     if accepted != Acceptance():
         print(f"note: {accepted}", file=sys.stderr)
 
 
-def continuations(model: ModelConfig, params: dict, tokenizer: Tokenizer, sample: SampleConfig) -> list[str]:
+def continuations(
+    model: ModelConfig, params: dict, tokenizer: Tokenizer, sample: SampleConfig, writer: Writer | None = None
+) -> list[str]:
     """``sample.prompts``, each with what the model writes after it a token at a time, as far as its context reaches.
+
+    Args:
+      writer: see ``prompts.prompt_of``.
 
     Raises:
       UserError: a prompt is longer than the context, or is no text of this tokenizer.
     """
-    prompts = [encoded(text, "sample.prompts", tokenizer) for text in sample.prompts]
+    prompts = [prompt_of(text, "sample.prompts", tokenizer, writer) for text in sample.prompts]
     asked = requests(prompts, model, sample, exact=False, tokenizer=tokenizer)
     return [str(row) for _, row in written(Decoder(model, params), asked, tokenizer)]
 

@@ -18,7 +18,7 @@ import transformers
 
 from gpt_jax import registry
 from gpt_jax.configs import base
-from gpt_jax.interop import importing
+from gpt_jax.interop import reading
 from gpt_jax.model import layout
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.knobs import KIND, KNOBS, sampling
@@ -85,9 +85,9 @@ def model(seed: int) -> tuple[Any, Decoder]:
     others.data.tokenizer = "none"
     with tempfile.TemporaryDirectory() as directory:
         theirs.save_pretrained(directory)
-        found = importing.read_directory(Path(directory), others.to_dict(), Path(directory))
+        found = reading.read_directory(Path(directory), others.to_dict(), Path(directory))
         config = found.config.model
-        params = importing.params_of(config, {name: jnp.array(array) for name, array in found.arrays.items()})
+        params = reading.params_of(config, {name: jnp.array(array) for name, array in found.arrays.items()})
         params = params if config.scan else layout.unstack(params, len(config.attentions))
     return theirs, Decoder(config, params)
 

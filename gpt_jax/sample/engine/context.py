@@ -8,7 +8,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from gpt_jax.config import BEYOND, ModelConfig
+from gpt_jax.config import ModelConfig
+from gpt_jax.config.sections import BEYOND
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.model import gpt
 from gpt_jax.model.position import Position

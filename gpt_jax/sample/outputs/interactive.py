@@ -11,6 +11,7 @@ from typing import Any
 
 from gpt_jax import bars
 from gpt_jax.config import SampleConfig
+from gpt_jax.data.rendering import Writer
 from gpt_jax.errors import Failure, UserError, did_you_mean
 from gpt_jax.limits import section
 from gpt_jax.registry import NO_LITERAL
@@ -19,7 +20,7 @@ from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.outputs import requests
 from gpt_jax.sample.outputs.writing import pieces, vocabulary
 from gpt_jax.sample.processors import Tokenizer
-from gpt_jax.sample.prompts import encoded, note_shortened
+from gpt_jax.sample.prompts import note_shortened, prompt_of
 
 HELP = """a line        is continued; Ctrl-C stops the text
 :knob value   sets a knob of sampling, as :temperature 0.7 or :top_p=0.9
@@ -34,19 +35,27 @@ class Session:
 
     Args:
       exact: whether ``sample.max_new_tokens`` was asked for, so that it has to fit.
+      writer: see ``prompts.prompt_of``.
 
     Raises:
       UserError: the run's data has no tokenizer, or its settings cannot be followed.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer | None, sample: SampleConfig, exact: bool):
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer | None,
+        sample: SampleConfig,
+        exact: bool,
+        writer: Writer | None = None,
+    ):
         if tokenizer is None:
             raise UserError("this run's data has no tokenizer", where="--interactive", fix="--prompt_ids")
         given = vocabulary(decoder, sample, tokenizer)
         knobs.of_config(sample, given)
         self._decoder = decoder.ready(knobs.ready(given, sample.order))
         self._tokenizer, self._first, self._first_exact = tokenizer, sample, exact
-        self._sample, self._exact = sample, exact
+        self._sample, self._exact, self._writer = sample, exact, writer
         self._commands: dict[str, Callable[[], None]] = {
             "show": self._show,
             "reset": self._reset,
@@ -94,7 +103,7 @@ class Session:
 
     def _continue(self, line: str) -> None:
         model = self._decoder.config
-        prompt = encoded(line, "the prompt", self._tokenizer)
+        prompt = prompt_of(line, "the prompt", self._tokenizer, self._writer)
         asked = requests.requests([prompt], model, self._sample, self._exact, self._tokenizer)
         note_shortened([request.length for request in asked], model, self._sample.max_new_tokens)
         for request in asked:

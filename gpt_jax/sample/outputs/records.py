@@ -16,7 +16,7 @@ from gpt_jax.sample.outputs.requests import Request
 from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.storage import NO_LOCKS, make_folder, writing
 
-FREE = ("prompts", "rows", "num_return_sequences")  # settings that leave a single text as it is
+FREE = ("prompts", "templated", "rows", "num_return_sequences")  # settings that leave a single text as it is
 BEGIN = b'{"prompt"'  # of every line
 KEY = "settings"  # of a line: the digest of what its text depends on
 
