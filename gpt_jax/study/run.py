@@ -10,7 +10,7 @@ from gpt_jax.errors import INTERNAL, Failure, Stopped, UserError
 from gpt_jax.storage import make_folder, only_warned
 from gpt_jax.study.compare import claims
 from gpt_jax.study.report import page
-from gpt_jax.study.sweep import early_stopping, search
+from gpt_jax.study.sweep import early_stopping, search, starts
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.local import Pool, slots
 from gpt_jax.study.sweep.progress import SweepProgress
@@ -62,7 +62,7 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     # Here and not in the experiment file, because overrides on the command line change what an arm costs.
     sweep = _matched(sweep, execution) if sweep.match else sweep
     early_stopping.check(sweep)
-    rounds = search.rounds(sweep, lambda: SweepResults.read(workdir).means())
+    rounds = search.rounds(sweep, lambda: _costs(SweepResults.read(workdir)))
     planned = sweeps.jobs(first := next(rounds))
     make_folder(workdir)
     with WorkdirLock(workdir), StopRequest() as stop:
@@ -83,7 +83,8 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
         _check_claims(results, sweep, execution.source)
     finally:
         _write_page(results)
-    if unfinished := _unfinished(results, planned):
+    # Runs whose start failed are not finished either.
+    if (unfinished := _unfinished(results, planned)) and (stop.requested or not results.failures()):
         raise Stopped(
             f"the sweep was stopped; {len(unfinished)} of {len(planned)} runs are not finished, and their state is saved",
             where=str(workdir),
@@ -92,6 +93,10 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     if results.failures():
         raise _failed(results, len(planned))
     return results
+
+
+def _costs(results: SweepResults) -> dict[str, float]:
+    return {arm: results.cost(mean) for arm, mean in results.means().items()}
 
 
 def _failed(results: SweepResults, planned: int) -> Failure:
@@ -139,7 +144,10 @@ def _train_stages(
         if missing:
             # Claims checked on fewer runs are out of date.
             (results.workdir / claims.NAME).unlink(missing_ok=True)
-            _train(results, planned, missing, execution, stop)
+        for ready in starts.waves(missing, lambda id: results.status(id) == "done"):
+            _train(results, planned, ready, execution, stop)
+            if stop.requested:
+                return
         if any(early_stopping.unfinished(results, job) for job in missing):
             return
 

@@ -56,6 +56,11 @@ class ClaimResult:
         return f"at most {self.most:.4g}" if math.isfinite(self.most) else f"at least {self.least:.4g}"
 
 
+def differences(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
+    """ours - theirs, of values in the same order of seeds."""
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
+
+
 def check_claim(
     claim: str, published: str, values: Iterable[float], *, least: float = -math.inf, most: float = math.inf
 ) -> ClaimResult:

@@ -32,10 +32,11 @@ def table(rows: Sequence[Comparison]) -> Rows:
     return cells
 
 
-def lines(rows: Sequence[Comparison], metric: str) -> str:
+def lines(rows: Sequence[Comparison], metric: str, lower_is_better: bool = True) -> str:
     """A line an arm, under a head."""
     width = max(len(row.arm) for row in rows)
-    text = [f"{metric}, difference from {rows[0].baseline} (lower is better), paired by seed"]
+    better = "lower" if lower_is_better else "higher"
+    text = [f"{metric}, difference from {rows[0].baseline} ({better} is better), paired by seed"]
     for row in rows:
         interval = f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "one seed"
         power = f"  (detectable with {len(row.seeds)} seeds: {row.detectable:.2g})" if row.interval else ""

@@ -10,6 +10,7 @@ import numpy as np
 from gpt_jax import bars, configs
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import UserError
+from gpt_jax.run_directory import read_tokenizer
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.processors import Tokenizer, Vocabulary
 from gpt_jax.storage import write_json
@@ -18,9 +19,7 @@ from gpt_jax.study.decoding.metrics import OWN, SECOND, Corpus, measure
 from gpt_jax.study.decoding.samplers import HUMAN, Sampler
 from gpt_jax.study.decoding.scores import score
 from gpt_jax.train.checkpoint.lock import WorkdirLock
-from gpt_jax.train.checkpoint.run_directory import read_tokenizer
 from gpt_jax.train.run import Run, open_run, open_to_read, to_read
-from gpt_jax.train.step import read_params
 
 TOP = 8  # alternatives to a token on the page
 METRICS = "metrics.json"
@@ -86,9 +85,9 @@ def study_run(
         validation text, or the second model has other tokens.
       StorageError: the disk refuses.
     """
-    run = open_run(to_read(config), workdir)
+    run = open_run(to_read(config), workdir, form="text")
     step, state, _ = run.load(step)
-    model, params, tokenizer = run.config.model, read_params(state), run.data.tokenizer
+    model, params, tokenizer = run.config.model, run.params(state), run.data.tokenizer
     stops = () if tokenizer is None else tokenizer.stop_ids
     given = Vocabulary(model.vocab, tokenizer, stops)
     for sampler in samplers:  # before anything is compiled
@@ -169,7 +168,7 @@ def _second(judge: Judge, run: Run, length: int) -> tuple[ModelConfig, dict]:
             fix="shorter texts",
         )
     _, state, _ = other.load(judge.step)
-    return other.config.model, read_params(state)
+    return other.config.model, other.params(state)
 
 
 def _corpora(

@@ -16,9 +16,9 @@ VERDICTS = {BETTER: BLUE, WORSE: VERMILION, EQUIVALENT: GREEN}
 AXES = {"steps": "steps", "tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
 
 
-def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
+def forest(rows: Sequence[Comparison], metric: str, margin: float, lower_is_better: bool = True) -> Any:
     """Forest plot: differences from the baseline with their intervals, the best on top."""
-    rows = sorted(rows, key=lambda row: -row.mean)
+    rows = sorted(rows, key=lambda row: row.mean, reverse=lower_is_better)
     figure, axis = panels(8, 1.1 + 0.34 * len(rows))
     for y, row in enumerate(rows):
         colour = VERDICTS.get(row.verdict, GREY)
@@ -35,10 +35,10 @@ def forest(rows: Sequence[Comparison], metric: str, margin: float) -> Any:
     return figure
 
 
-def losses(found: dict[str, Curve], name: str) -> Any:
+def losses(found: dict[str, Curve], name: str, lower_is_better: bool = True) -> Any:
     """Mean and range of the seeds against steps, tokens, FLOPs and seconds; of many arms, only the best are labelled."""
     figure, grid = panels(11, 6.4, 2, 2)
-    best = sorted(found, key=lambda arm: found[arm].mean[-1])[:MAX_LABELS]
+    best = sorted(found, key=lambda arm: found[arm].mean[-1], reverse=not lower_is_better)[:MAX_LABELS]
     named = [arm for arm in found if arm in best]
     for axis, column in zip(grid.flat, AXES, strict=True):
         for arm, curve in found.items():

@@ -54,17 +54,16 @@ def importance(groups: list[Any], means: np.ndarray) -> float:
     return max(0.0, 1 - (within / free) / (total / (len(means) - 1)))
 
 
-def parallel(found: Table, metric: str) -> Any:
+def parallel(found: Table, metric: str, lower_is_better: bool = True) -> Any:
     """Parallel coordinates: an axis for each knob and one for the metric; the better an arm, the darker its line."""
     figure, axis = panels(2.2 * (len(found.knobs) + 1), 4.6)
     axis.grid(False)
     low, high = found.means.min(), found.means.max()
     height = (found.means - low) / (high - low or 1.0)
-    for i in np.argsort(-found.means):
+    merit = 1 - height if lower_is_better else height
+    for i in np.argsort(merit):
         line = [*(knob.positions[i] for knob in found.knobs), height[i]]
-        axis.plot(
-            line, color=BLUE, alpha=0.15 + 0.85 * (1 - height[i]) ** 3, linewidth=0.8 + 1.6 * (1 - height[i]) ** 3
-        )
+        axis.plot(line, color=BLUE, alpha=0.15 + 0.85 * merit[i] ** 3, linewidth=0.8 + 1.6 * merit[i] ** 3)
     for x, knob in enumerate(found.knobs):
         axis.axvline(x, color="#9AA3A9", linewidth=0.8)
         for position, label in knob.labels:

@@ -37,19 +37,22 @@ def write(results: SweepResults) -> Path:
         write_atomically(results.workdir / name, text)
     parts = [_head(results), *_findings(results)]
     if rows:
-        picture = save(figures.forest(rows, results.metric, results.margin), folder / "differences")
+        picture = save(
+            figures.forest(rows, results.metric, results.margin, results.lower_is_better), folder / "differences"
+        )
         parts += [
             "<h2>Against the baseline</h2>",
             _verdicts(compared, "wide verdicts cards"),
             figure(picture, _legend(results)),
         ]
     if many := hyperparameters.table(results):
-        picture = save(hyperparameters.parallel(many, results.metric), folder / "knobs")
+        picture = save(hyperparameters.parallel(many, results.metric, results.lower_is_better), folder / "knobs")
         caption = "Each line is an arm; darker is better. Knobs are ordered by the share of variance they explain."
         parts += ["<h2>Knobs</h2>", figure(picture, caption)]
     name, found = curves.curves(results)
     if found:
-        picture = save(figures.losses(found, name), folder / "losses")
+        low = results.lower_is_better or name != results.metric
+        picture = save(figures.losses(found, name, low), folder / "losses")
         parts += [
             "<h2>Training curves</h2>",
             figure(picture, "Lines: means over seeds; bands: lowest and highest seed."),

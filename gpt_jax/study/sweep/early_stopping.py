@@ -60,7 +60,8 @@ def _looks(sweep: Sweep, results: SweepResults, planned: Sequence[Job]) -> Itera
         yield _to_do(results, [job for job in planned if job.seed in seeds])
         values = {arm: {s: v for s, v in row.items() if s in seeds} for arm, row in results.values().items()}
         common = {arm: row for arm, row in values.items() if set(row) & set(values[sweep.baseline])}
-        rows = statistics.compare(common, sweep.baseline, alpha=share, margin=sweep.margin)
+        low = results.lower_is_better
+        rows = statistics.compare(common, sweep.baseline, alpha=share, margin=sweep.margin, lower_is_better=low)
         clear = [
             row for row in rows if row.verdict != statistics.INCONCLUSIVE and row.arm not in results.stopped_early()
         ]
@@ -78,7 +79,7 @@ def _worse_half(results: SweepResults, planned: Sequence[Job], share: float) -> 
     for arm in candidates:
         jobs = [job for job in planned if arm in job.arms]
         means[arm] = float(np.mean([_value_at(results, job, _steps(job, share)) for job in jobs]))
-    ranked = sorted(candidates, key=lambda arm: (math.isnan(means[arm]), means[arm]))
+    ranked = sorted(candidates, key=lambda arm: (math.isnan(means[arm]), results.cost(means[arm])))
     worse = ranked[math.ceil(len(ranked) / 2) :]
     return {
         arm: f"in the worse half after {share:.0%} of the steps, {results.metric} {means[arm]:.4f}" for arm in worse

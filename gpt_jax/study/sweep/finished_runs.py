@@ -9,13 +9,32 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import Config
+from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import gpt
+from gpt_jax.run_directory import read_config
+from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import resolve
-from gpt_jax.train.checkpoint.run_directory import read_config
+from gpt_jax.train import reference
 from gpt_jax.train.evaluate import scores
+from gpt_jax.train.record.metrics import read_summary
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.step import read_params
+
+
+def finals(results: SweepResults, arm: str, metric: str) -> list[float]:
+    """A metric at the end of the runs of an arm, one a seed: a name of summary.json's "final".
+
+    Raises:
+      UserError: a run has no such metric.
+    """
+    found = []
+    for directory in results.done(arm).values():
+        final = read_summary(directory)["final"]
+        if metric not in final:
+            raise UserError(f"{arm} has no {metric}", where=str(directory), allowed=", ".join(sorted(final)))
+        found.append(float(final[metric]))
+    return found
 
 
 def config_of(directory: Path, **changes: Any) -> Config:
@@ -26,9 +45,9 @@ def config_of(directory: Path, **changes: Any) -> Config:
 
 def opened(directory: Path, **changes: Any) -> tuple[Run, dict]:
     """A run with its data, and its final parameters, unstacked: one layer a block."""
-    run = open_run(config_of(directory, model__scan=False, **changes), directory)
+    run = _opened(directory, changes)
     _, state, _ = run.load()
-    return run, read_params(state)
+    return run, run.params(state)
 
 
 def loss(directory: Path, **changes: Any) -> float:
@@ -37,8 +56,15 @@ def loss(directory: Path, **changes: Any) -> float:
     Raises:
       UserError: the run's model does not support these settings.
     """
-    run, params = opened(directory, **changes)
-    return scores(run, params, run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches))["loss"]
+    run = _opened(directory, changes)
+    _, state, _ = run.load()
+    return scores(run, read_params(state), run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches))[
+        "loss"
+    ]
+
+
+def _opened(directory: Path, changes: dict[str, Any]) -> Run:
+    return reference.of_run(open_run(config_of(directory, model__scan=False, **changes), directory))
 
 
 def accuracy(directory: Path) -> float:

@@ -17,13 +17,13 @@ import numpy as np
 
 from gpt_jax.config import Config
 from gpt_jax.errors import Failure
-from gpt_jax.train import optim
+from gpt_jax.train import optim, reference
 from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.step import Batch, Program, State, compile_step, hyper_scalars
-from gpt_jax.train.trainer import Trainer
+from gpt_jax.train.step import Batch, Program, State, compile_step, hyper_scalars, objective_of
+from gpt_jax.train.trainer import Trainer, read_start
 
 MAX_RUNS = 16  # of a population
 TIMED_STEPS = 10
@@ -38,7 +38,8 @@ class StepMismatch(Failure):
 
 def common_settings(config: Config) -> str:
     """The settings that all runs of a population share, as JSON; empty for a run that has to be trained alone."""
-    if config.train.watch_every or config.train.profile:
+    reads_more = config.tune.adapter != "none" or objective_of(config).teacher  # parameters that its steps do not train
+    if config.train.watch_every or config.train.profile or reads_more:
         return ""
     own: dict[str, Any] = {name: 0.0 for name in optim.hyper_of(config) if name != "steps"}
     common = dataclasses.replace(
@@ -74,20 +75,22 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
     with StopRequest() as stop, contextlib.ExitStack() as opened:
         stop.nothing_to_save()
         members: dict[int, Member] = {}
-        states = []
+        states, began = [], None
         for i, (config, workdir) in enumerate(jobs):
             try:
                 run = open_run(config, workdir)
                 if not members:
                     opened.enter_context(jax.set_mesh(run.mesh))
-                trainer, state = opened.enter_context(Trainer.open(run, stop, started, len(jobs)))
+                began = began or read_start(run)  # once for all
+                trainer, state = opened.enter_context(Trainer.open(run, stop, started, len(jobs), began))
                 if members and trainer.start != next(iter(members.values())).trainer.start:
                     raise StepMismatch(f"the run is at step {trainer.start}")
             except Exception as failure:
                 failures[i] = failure
                 continue
-            members[i] = Member(trainer, run.data.train.batches(config.train.batch, config.data.seed))
+            members[i] = Member(trainer, trainer.run.data.train.batches(config.train.batch, config.data.seed))
             states.append(state)
+        began = None  # the states have it
         if members:
             _train(list(members.values()), states, until)
         return [members[i].failure if i in members else failures[i] for i in range(len(jobs))]
@@ -203,7 +206,7 @@ def best_size(jobs: Jobs) -> tuple[int, str]:
     """The fastest number of these runs to train at once, by timing steps of one, of all, of half of them …; and the
     measured times as text."""
     (config, workdir), size = jobs[0], len(jobs)
-    run = open_run(config, workdir)
+    run = reference.of_run(open_run(config, workdir))
     with jax.set_mesh(run.mesh):
         alone = step_seconds(run, 1)
         measured = [f"1 run: {1e3 * alone:.3g} ms a step"]

@@ -18,7 +18,7 @@ from gpt_jax.errors import INTERNAL, StorageError, UserError
 from gpt_jax.storage import fields_that_differ, make_folder, read_json, write_atomically, write_json
 from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
-from gpt_jax.study.sweep.sweep import Job, Sweep, shared_settings
+from gpt_jax.study.sweep.sweep import Job, Sweep, lower_is_better, shared_settings
 from gpt_jax.train.record.metrics import read_summary
 
 NAME = "sweep.json"
@@ -34,8 +34,9 @@ _STORED: dict[str, Any] = {  # what sweep.json holds
     "arms": dict[str, dict],
     "runs": dict[str, dict],
     "shared": dict[str, list],
+    "lower_is_better": bool,
 }
-_OPTIONAL = ("notes", "looks", "command", "shared")  # files of earlier versions lack them
+_OPTIONAL = ("notes", "looks", "command", "shared", "lower_is_better")  # files of earlier versions lack them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,7 @@ class SweepResults:
       runs: by id.
       shared: dotted knob -> (default of configs/base.py, value in all arms), of the knobs that differ.
       command: the command line that last started the sweep.
+      lower_is_better: of the metric.
     """
 
     workdir: Path
@@ -75,6 +77,7 @@ class SweepResults:
     runs: dict[str, PlannedRun]
     shared: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = ()
+    lower_is_better: bool = True
 
     @staticmethod
     def plan(
@@ -101,6 +104,7 @@ class SweepResults:
             runs,
             shared_settings(sweep.base),
             tuple(command),
+            lower_is_better(sweep.metric, planned),
         )
         values = {name: value for name, value in dataclasses.asdict(results).items() if name != "workdir"}
         make_folder(workdir)
@@ -184,26 +188,36 @@ class SweepResults:
     def values(self, metric: str = "") -> dict[str, dict[int, float]]:
         """arm -> seed -> a metric of the runs that are done, the sweep's own if none is named.
 
+        Arms that are not compared with each other may lack it, such as those that others start from.
+
         Raises:
-          UserError: a run that is done has no such metric.
+          UserError: a run that is done has no such metric; without a baseline, none has.
         """
         metric = metric or self.metric
         table: dict[str, dict[int, float]] = {arm: {} for arm in self.arms}
+        lacking: dict[str, str] = {}
         for id, entry in self.runs.items():
             if self.status(id) != "done":
                 continue
             final = read_summary(self.directory(id)).get("final", {})
             if metric not in final:
-                known = ", ".join(sorted(final)) or "none"
-                raise UserError(f"{entry.name} has no {metric}", where="Sweep.metric", allowed=known)
+                lacking[entry.name] = ", ".join(sorted(final)) or "none"
+                continue
             for arm in entry.arms:
                 table[arm][entry.seed] = float(final[metric])
+        if lacking and (self.baseline is not None or not any(table.values())):
+            name, known = next(iter(lacking.items()))
+            raise UserError(f"{name} has no {metric}", where="Sweep.metric", allowed=known)
         return table
 
     def means(self) -> dict[str, float]:
         """arm -> mean of the metric, of the arms all of whose runs are done; nan where a value is not finite."""
         table = self.values()
         return {arm: float(np.mean(list(row.values()))) for arm, row in table.items() if len(row) == len(self.seeds)}
+
+    def cost(self, value: float) -> float:
+        """A value of the metric, of which the lowest is the best."""
+        return value if self.lower_is_better else -value
 
     def clear_failures(self) -> None:
         """Lets failed runs be trained again."""
@@ -219,14 +233,17 @@ class SweepResults:
         ready = {arm: row for arm, row in table.items() if arm == self.baseline or set(row) & theirs}
         if not theirs:
             return []
-        return statistics.compare(ready, self.baseline, alpha=self._alpha(ready), margin=self.margin)
+        alpha, low = self._alpha(ready), self.lower_is_better
+        return statistics.compare(ready, self.baseline, alpha=alpha, margin=self.margin, lower_is_better=low)
 
     def verdicts(self) -> str:
         """The comparisons with the baseline as text."""
         if self.baseline is None:
             return "the arms are not compared with a baseline"
         rows = self.comparisons()
-        return verdicts.lines(rows, self.metric) if rows else "no arm can be compared with the baseline yet"
+        if not rows:
+            return "no arm can be compared with the baseline yet"
+        return verdicts.lines(rows, self.metric, self.lower_is_better)
 
     def __repr__(self) -> str:
         done = sum(self.status(id) == "done" for id in self.runs)

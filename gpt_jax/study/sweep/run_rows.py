@@ -8,8 +8,8 @@ from typing import Any
 
 from gpt_jax import configs
 from gpt_jax.config import Config
+from gpt_jax.run_directory import CONFIG
 from gpt_jax.study.sweep.results import SweepResults
-from gpt_jax.train.checkpoint.run_directory import CONFIG
 from gpt_jax.train.record.metrics import read_summary
 
 LOSS = "valid/loss"  # nats a token

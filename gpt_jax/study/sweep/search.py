@@ -40,7 +40,7 @@ def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator
     """The sweep with the arms proposed so far; train them before asking for the next round.
 
     Args:
-      results: arm -> mean of the metric, of the arms all of whose runs are done.
+      results: arm -> mean of what is to be low, of the arms all of whose runs are done.
 
     Raises:
       UserError: Optuna is missing, or the search is not valid.
@@ -69,11 +69,11 @@ def rounds(sweep: Sweep, results: Callable[[], Mapping[str, float]]) -> Iterator
 
 
 def describe(results: SweepResults) -> str:
-    """The trial with the lowest metric as text; empty where there is none."""
+    """The best trial as text; empty where there is none."""
     done = {arm: value for arm, value in results.means().items() if arm.startswith(TRIAL) and math.isfinite(value)}
     if not done:
         return ""
-    arm = min(done, key=lambda arm: done[arm])
+    arm = min(done, key=lambda arm: results.cost(done[arm]))
     knobs = ", ".join(f"{knob} = {value}" for knob, value in results.arms[arm].items())
     return f"best of {len(done)} trials: {arm}, {results.metric} {done[arm]:.4f}: {knobs}"
 

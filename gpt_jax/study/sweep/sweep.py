@@ -11,10 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gpt_jax import configs, registry
 from gpt_jax.config import Config, value_at
 from gpt_jax.configs import base as defaults
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.overrides import changed, plain
+from gpt_jax.study.sweep import starts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.user_code import load_module, naming_errors_of
 
@@ -51,12 +53,13 @@ class Sweep:
 
     Args:
       base: the settings shared by all arms, such as ``configs/quickstart.py`` returns.
-      arms: name -> {dotted knob: value}.
+      arms: name -> {dotted knob: value}. The value "arm:NAME" of tune.start begins at the run of that arm with the same
+        seed, whose knobs those with the value "start" are; see ``starts``.
       seeds: every arm is trained with each, as ``train.seed`` and ``data.seed``: runs of one seed see the same batches,
         and start from the same values where shapes allow.
       baseline: the arm that every other arm is compared with; empty = the first. None = no such comparisons: the arms may
         have different data, and ``analyse`` draws the conclusions.
-      metric: what is compared, a name of summary.json's "final".
+      metric: what is compared, a name of summary.json's "final"; the objective says whether less of it is better.
       margin: the equivalence margin: differences of the metric smaller than this do not matter.
       match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
         does. For "seconds", measured by short runs beforehand, the knob is train.steps.
@@ -104,7 +107,7 @@ class Sweep:
 class Job:
     """A run to train. It belongs to several ``arms`` where these resolve to the same settings.
 
-    ``until`` is the step at which it pauses; 0 = its last one.
+    ``until`` is the step at which it pauses; 0 = its last one. ``after``: the ids of the runs that it needs.
     """
 
     id: str
@@ -112,6 +115,7 @@ class Job:
     seed: int
     config: Config
     until: int = 0
+    after: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -161,15 +165,27 @@ def jobs(sweep: Sweep) -> list[Job]:
         )
     found: dict[str, Job] = {}
     for seed in sweep.seeds:
-        for arm, overrides in sweep.arms.items():
-            drawn = seed + NOISE_SEED if sweep.noise and arm == NOISE else seed
-            config = resolve(sweep.base, arm, {"train.seed": drawn, "data.seed": seed, **overrides})
-            id = identity(config)
-            before = found.get(id)
-            found[id] = Job(id, (*before.arms, arm) if before else (arm,), seed, config)
+        for arm in sweep.arms:
+            _plan(sweep, arm, seed, found)
     if sweep.baseline is not None:
         check_comparable(sweep, list(found.values()))
     return list(found.values())
+
+
+def _plan(sweep: Sweep, arm: str, seed: int, found: dict[str, Job], chain: tuple[str, ...] = ()) -> Job:
+    """The run of an arm with a seed, added to those that are found, after the runs that it needs."""
+    drawn = seed + NOISE_SEED if sweep.noise and arm == NOISE else seed
+    values = changed(sweep.base, {"train.seed": drawn, "data.seed": seed, **sweep.arms[arm]})
+    needed = starts.needed(values, sweep.arms, (*chain, arm))
+    runs = {name: _plan(sweep, name, seed, found, (*chain, arm)) for name in needed}
+    if runs:
+        values = starts.begun(values, {name: (job.id, job.config) for name, job in runs.items()})
+    config = _resolved(values, arm)
+    id = identity(config)
+    before = found[id].arms if id in found else ()
+    arms = before if arm in before else (*before, arm)
+    found[id] = Job(id, arms, seed, config, after=tuple(job.id for job in runs.values()))
+    return found[id]
 
 
 def shared_settings(base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -185,8 +201,12 @@ def shared_settings(base: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> Config:
     """The configuration of an arm."""
+    return _resolved(changed(base, overrides), arm)
+
+
+def _resolved(values: Mapping[str, Any], arm: str) -> Config:
     try:
-        return Config.from_dict(changed(base, overrides))
+        return configs.settled(values)
     except UserError as refusal:
         raise UserError(
             refusal.what, where=f"arm {arm!r}: {refusal.where}", allowed=refusal.allowed, fix=refusal.fix
@@ -196,6 +216,13 @@ def resolve(base: Mapping[str, Any], arm: str, overrides: Mapping[str, Any]) -> 
 def identity(config: Config) -> str:
     """Twelve hexadecimal digits of the configuration's content."""
     return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def lower_is_better(metric: str, planned: Sequence[Job]) -> bool:
+    """Of a metric, by what the objectives of the runs say."""
+    calls = {job.config.tune.objective for job in planned}
+    objectives = [registry.build("train.objectives", call, where="config.tune.objective") for call in calls]
+    return not any(objective.higher_is_better(metric.removeprefix("valid/")) for objective in objectives)
 
 
 def check_comparable(sweep: Sweep, planned: Sequence[Job]) -> None:

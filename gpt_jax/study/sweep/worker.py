@@ -21,6 +21,7 @@ from typing import Any, TextIO
 from gpt_jax import backend, terminal
 from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, Stopped, UserError
 from gpt_jax.storage import as_failure
+from gpt_jax.study.sweep import starts
 from gpt_jax.study.sweep.sweep import Job
 
 LOG = "log.txt"
@@ -43,7 +44,8 @@ def main() -> None:
 def order_of(job: Job, directory: Path, measure: bool = False) -> dict:
     """A job as JSON. ``measure``: whether several orders in one line are trained at the fastest number at once, or all."""
     where = {"workdir": str(directory.resolve()), "until": job.until}
-    return {"id": job.id, "config": job.config.to_dict(), "measure": measure, **where}
+    config = starts.located(job.config.to_dict(), directory.resolve().parent)
+    return {"id": job.id, "config": config, "measure": measure, **where}
 
 
 def _listen(lines: TextIO, queued: queue.SimpleQueue) -> None:
