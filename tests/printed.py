@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gpt_jax import registry
+from gpt_jax import configs, registry
 from gpt_jax.commands.flags import Flags
 from gpt_jax.configs import base
 from gpt_jax.errors import Failure
@@ -69,8 +69,15 @@ SNIPPET = "a snippet of a page"
 def short(argv: list[str]) -> list[str]:
     """A command line with the settings that make it short."""
     corpus = str(Path.home() / CORPUS)
-    text = [f"--config.data.source=text(path={corpus!r})"] if argv[0] in ("train", "sweep") else []
+    reads = argv[0] == "sweep" or argv[0] == "train" and not _compares(argv)
+    text = [f"--config.data.source=text(path={corpus!r})"] if reads else []
     return [argv[0], *SHORT.get(argv[0], []), *text, *argv[1:]]
+
+
+def _compares(argv: list[str]) -> bool:
+    """Whether a preset trains on examples that no running text can stand for."""
+    preset = next((word.removeprefix("--config=") for word in argv if word.startswith("--config=")), "base")
+    return registry.build("train.objectives", configs.load(preset).tune.objective).form != "text"
 
 
 class Page:

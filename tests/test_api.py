@@ -17,8 +17,8 @@ import gpt_jax
 import launch
 from gpt_jax import api, configs
 from gpt_jax.config import Config
+from gpt_jax.convert import exporting
 from gpt_jax.errors import UserError
-from gpt_jax.interop import exporting
 from gpt_jax.train.record.metrics import read_summary
 from gpt_jax.train.run import open_run, to_read
 from tests import xla

@@ -8,7 +8,7 @@ import pytest
 
 import gpt_jax
 from gpt_jax import configs
-from gpt_jax.interop import exporting
+from gpt_jax.convert import exporting
 from tests import xla
 from tests.train import tiny
 

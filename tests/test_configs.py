@@ -14,6 +14,7 @@ from gpt_jax.config import Config, flatten
 from gpt_jax.configs import base, gpt2
 from gpt_jax.errors import UserError
 from gpt_jax.model import gpt
+from gpt_jax.overrides import INHERITED
 from gpt_jax.sample import knobs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,12 @@ SELF_EVIDENT |= {"seed", "split", "bias", "temperature", "max_new_tokens", "tens
 
 def _values(name: str, size: str | None):
     get_config = importlib.import_module(f"gpt_jax.configs.{name}").get_config
-    return get_config(size) if size else get_config()
+    made, defaults = (get_config(size) if size else get_config()).to_dict(), base.get_config().to_dict()
+    # What is to be as in a start is here as in base.
+    return {
+        section: {key: defaults[section][key] if value == INHERITED else value for key, value in knobs.items()}
+        for section, knobs in made.items()
+    }
 
 
 @pytest.mark.parametrize("name, size", SETTINGS)
@@ -230,7 +236,7 @@ def _read_names() -> set[str]:
     """Attributes that gpt_jax and launch.py read, and the names they read attributes by."""
     names = set()
     for path in [*(ROOT / "gpt_jax").rglob("*.py"), ROOT / "launch.py"]:
-        if path != ROOT / "gpt_jax" / "config.py":
+        if path.parent != ROOT / "gpt_jax" / "config":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                     names.add(node.attr)

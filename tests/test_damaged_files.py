@@ -9,12 +9,12 @@ from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.interop import tensors
+from gpt_jax.run_directory import read_config
 from gpt_jax.sample import prompts
 from gpt_jax.study.scaling import table
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.results import SweepResults
-from gpt_jax.train.checkpoint.run_directory import read_config
 from gpt_jax.train.record import metrics
 
 DEEP = "[" * 100_000

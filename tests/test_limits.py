@@ -85,7 +85,8 @@ def opened(**changes) -> bool:
         config = Config.from_dict(values)
         mesh = jax.make_mesh((1,) * 6, meshes.AXES, devices=jax.devices()[:1])
         meshes.sizes(config.mesh, 1)
-        memory.check(config, make_program(config, mesh).live, mesh, training=True)
+        program = make_program(config, mesh)
+        memory.check(config, program.live, mesh, program.trained)
         if "data.source" in changes:
             open_data(config)
     except UserError as refusal:
@@ -182,7 +183,7 @@ def test_what_cannot_fit_is_refused_with_an_estimate():
     mesh = jax.make_mesh((1,) * 6, meshes.AXES, devices=jax.devices()[:1])
     live = make_program(config, mesh).live
     with pytest.raises(UserError, match=r"at least .* PiB on each device.*state .* gradients .* activations"):
-        memory.check(config, live, mesh, training=True)
+        memory.check(config, live, mesh, live["params"])
     assert memory.of_machine() < 2**60
 
 

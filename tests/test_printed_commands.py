@@ -16,7 +16,7 @@ from tests.printed import CORPUS, ROOT, Page, short
 from tests.printed_reader import read
 
 OWN_TEST = "api.md"  # tests/test_api_docs.py
-DOCS = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != OWN_TEST)
+DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != OWN_TEST)
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *DOCS]
 ABLATION = '''"""Does a gated MLP help?"""
 
@@ -43,6 +43,8 @@ def world(tmp_path_factory):
     (folder / "my_ablation.py").write_text(ABLATION)
     (folder / "FILE.jsonl").write_text('{"prompt": "def "}\n{"ids": [5, 17, 3]}\n')
     (folder / "posts.jsonl").write_text("".join(json.dumps({"text": f"post {i} " * 60}) + "\n" for i in range(40)))
+    pairs = [{"prompt": f"{i} and {i} is ", "completion": str(2 * i)} for i in range(200)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (folder / "schema.json").write_text(
         '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'
     )

@@ -49,6 +49,7 @@ def test_a_path_of_a_single_word_is_found_too(files, monkeypatch):
 
 def test_paths_that_do_not_exist_are_told_apart_by_their_ending():
     assert hint("data.sources", "/no/where.bin") == "did you mean tokens(path='/no/where.bin', vocab=…)?"
+    assert hint("data.sources", "rows.jsonl") == "did you mean jsonl(path='rows.jsonl')?"
     assert hint("data.sources", "~/texts/") == "did you mean text(path='~/texts/')?"
 
 
