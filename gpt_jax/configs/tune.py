@@ -5,13 +5,13 @@ Knobs with the value "start" are as in that model. Learning rates, batches and s
 
 from gpt_jax.configs import base, pick
 
-PAIRS = {"data.source": "preferences()", "data.template": "start", "optim.lr": 2e-4}
+PAIRS = {"data.source": "preferences()", "data.template": "start", "optim.lr": 2e-4, "model.dropout": 0.0}
 STUDENT = {"data.tokenizer": "run(path='runs/q')", "data.pack": "concat", "train.batch": 12}  # begins from scratch
 STUDENT |= {"model.layers": 2, "model.width": 96, "model.heads": 3, "model.context": 128, "model.bias": False}
 ANSWERS = {"data.source": "instructions(count=60000, families=6)", "data.template": "chatml", "train.batch": 16}
-ANSWERS |= {"train.steps": 3600, "train.eval_every": 200, "train.save_every": 400, "train.eval_batches": 0}
+ANSWERS |= {"train.steps": 3000, "train.eval_every": 200, "train.save_every": 400, "train.eval_batches": 0}
 TUNED = {
-    "sft": {**ANSWERS, "optim.lr": 4e-3},
+    "sft": {**ANSWERS, "optim.lr": 4e-3, "optim.weight_decay": 0.1, "model.dropout": 0.1},
     "lora": {**ANSWERS, "tune.adapter": "lora(rank=8)", "optim.lr": 5e-3},
     "classify": {"data.source": "which_package()", "tune.objective": "classify(classes=8)", "optim.lr": 5e-4},
     "reward": {**PAIRS, "tune.objective": "reward"},

@@ -34,7 +34,8 @@ def settings(*flags):
 
 def test_every_knob_of_the_model_is_as_in_the_start(run):
     found = configs.settled(settings(f"--config.tune.start={run}"))
-    made = tiny.config(model__position="rope", model__attention=("full", "sliding(window=4)"), model__layers=2)
+    own = dict(model__dropout=0.1)  # the preset's
+    made = tiny.config(model__position="rope", model__attention=("full", "sliding(window=4)"), model__layers=2, **own)
     assert found.model == made.model
     assert found.data.tokenizer == f"run(path={str(run)!r})"
 
