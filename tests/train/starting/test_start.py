@@ -68,7 +68,8 @@ def starts(tmp_path_factory, text):
 
 def settings(text, where, workdir=None, **changes):
     values = configs.load("tune:sft")
-    values.data.update(source=f"text(path={str(text)!r})", cache=str(text.parent), pack="concat")
+    values.data.update(source=f"text(path={str(text)!r})", cache=str(text.parent), pack="concat", template="plain")
+    values.model.dropout = 0.0
     knobs = {"tune.start": str(where), **{key.replace("__", "."): value for key, value in changes.items()}}
     values.update_from_flattened_dict(KNOBS | knobs)
     return configs.settled(values, workdir)
