@@ -57,6 +57,7 @@ LARGEST_FLOAT = 3.4028234e38  # of float32
 Size = Annotated[int, Limits(1, 2**20)]  # of an axis of parameters
 Heads = Annotated[int, Limits(1, 2**16)]
 Rows = Annotated[int, Limits(1, 2**24)]  # of a long axis: tokens, sequences, ids
+Texts = Annotated[int, Limits(1, 2**16)]  # that are written of one prompt, or side by side
 Count = Annotated[int, Limits(1, LARGEST)]
 Natural = Annotated[int, Limits(0, LARGEST)]
 Seed = Annotated[int, Limits(0, 2**63 - 1)]

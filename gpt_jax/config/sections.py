@@ -18,6 +18,7 @@ from gpt_jax.limits import (
     Share,
     Signed,
     Size,
+    Texts,
 )
 
 Calls = str | tuple[str, ...]  # one "name(...)" or several
@@ -158,13 +159,13 @@ class SampleConfig:
     suppress_tokens: tuple
     guidance_scale: Signed
     negative_prompt: str
-    num_beams: Rows
-    num_beam_groups: Rows
+    num_beams: Texts
+    num_beam_groups: Texts
     diversity_penalty: Factor
     length_penalty: Signed
     early_stopping: bool | str
     penalty_alpha: Share
-    best_of: Rows
+    best_of: Texts
     exact_nodes: Natural
     processors: tuple[str, ...]
     order: str
@@ -179,11 +180,11 @@ class SampleConfig:
     seed: Seed
     prompts: tuple[str, ...]
     templated: bool
-    num_return_sequences: Rows
+    num_return_sequences: Texts
     stop_strings: str | tuple[str, ...]
     include_stop_str_in_output: bool
     stop_token_ids: tuple[int, ...]
     ignore_eos: bool
     logprobs: Natural
     prompt_logprobs: bool
-    rows: Annotated[int, Limits(1, 2**16)]
+    rows: Texts

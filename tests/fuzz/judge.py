@@ -1,6 +1,7 @@
 """What a case must not do, whatever its input: fail as a bug, print a traceback, hang, or leave half a result."""
 
 import json
+import re
 from pathlib import Path
 
 from tests.fuzz.cases import Case
@@ -9,13 +10,14 @@ from tests.fuzz.worker import Ended
 CODES = (0, 2, 74, 75, 76)
 LINES = 40  # of a message: one screen
 STEPS = 3  # lines about them, after which a long training is none that hangs
+MANY = 2048  # texts of a prompt, from which on writing them takes more than a case's time
 
 
 def faults(case: Case, ended: Ended) -> list[str]:
     """What is wrong with how a case ended, a line each."""
     if ended.hung:
-        goes_on = case.argv[:1] == ["train"] and ended.said.count("\nstep ") > STEPS
-        return [] if goes_on else [f"a hang: killed after {ended.seconds:.0f} s"]
+        trains = case.argv[:1] == ["train"] and ended.said.count("\nstep ") > STEPS
+        return [] if trains or _texts(case) >= MANY else [f"a hang: killed after {ended.seconds:.0f} s"]
     found = []
     if ended.code not in CODES:
         found.append(f"exit code {ended.code}" if ended.code >= 0 else f"ended by signal {-ended.code}")
@@ -28,6 +30,12 @@ def faults(case: Case, ended: Ended) -> list[str]:
         elif len(message.splitlines()) > LINES or len(message) > 6000:
             found.append(f"a message of {len(message.splitlines())} lines, {len(message)} characters")
     return [*found, *_half_made(case, ended)]
+
+
+def _texts(case: Case) -> int:
+    """The most texts of a prompt that a flag asks for."""
+    counts = (re.fullmatch(r"--sample\.(?:best_of|num_return_sequences|num_beams)=(\d+)", word) for word in case.argv)
+    return max((int(found[1]) for found in counts if found), default=1)
 
 
 def _half_made(case: Case, ended: Ended) -> list[str]:

@@ -35,13 +35,15 @@ def test_a_series_of_cases_has_no_fault():
         ("fit", Ended(2, 1, False, "error: " + "x" * 10_000, ""), "10007 characters"),
         ("fit", Ended(-11, 1, False, "", ""), "signal 11"),
         ("fit", Ended(-9, 61, True, "", ""), "a hang"),
+        ("sample --sample.best_of=16", Ended(-9, 61, True, "", ""), "a hang"),
+        ("sample --sample.best_of=65536", Ended(-9, 61, True, "", ""), ""),
         ("train", Ended(-9, 61, True, "\nstep 1/9, loss 5\n", ""), "a hang"),
         ("train", Ended(-9, 61, True, "\nstep 250: validation 2" * 4, ""), ""),
         ("import", Ended(0, 1, False, "", ""), "config.json is missing"),
     ],
 )
 def test_a_fault_is_named(verb, ended, fault, tmp_path):
-    found = judge.faults(Case("x", [verb], tmp_path / "made"), ended)
+    found = judge.faults(Case("x", verb.split(), tmp_path / "made"), ended)
     assert fault in "; ".join(found) and bool(found) == bool(fault)
 
 

@@ -40,6 +40,10 @@ def test_the_best_of_several_is_kept():
     given = prompts(C, [6, 2])
     drawn = run([given[0]] * 4 + [given[1]] * 4, seeds=[*seeds_of(0, 4), *seeds_of(1, 4)])
     best = BestOf(4, 2).run(decoder(), asked(given, WARM))
+    in_turns = BestOf(4, 2, rows=3).run(decoder(), asked(given, WARM))
+    assert [[text.tokens for text in row] for row in in_turns] == [[text.tokens for text in row] for row in best]
+    alike = BestOf(4, 2, rank=lambda number, text: 0.0, rows=3).run(decoder(), asked(given, WARM))
+    assert [text.tokens for row in alike for text in row] == [drawn.tokens[i] for i in (0, 1, 4, 5)]
     by_first = BestOf(4, rank=lambda number, text: -text.tokens[0] * (-1) ** number).run(decoder(), asked(given, WARM))
     for number, pick in ((0, min), (1, max)):
         own = slice(4 * number, 4 * number + 4)
@@ -122,7 +126,7 @@ def test_knobs_choose_a_search():
     assert chosen.chosen(DEFAULTS) is None and chosen.chosen(replace(DEFAULTS, num_return_sequences=3)) is None
     beam = replace(cold, num_beams=6, num_return_sequences=2, num_beam_groups=3, diversity_penalty=0.5)
     assert chosen.chosen(replace(beam, early_stopping="never")) == Beam(6, 2, 3, 0.5, 1.0, "never")
-    assert chosen.chosen(replace(DEFAULTS, best_of=4)) == BestOf(4)
+    assert chosen.chosen(replace(DEFAULTS, best_of=4)) == BestOf(4, rows=DEFAULTS.rows)
     assert chosen.chosen(replace(cold, penalty_alpha=0.6, top_k=4)) == Contrastive(0.6, 4)
     assert chosen.chosen(replace(cold, exact_nodes=9)) == Exact(9)
 

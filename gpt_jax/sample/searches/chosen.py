@@ -65,7 +65,7 @@ def _contrastive(sample: SampleConfig, rank: Rank | None) -> Search:
 
 
 def _best_of(sample: SampleConfig, rank: Rank | None) -> Search:
-    return BestOf(sample.best_of, sample.num_return_sequences, rank or mean_logprob)
+    return BestOf(sample.best_of, sample.num_return_sequences, rank or mean_logprob, sample.rows)
 
 
 def _exact(sample: SampleConfig, rank: Rank | None) -> Search:
