@@ -9,6 +9,7 @@ A source of examples gives rows, mappings of one of these shapes; a text of a pr
     {"text", "class"}                     the text is of one of several classes; also {"texts": [a, b], "class"}
     {"prompt", "options", "class"}        the option of this number is the right one
     {"prompt", "answer"}                  the answer can be checked; for training it is a completion
+    {"prompt"}                            the model's own answers are learned from
     {"text"}                              all of the text is learned
 
 Further fields are kept, and say nothing to training.

@@ -12,6 +12,7 @@ from gpt_jax.data.documents import Documents
 from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.data.examples import Examples, Row
 from gpt_jax.data.forms import Made, Side
+from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.data.rendering import Writer, template_of
 from gpt_jax.data.templates import ROLES, Template
 from gpt_jax.data.tokenizers import Tokenizer
@@ -24,8 +25,8 @@ SAID = ("prompt", "messages", "options", "text", "texts", "completion", "answer"
 class OpenedExamples:
     """Both sides of a source of examples; ``note`` says what was left out, or is empty."""
 
-    train: ExampleWindows
-    valid: ExampleWindows
+    train: ExampleWindows | PromptWindows
+    valid: ExampleWindows | PromptWindows
     vocab: int
     digest: str
     note: str

@@ -105,7 +105,7 @@ BAD = [
     ('{"n": ' + "9" * 5000 + "}", "is not JSON"),
     ("[1]", "is not a JSON object"),
     ('{"text": "a\0b"}', "has NUL bytes"),
-    ({"prompt": "a"}, "no example has the fields prompt alone"),
+    ({"answer": "a"}, "no example has the fields answer alone"),
     ({}, "no example has the fields"),
     ({"prompt": 5, "completion": "b"}, "prompt is int '5'"),
     ({"prompt": "a", "completion": None}, "completion is null"),

@@ -15,7 +15,7 @@ CALLS = [
     call
     for name in registry.names("data.sources")
     for call in registry.examples("data.sources", name)
-    if name in ("instructions", "arithmetic", "dialogue", "qa_stories", "translation", "preferences")
+    if name in ("instructions", "arithmetic", "countdown", "dialogue", "qa_stories", "translation", "preferences")
 ]
 
 

@@ -131,7 +131,7 @@ def test_rows_of_examples_from_tfds(questions, make_config):
 
 def test_bad_rows_of_tfds(questions, make_config):
     for fields, message in (
-        ({"prompt": "question"}, r"train/0: no example has the fields prompt alone"),
+        ({"answer": "question"}, r"train/0: no example has the fields answer alone"),
         ({"prompt": "question", "completion": "good"}, "completion is bool"),
         ({"prompt": "query", "completion": "good"}, "has no field 'query'"),
         ({"prompt": "question", "completion": "answers/texts"}, "has no field 'answers/texts'"),

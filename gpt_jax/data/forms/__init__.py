@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.data.examples import Row
+from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.data.rendering import Writer
 from gpt_jax.errors import UserError
 
@@ -39,7 +40,7 @@ class Made:
     """Windows, and how many rows were left out because they do not fit into the context or are not to be learned, and how
     many were cut to fit."""
 
-    windows: ExampleWindows
+    windows: ExampleWindows | PromptWindows
     too_long: int = 0
     unwanted: int = 0
     cut: int = 0

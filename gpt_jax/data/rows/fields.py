@@ -15,10 +15,9 @@ SPELLINGS = {
 ABOUT = ("instruction", "question")  # spellings of a prompt that may be about a text
 MORE = ("input", "context")  # that text (Alpaca, Dolly, SQuAD); it follows the prompt after an empty line
 ROLES = {"human": USER, "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "developer": SYSTEM}
-ANSWERS = ("completion", "answer", "chosen", "rejected")
 SHAPES = (
     "{prompt, completion}, {messages}, {prompt, chosen, rejected}, {prompt, completion, label}, {text, class}, "
-    "{texts, class}, {prompt, options, class}, {prompt, answer} or {text}"
+    "{texts, class}, {prompt, options, class}, {prompt, answer}, {prompt} or {text}"
 )
 
 
@@ -103,9 +102,7 @@ def _with_system(row: Mapping[str, Any], system: Any) -> dict[str, Any]:
 
 
 def _is_complete(row: Mapping[str, Any]) -> bool:
-    if "prompt" in row:
-        return any(answer in row for answer in (*ANSWERS, "options"))
-    return any(field in row for field in ("messages", "text", "texts"))
+    return any(field in row for field in ("prompt", "messages", "text", "texts"))
 
 
 def _text(value: Any, field: str) -> str:

@@ -35,10 +35,7 @@ def arithmetic(
     Raises:
       UserError: other operations.
     """
-    if not operations or set(operations) - set(OPERATIONS):
-        raise UserError(
-            f"arithmetic(operations={operations!r})", where="config.data.source", allowed=f"some of {OPERATIONS!r}"
-        )
+    check_operations("arithmetic", operations)
 
     def make(draw: Draw, held: bool) -> tuple[str, Row]:
         numbers = [_number(draw, digits) for _ in range(terms)]
@@ -49,6 +46,17 @@ def arithmetic(
         return prompt, {**row, "completion": "=".join(chains[1:])} if steps else row
 
     return generated(config, make, "arithmetic", operations, digits, terms, steps, count=count, valid=valid, seed=seed)
+
+
+def check_operations(source: str, operations: str) -> None:
+    """
+    Raises:
+      UserError: they are none, or others than ``OPERATIONS``.
+    """
+    if not operations or set(operations) - set(OPERATIONS):
+        raise UserError(
+            f"{source}(operations={operations!r})", where="config.data.source", allowed=f"some of {OPERATIONS!r}"
+        )
 
 
 def _number(draw: Draw, digits: int) -> int:
