@@ -90,6 +90,10 @@ class ModelForward:
     def log_probs(self, batch: Batch, states: jax.Array | None = None) -> jax.Array:
         return self._scores(token_scores.log_probs, batch, states)
 
+    def policy(self, batch: Batch, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        temperature = self.recipe.config.sample.temperature
+        return self._scores(functools.partial(token_scores.policy, temperature=temperature), batch, states)
+
     def hits(self, batch: Batch) -> jax.Array:
         return self._scores(token_scores.hits, batch)
 
@@ -121,13 +125,13 @@ class ModelForward:
             shards=self.recipe.shards,
         )
 
-    def _scores(self, score: token_scores.Score, batch: Batch, states: jax.Array | None = None) -> jax.Array:
+    def _scores(self, score: token_scores.Score, batch: Batch, states: jax.Array | None = None) -> Any:
         rows, leading = _flat(batch)
         chunk, shards = self.recipe.config.train.loss_chunk, self.recipe.shards
         x_BTD = self._hidden(rows) if states is None else states.reshape(-1, *states.shape[-2:])
         projection = self.model.projection()
-        found_BT = token_scores.over_logits(score, x_BTD, projection, rows["targets"], chunk=chunk, shards=shards)
-        return found_BT.reshape(*leading, -1)
+        found = token_scores.over_logits(score, x_BTD, projection, rows["targets"], chunk=chunk, shards=shards)
+        return jax.tree.map(lambda found_BT: found_BT.reshape(*leading, -1), found)
 
     def _hidden(self, rows: Batch) -> jax.Array:
         parts = (rows.get(name) for name in ("positions", "segments", "keys"))

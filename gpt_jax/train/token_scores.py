@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gpt_jax.model.readout import Projection, logits_of
 from gpt_jax.train.losses import at_target, chunk_length, logits_at_once, pieces
 
-Score = Callable[[jax.Array, jax.Array], jax.Array]  # (logits_BTV, targets_BT) -> [B, T]
+Score = Callable[[jax.Array, jax.Array], Any]  # (logits_BTV, targets_BT) -> [B, T], or a tree of them
 
 
 def log_probs(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
@@ -23,9 +23,17 @@ def hits(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
     return jnp.argmax(logits_BTV, axis=-1) == targets_BT
 
 
+def policy(logits_BTV: jax.Array, targets_BT: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
+    """log p(target) and the entropy (nats) of what is drawn at a temperature, float32 [B, T]."""
+    scaled_BTV = logits_BTV / temperature
+    log_z_BT = jax.nn.logsumexp(scaled_BTV, axis=-1)
+    mean_BT = (jnp.exp(scaled_BTV - log_z_BT[..., None]) * scaled_BTV).sum(-1)
+    return at_target(scaled_BTV, targets_BT) - log_z_BT, log_z_BT - mean_BT
+
+
 def over_logits(
     score: Score, x_BTD: jax.Array, projection: Projection, targets_BT: jax.Array, *, chunk: int, shards: int
-) -> jax.Array:
+) -> Any:
     """``score`` of every target, [B, T]; the backward pass makes the logits of a chunk again.
 
     Args:

@@ -1,14 +1,17 @@
 """Small random batches of every form of examples, and layouts of them that mean the same."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gpt_jax import registry
 
 Batch = dict[str, np.ndarray]
-OPTIONS = {"text": 1, "pairs": 2, "labelled": 2, "classes": 2}  # sequences of a row
+OPTIONS = {"text": 1, "pairs": 2, "labelled": 2, "classes": 2, "prompts": 1}  # sequences of a row
+ALONE = ("text", "prompts")  # forms whose arrays have no axis of sequences
+# What each target of a form has, and how much it varies around log(1 / vocab) or 0: the policy has moved since it wrote.
+PER_TARGET = {"prompts": {"old": 0.3, "reference": 1.0, "advantage": 1.0, "value": 1.0, "returns": 1.0}}
 # The columns of a row of each form.
 COLUMNS: dict[str, Callable[[np.random.Generator], dict]] = {
     "text": lambda draw: {},
@@ -18,15 +21,18 @@ COLUMNS: dict[str, Callable[[np.random.Generator], dict]] = {
         "label": np.float32(draw.integers(2)),
     },
     "classes": lambda draw: {"class": np.int32(draw.integers(2))},
+    "prompts": lambda draw: {"limit": np.float32(draw.integers(5, 9))},
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """The sequences of a row, each (ids [n + 1], whether target i counts [n]), and its columns; none: filling."""
+    """The sequences of a row, each (ids [n + 1], whether target i counts [n]), its columns, and what each target of its
+    sequences has [n]; none: filling."""
 
     sequences: tuple[tuple[np.ndarray, np.ndarray], ...]
     columns: dict
+    per_target: dict = field(default_factory=dict)
 
 
 def form_of(form: str) -> str:
@@ -48,8 +54,14 @@ def rows(form: str, count: int, vocab: int, most: int, seed: int = 0, ends: bool
             counts = np.arange(1, len(ids)) >= len(prompt)
             ids, counts = (np.append(ids, 0), np.append(counts, False)) if ends else (ids, counts)
             sequences.append((ids.astype(np.int32), counts))
-        found.append(Row(tuple(sequences), COLUMNS[form](draw)))
+        found.append(Row(tuple(sequences), COLUMNS[form](draw), _per_target(form, vocab, draw, len(sequences[0][1]))))
     return found
+
+
+def _per_target(form: str, vocab: int, draw: np.random.Generator, *shape: int) -> Batch:
+    varied = {name: draw.normal(0, size, shape).astype(np.float32) for name, size in PER_TARGET.get(form, {}).items()}
+    logs = {name: varied[name] - np.float32(np.log(vocab)) for name in ("old", "reference") if name in varied}
+    return varied | logs
 
 
 def filling(form: str, seed: int = 0) -> Row:
@@ -67,13 +79,16 @@ def laid(form: str, found: Sequence[Row], context: int, vocab: int, *, left: boo
     batch = {name: draw.integers(vocab, size=shape).astype(np.int32) for name in ("tokens", "targets")}
     batch |= {name: np.zeros(shape, np.int32) for name in ("segments", "positions")}
     batch["weights"] = np.zeros(shape, np.float32)
+    batch |= _per_target(form, vocab, draw, *shape)
     at_BO = np.zeros(shape[:2], np.int32)
     for b, row in enumerate(found):
         for c, (ids, counts) in enumerate(row.sequences):
             begin = context - len(counts) if left else 0
             place(batch, (b, c), begin, ids, counts, 1)
+            for name, array in row.per_target.items():
+                batch[name][b, c, begin : begin + len(counts)][counts] = array[counts]
             at_BO[b, c] = begin + len(counts) - 1
-    if form == "text":
+    if form in ALONE:
         batch = {name: array[:, 0] for name, array in batch.items()}
     batch |= {name: np.stack([row.columns[name] for row in found]) for name in found[0].columns}
     return batch | ({"at": at_BO} if form == "classes" else {})

@@ -132,7 +132,7 @@ def test_layouts_and_micro_batches_change_nothing(name):
         assert float(objective_of(case.config).count(without)) == float(wanted[0]["tokens"])
 
 
-@pytest.mark.parametrize("call", ["kto"])
+@pytest.mark.parametrize("call", ["kto", "ppo(entropy=0.1)"])
 def test_devices_change_nothing(call):
     case = Case(call)
     with jax.enable_x64(True):

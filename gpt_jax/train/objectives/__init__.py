@@ -13,6 +13,7 @@ A batch has a leading axis of rows B; the arrays of its form are:
               or 0 not; reference [B, 2]
     classes   the same, [B, O, T]: the orders or options that a row is read in; at [B, O], the place of the token whose state
               the head reads, -1 of an option that a row lacks; class [B]
+    prompts   what the policy wrote: see ``objectives.policy``
 
 where ``reference`` holds the log-probabilities of the completions (sums over counted targets) under the model of
 ``tune.reference``. A row whose weights are all 0 is filling, and changes nothing.
@@ -53,6 +54,15 @@ class Forward(Protocol):
 
         Args:
           states: of the batch, where they are known, so that there is one pass of the model.
+        """
+        ...
+
+    def policy(self, batch: Batch, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """log p(target), and the entropy of the distribution that it was drawn from, of logits that are divided by the
+        temperature of ``config.sample``; float32 [B, T].
+
+        Args:
+          states: of the batch.
         """
         ...
 
@@ -99,6 +109,7 @@ class Objective(abc.ABC):
       shown: the metrics that are printed after an evaluation, with their units.
       reference: whether batches have ``reference``.
       dropout: whether the model may have some; not where log-probabilities of the policy and the reference are compared.
+      begins: whether a run is evaluated before its first update.
       writes: whether what is trained writes text; where it does not, no samples are shown.
       teacher: the model that steps read as ``fixed["teacher"]``, named as ``tune.start`` is; empty = none.
     """
@@ -108,6 +119,7 @@ class Objective(abc.ABC):
     shown: ClassVar[dict[str, str]] = {"loss": ""}
     reference: ClassVar[bool] = False
     dropout: ClassVar[bool] = True
+    begins: ClassVar[bool] = False
     writes: ClassVar[bool] = True
     teacher: str = ""
 
