@@ -42,6 +42,7 @@ KINDS = {
     },
     "train.optimizers": "optim.optimizer",
     "train.schedules": "optim.schedule",
+    "train.rewards": "tune.reward",
     "data.sources": "data.source",
     "data.tokenizers": "data.tokenizer",
 }

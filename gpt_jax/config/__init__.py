@@ -153,6 +153,7 @@ def _named(c: Config) -> list[tuple[str, str, tuple[str, ...]]]:
         ("data.templates", "data.template", (c.data.template,)),
         ("train.objectives", "tune.objective", (c.tune.objective,)),
         ("train.adapters", "tune.adapter", (c.tune.adapter,)),
+        ("train.rewards", "tune.reward", c.tune.rewards),
         ("train.optimizers", "optim.optimizer", (c.optim.optimizer,)),
         ("train.schedules", "optim.schedule", (c.optim.schedule,)),
     ]

@@ -84,6 +84,18 @@ class TuneConfig:
     objective: str
     adapter: str
     reference: str
+    reward: str | tuple
+    samples: Texts
+    updates: Count
+    epochs: Count
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The calls of ``reward``, where it is one, or pairs of weights and calls."""
+        if isinstance(self.reward, str):
+            return (self.reward,) if self.reward else ()
+        pairs = [pair for pair in self.reward if isinstance(pair, tuple) and len(pair) == 2]
+        return tuple(call for _, call in pairs if isinstance(call, str))
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,18 @@ from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.data.examples import Row
 from gpt_jax.data.forms import Side
 from gpt_jax.data.forms.pairs import read_to_the_end
-from gpt_jax.data.rendering import Writer, dialogue, template_of
+from gpt_jax.data.rendering import Encoded, Writer, dialogue, template_of
 from gpt_jax.data.templates import Message
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
+from gpt_jax.sample.platform import bucket
 from gpt_jax.train.forward import ModelForward
 from gpt_jax.train.objectives.classify import Classify
 from gpt_jax.train.objectives.reward import Reward, scores
 from gpt_jax.train.run import ReadRun
 from gpt_jax.train.step import read_params
 
-AT_ONCE = 8  # rows
+AT_ONCE = 8  # rows of the whole context, and more of shorter ones
 
 Prompt = str | Sequence[Message]
 
@@ -66,19 +67,47 @@ class Head:
         Raises:
           UserError: the run has no such head, or a completion does not fit into the context.
         """
+        encoded, context = self._answered([(prompt, completion) for completion in completions])
+        if (longest := max(map(_tokens, encoded), default=0)) > context:
+            raise UserError(
+                f"a prompt with its completion has {longest} tokens", where="reward", allowed=f"up to {context}"
+            )
+        return self._scores(encoded)
+
+    def rewards(self, pairs: Sequence[tuple[Prompt, Prompt]]) -> list[float | None]:
+        """The score of each completion of its own prompt; None where both together do not fit into the context.
+
+        Args:
+          pairs: prompts and their completions.
+
+        Raises:
+          UserError: the run has no such head.
+        """
+        encoded, context = self._answered(pairs)
+        fitting = [i for i, found in enumerate(encoded) if _tokens(found) <= context]
+        rewards: list[float | None] = [None] * len(encoded)
+        for i, score in zip(fitting, self._scores([encoded[i] for i in fitting]), strict=True):
+            rewards[i] = score
+        return rewards
+
+    def _answered(self, pairs: Sequence[tuple[Prompt, Prompt]]) -> tuple[list[Encoded], int]:
+        """Completions after their prompts, and the tokens that fit into the context."""
         self._objective(Reward, "reward")
         side = self._side([])
-        encoded = side.writer.write(
-            [dialogue(prompt, completion) for completion in completions], place="completion {}".format
-        )
-        encoded = [read_to_the_end(found) for found in encoded]
-        if longest := max((len(found.ids) - 1 for found in encoded if len(found.ids) > side.context + 1), default=0):
-            raise UserError(
-                f"a prompt with its completion has {longest} tokens", where="reward", allowed=f"up to {side.context}"
-            )
-        rows = [[[i]] for i in range(len(encoded))]
-        windows = ExampleWindows(encoded, rows, side.context, single=False, columns={})
-        return [float(row[0]) for row in self._over(windows)]
+        written = side.writer.write([dialogue(*pair) for pair in pairs], place="completion {}".format)
+        return [read_to_the_end(found) for found in written], side.context
+
+    def _scores(self, encoded: Sequence[Encoded]) -> list[float]:
+        """Each is read in the shortest row that it fits into, of few lengths."""
+        whole = self.run.config.model.context
+        lengths = np.array([min(bucket(_tokens(found)), whole) for found in encoded], int)
+        score_N = np.zeros(len(encoded))
+        for length in np.unique(lengths):
+            taken = np.flatnonzero(lengths == length)
+            rows = [[[int(i)]] for i in taken]
+            windows = ExampleWindows(encoded, rows, int(length), single=False, columns={})
+            score_N[taken] = self._over(windows, AT_ONCE * (whole // length))[:, 0]
+        return score_N.tolist()
 
     def _objective(self, kind: type, call: str) -> Any:
         objective = self.run.program.recipe.objective
@@ -94,12 +123,14 @@ class Head:
         config = self.run.config
         return Side(rows, (), Writer(template_of(config), self.tokenizer), config.model.context, config.data.pack)
 
-    def _over(self, windows: ExampleWindows) -> np.ndarray:
-        """What the head says of all windows, [N, …]."""
+    def _over(self, windows: ExampleWindows, most: int = AT_ONCE) -> np.ndarray:
+        """What the head says of all windows, [N, …], ``most`` at a time."""
         found = []
+        shards = self.run.program.recipe.shards
+        rows = -(-(AT_ONCE if windows.count <= AT_ONCE else most) // shards) * shards
         with jax.set_mesh(self.run.mesh):
-            for first in range(0, windows.count, AT_ONCE):
-                window_B = np.minimum(np.arange(first, first + AT_ONCE), windows.count - 1)
+            for first in range(0, windows.count, rows):
+                window_B = np.minimum(np.arange(first, first + rows), windows.count - 1)
                 batch = windows.gather(window_B, np.zeros_like(window_B))
                 found.append(self._said(self.trained, self.run.fixed, batch))
         return np.concatenate(jax.device_get(found))[: windows.count]
@@ -111,8 +142,13 @@ class Head:
         return jax.jit(lambda trained, fixed, batch: say(ModelForward.of(recipe, trained, fixed), batch))
 
 
-def head_of(run: ReadRun, step: int, tokenizer: Tokenizer | None) -> Head:
-    """The head of a run that is read, after a step.
+def _tokens(found: Encoded) -> int:
+    """Of the row that it is read in."""
+    return len(found.ids) - 1
+
+
+def head_of(run: ReadRun, step: int | None, tokenizer: Tokenizer | None) -> Head:
+    """The head of a run that is read, after a step; the newest if none is named.
 
     Raises:
       UserError: its tokens are not text.

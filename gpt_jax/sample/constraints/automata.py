@@ -41,10 +41,21 @@ class Automaton:
 
 
 def of_regex(given: Vocabulary, pattern: str, where: str) -> Automaton:
-    """Of the texts that match a pattern as a whole, in the syntax of outlines-core (Rust's regex-automata), without U+0000.
+    """Of the texts that match a pattern as a whole: see ``over_bytes``.
 
     Raises:
       UserError: there is no tokenizer, the library is absent, or the pattern is none, too large, or matches no text.
+    """
+    return of_bytes(given, *over_bytes(pattern, where), where)
+
+
+def over_bytes(pattern: str, where: str) -> tuple[np.ndarray, set[int]]:
+    """The automaton of the texts that match a pattern as a whole, in the syntax of outlines-core (Rust's regex-automata),
+    without U+0000: the state after each byte [Q, 256], ``NONE`` where it is not allowed, and the states that accept. It
+    begins in state 0.
+
+    Raises:
+      UserError: the library is absent, or the pattern is none, or too large.
     """
     # In a state that accepts, the library leaves out bytes after which a text is not complete. So a byte of ours marks the
     # end, after which nothing comes. The pattern has to be one by itself too.
@@ -58,7 +69,7 @@ def of_regex(given: Vocabulary, pattern: str, where: str) -> Automaton:
             if 0 < byte < 256:
                 next_QX[number[state], byte] = number[to]
     accepting = {number[state] for state, row in rows.items() if 0 in row and row[0] in final}
-    return of_bytes(given, next_QX, accepting, where)
+    return next_QX, accepting
 
 
 def _compiled(text: str, pattern: str, where: str) -> Any:

@@ -1,0 +1,46 @@
+"""1 where the last number of a completion is the right one, else 0."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+
+from gpt_jax.data.examples import Row
+from gpt_jax.registry import register
+from gpt_jax.train.rewards import Completion, Reward
+from gpt_jax.train.rewards.expressions import read
+
+# A minus sign after a digit is an operation: the last number of "7-12" is 12.
+NUMBER = re.compile(r"(?<![0-9.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])")
+
+
+@register("train.rewards", "arithmetic", examples=("arithmetic", "arithmetic(field='result')"))
+def arithmetic(*, field: str = "answer") -> Reward:
+    """Whether the last number of the completion is that of this field of its row, or without such a field what the prompt
+    comes to ("12+7=" to 19); None where a row has neither.
+
+    Numbers are compared by their value: 19 is 19.0, and 1,900 is 1900.
+    """
+
+    def reward(completions: Sequence[Completion]) -> list[float | None]:
+        return [_judged(completion, field) for completion in completions]
+
+    return reward
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number in a text; None where there is none."""
+    found = NUMBER.findall(text)
+    return Decimal(found[-1].replace(",", "")) if found else None
+
+
+def _judged(completion: Completion, field: str) -> float | None:
+    wanted = _wanted(completion.row, field)
+    return None if wanted is None else float(last_number(completion.text) == wanted)
+
+
+def _wanted(row: Row, field: str) -> Decimal | int | None:
+    if field in row:
+        return last_number(str(row[field]))
+    prompt = row["prompt"]
+    asked = read((prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip(" =?\n"))
+    return None if asked is None else asked.value
