@@ -17,9 +17,12 @@ TOKENIZER = run.NAME
 CARRIED = "huggingface"  # what an imported model's directory held beside its tensors
 HERE = "{run}"  # in config.json: the run directory, wherever it has been moved to
 
-BEFORE = {
+BEFORE: dict[str, dict[str, Any]] = {
     "data": {"template": "plain"},
-    "tune": {"start": "", "objective": "lm", "adapter": "none", "reference": ""},
+    "tune": {
+        **{"start": "", "objective": "lm", "adapter": "none", "reference": ""},
+        **{"reward": "", "samples": 8, "updates": 1, "epochs": 1},
+    },
 }  # what runs did before there were such knobs
 
 

@@ -20,6 +20,6 @@ class Eval(Command):
 
     def run(self, flags: Any) -> None:
         from gpt_jax.config import Config
-        from gpt_jax.train.evaluate import evaluate_run
+        from gpt_jax.train.feeds.read import evaluate_run
 
         evaluate_run(Config.from_dict(flags.config), flags.workdir, flags.step)

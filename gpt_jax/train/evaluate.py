@@ -8,19 +8,14 @@ tokenizers compare; they are left out where these bytes are not exactly the text
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gpt_jax.config import Config
 from gpt_jax.data.batches import InOrder
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.train import reference
-from gpt_jax.train.checkpoint import resume
-from gpt_jax.train.run import Run, open_run, to_read
-from gpt_jax.train.step import read_params
+from gpt_jax.train.run import Run
 
 
 def evaluate(run: Run, trained: dict, batches: Any, stop: Callable[[], bool]) -> dict[str, float] | None:
@@ -61,26 +56,3 @@ def scores(run: Run, trained: dict, batches: Any) -> dict[str, float]:
         values = evaluate(run, trained, batches, lambda: False)
     assert values is not None
     return values
-
-
-def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
-    """Prints the metrics of a checkpoint over ``eval.batches`` of ``eval.split``.
-
-    Raises:
-      UserError: there is no such run or checkpoint.
-    """
-    run = reference.of_run(open_run(to_read(config), workdir))
-    step, state, notes = run.load(step)
-    resume.check_fingerprint(notes["data"], run.data.fingerprint)
-    meshes.check_batch(run.mesh, config.eval.batch or config.train.batch, 1)
-    split = getattr(run.data, config.eval.split)
-    batches = split.fixed(config.eval.batch or config.train.batch, config.eval.batches)
-    values = scores(run, read_params(state), batches)
-    counted = (
-        f"{values['tokens']:,} tokens in disjoint windows of {config.model.context}, " if "tokens" in values else ""
-    )
-    print(f"step {step}, {config.eval.split} split, {counted}{coverage(batches, 'eval.batches')}")
-    units = {"loss": run.program.recipe.objective.shown["loss"], "perplexity": "per token"}
-    for name, value in values.items():
-        if name != "tokens":
-            print(f"{name.replace('_', ' '):<16} {value:.6f} {units[name] if name in units else ''}".rstrip())

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 
 from gpt_jax.config import Config
-from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import processes
 from gpt_jax.train import describe
 from gpt_jax.train.monitors.finite import found_by_jax
@@ -52,14 +51,15 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
     """Steps until ``last``, or until a signal asks to stop; returns the saved state and its step."""
     run, recorder, stop = trainer.run, trainer.recorder, trainer.stop
     settings = run.config.train
-    batches = run.data.train.batches(settings.batch, run.config.data.seed)
-    rows = meshes.my_rows(run.mesh, settings.batch)
+    feed = trainer.feed
     trainer.evaluate_if_missed(state, last)
     stop.check()
 
     for k in range(trainer.start, last):
+        if feed.waits:
+            recorder.flush(state)
         with profiler.step(run.workdir, settings.profile, k):
-            batch = meshes.put_batch(batches.rows(k, *rows), run.mesh)
+            batch, said = feed.batch(k, state)
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
             advance = run.program.watch_step if watched else run.program.step
             if k == trainer.start:
@@ -67,11 +67,11 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
                 stop.wait_for_steps()
             state, metrics = advance(state, batch, recorder.hyper)
         step = k + 1
-        recorder.queue(step, metrics, batch, state)
+        recorder.queue(step, {**metrics, **said}, batch, state)
 
         evaluating = due(step, settings.eval_every, last)
         saving = due(step, settings.save_every, last)
-        if not (evaluating or saving or stop.agreed()):
+        if step % feed.every or not (evaluating or saving or stop.agreed()):
             continue
         recorder.flush(state)
         loss = trainer.evaluate(state, step) if evaluating else None

@@ -10,6 +10,7 @@ from gpt_jax.mesh import chips, memory, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train import reference
+from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.run import with_vocab
 from gpt_jax.train.step import hyper_scalars, make_program, objective_of
 
@@ -49,6 +50,8 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
 def arrays_of(config: Config) -> dict[str, tuple[tuple[int, ...], str]]:
     """The shape and type of every array of a batch; data are read only where the objective compares their examples."""
     objective, rows = objective_of(config), config.train.batch
+    if isinstance(objective, Policy):
+        return objective.arrays(rows, config.model.context)
     if objective.form == "text":
         names = {"tokens": "int32", "targets": "int32", "weights": "float32"}
         if config.data.pack == "segments":

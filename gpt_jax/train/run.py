@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.data.open import Data, open_data
+from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import memory, processes
 from gpt_jax.mesh import mesh as meshes
@@ -23,9 +24,10 @@ from gpt_jax.storage import cache_folder
 from gpt_jax.train import describe
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.describe import Say
-from gpt_jax.train.forward import HEADS
-from gpt_jax.train.starting import parameters, places, start
-from gpt_jax.train.starting import teacher as teachers
+from gpt_jax.train.forward import HEADS, FixedModel
+from gpt_jax.train.objectives.policy import Policy
+from gpt_jax.train.starting import fixed_models, parameters, places, policies, start
+from gpt_jax.train.starting.fixed_models import REFERENCE, TEACHER
 from gpt_jax.train.starting.start import Start
 from gpt_jax.train.step import Program, State, make_program, objective_of, read_params
 
@@ -89,23 +91,56 @@ class Run(ReadRun):
     @functools.cached_property
     def teacher(self) -> Start | None:
         """The model that the objective learns from, checked against the data; None where there is none."""
-        where = self.program.recipe.objective.teacher
-        found = teachers.read(where, self.config, self.workdir) if where else None
-        if found is not None:
-            teachers.ids(found, self.config, self.data)
-        return found
+        return self._fixed_model(TEACHER, self.program.recipe.objective.teacher)
+
+    @functools.cached_property
+    def reference(self) -> Start | None:
+        """What ``tune.reference`` names, which a policy is compared with, checked against the data; None for nothing."""
+        policy = isinstance(self.program.recipe.objective, Policy)
+        return self._fixed_model(REFERENCE, self.config.tune.reference if policy else "")
+
+    @functools.cached_property
+    def reference_model(self) -> FixedModel | None:
+        """What a policy is compared with: ``reference``, else what it began with, which the run directory keeps."""
+        if self.reference is not None:
+            return self._placed(REFERENCE, self.reference)
+        if not self.config.tune.start:
+            return None
+        if "base" in self.fixed:
+            return FixedModel(self.fixed["base"], self.config.model, self.config.model.vocab)
+        kept = parameters.read_base(self.config, self.workdir, self.program.stored_model)
+        return FixedModel(self.on_mesh(kept), self.config.model, self.config.model.vocab)
 
     @functools.cached_property
     def fixed(self) -> dict[str, Any]:
         """As of ``ReadRun``, and "teacher" where there is one."""
         if self.teacher is None:
             return super().fixed
-        known = teachers.ids(self.teacher, self.config, self.data)
-        return {**super().fixed, "teacher": teachers.placed(self.teacher, known, self.config, self.mesh)}
+        return {**super().fixed, "teacher": self._placed(TEACHER, self.teacher)}
+
+    def _fixed_model(self, role: fixed_models.Role, where: str) -> Start | None:
+        found = fixed_models.read(role, where, self.config, self.workdir) if where else None
+        if found is not None:
+            fixed_models.ids(role, found, self.config, self.data)
+        return found
+
+    def _placed(self, role: fixed_models.Role, found: Start) -> FixedModel:
+        known = fixed_models.ids(role, found, self.config, self.data)
+        return fixed_models.placed(found, known, self.config, self.mesh)
 
     @property
     def tokens_per_step(self) -> int:
+        """Places of the rows that a step reads; of a policy's rows at most so many."""
+        if isinstance(self.program.recipe.objective, Policy):
+            return self.config.train.batch * self.longest_row
         return self.config.train.batch * self.data.train.options * self.config.model.context
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest prompt with the longest completion."""
+        parts = [part for split in (self.data.train, self.data.valid) for part in split.windows]
+        longest = max(part.longest for part in parts if isinstance(part, PromptWindows))
+        return min(self.config.model.context, longest + self.config.sample.max_new_tokens)
 
     @property
     def flops_per_token(self) -> float:
@@ -184,9 +219,12 @@ def check_tuning(config: Config) -> None:
             where="config.model.dropout",
             allowed="0 with this objective",
         )
-    if objective.reference and not (config.tune.start or config.tune.reference):
+    if isinstance(objective, Policy):
+        policies.check(config, objective)
+    compares = objective.reference or isinstance(objective, Policy) and objective.compares
+    if compares and not (config.tune.start or config.tune.reference):
         raise UserError(
-            f"{config.tune.objective} measures preferences against a model, and none is named",
+            f"{config.tune.objective} measures against a model, and none is named",
             where="config.tune.reference",
             allowed="a run, such as runs/q or runs/q@500, or a Hugging Face directory; empty = that of config.tune.start",
         )

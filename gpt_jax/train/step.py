@@ -28,6 +28,7 @@ from gpt_jax.train.forward import HEADS, Recipe, whole
 from gpt_jax.train.gradients import eval_step, loss_and_grads
 from gpt_jax.train.monitors import finite, watch
 from gpt_jax.train.objectives import Batch, Objective
+from gpt_jax.train.objectives.policy import Policy
 
 State = dict[str, Any]
 ADAPTER_KEY, HEADS_KEY = 2**31 - 1, 2**31 - 2  # of what is initialised beside the model
@@ -94,12 +95,17 @@ def compiled_from(config: Config) -> Config:
     return replace(
         config,
         data=_without(config.data, [name for name in vars(config.data) if name != "pack"]),
-        tune=_without(config.tune, ["start", "reference"]),
+        tune=_without(config.tune, [name for name in vars(config.tune) if name not in ("objective", "adapter")]),
         optim=_without(config.optim, arguments),
         train=_without(config.train, other),
         eval=_without(config.eval, vars(config.eval)),
-        sample=_without(config.sample, vars(config.sample)),
+        sample=_without(config.sample, [name for name in vars(config.sample) if name not in _sampled(config)]),
     )
+
+
+def _sampled(config: Config) -> tuple[str, ...]:
+    """The knobs of sampling that a step is compiled from."""
+    return ("temperature",) if isinstance(objective_of(config), Policy) else ()
 
 
 def can_be_exact(model: ModelConfig) -> bool:

@@ -10,26 +10,28 @@ import jax
 from gpt_jax.errors import NonFiniteError, Stopped
 from gpt_jax.run_directory import CONFIG, TOKENIZER, config_json, previous_config
 from gpt_jax.storage import write_atomically
-from gpt_jax.train import describe, reference
+from gpt_jax.train import describe, feeds, reference
 from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
-from gpt_jax.train.evaluate import coverage, evaluate
+from gpt_jax.train.feeds import Feed, feed_of
 from gpt_jax.train.monitors.finite import first_bad
+from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
 from gpt_jax.train.run import Run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.starting import parameters, teacher
+from gpt_jax.train.starting import fixed_models, parameters
 from gpt_jax.train.starting import start as starts
-from gpt_jax.train.step import State, hyper_scalars, read_params
+from gpt_jax.train.step import State, hyper_scalars
 
 
 @dataclass
 class Trainer:
-    """A run with its recorder and checkpoints. ``start``: completed updates when this process began."""
+    """A run with its feed, recorder and checkpoints. ``start``: completed updates when this process began."""
 
     run: Run
+    feed: Feed
     checkpoints: Checkpoints
     recorder: Recorder
     stop: StopRequest
@@ -53,7 +55,8 @@ class Trainer:
         """
         previous, first = previous_config(run.workdir, run.config), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
-        taught_by = run.teacher  # refused before anything is written
+        feeds.check(run)
+        taught_by, compared_with = run.teacher, run.reference  # refused before anything is written
         began = began or read_start(run)
         params = None if began is None else _begun(run, began)  # before anything is written
         compared = reference.read(run, began)
@@ -70,34 +73,36 @@ class Trainer:
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
                 if taught_by is not None:
-                    teacher.keep(taught_by, run.program.recipe.objective.teacher, run.workdir)
+                    fixed_models.keep(fixed_models.TEACHER, taught_by, run.workdir)
+                if compared_with is not None:
+                    fixed_models.keep(fixed_models.REFERENCE, compared_with, run.workdir)
             began = params = None  # the state has them
             recorder = Recorder.open(run, hyper_of(run), start, notes, started, group_size)
             with contextlib.closing(recorder):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
-                yield Trainer(run, checkpoints, recorder, stop, start), state
+                yield Trainer(run, feed_of(run, notes), checkpoints, recorder, stop, start), state
 
     def evaluate_if_missed(self, state: State, last: int) -> None:
         """Evaluates the restored state, where the run was stopped between a step and its evaluation."""
         evaluating = due(self.start, self.run.config.train.eval_every, last)
-        if self.start and self.recorder.evaluated != self.start and evaluating:
+        begins = self.start or self.run.program.recipe.objective.begins
+        if begins and self.recorder.evaluated != self.start and evaluating:
             self.evaluate(state, self.start)
 
     def evaluate(self, state: State, step: int) -> float | None:
         """Writes valid/… of the state and returns what the best checkpoint has least of; None where a signal cut it short,
         to be done on resuming."""
-        run, recorder, settings = self.run, self.recorder, self.run.config.train
+        recorder = self.recorder
         with recorder.progress.pause():
-            fixed = run.data.valid.fixed(settings.batch, settings.eval_batches)
-            values = evaluate(run, read_params(state), fixed, self.stop.agreed)
+            values = self.feed.evaluate(state, step, self.stop.agreed)
         if values is None:
             return None
         recorder.evaluated = step
         recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
-        objective = run.program.recipe.objective
+        objective = self.run.program.recipe.objective
         text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in objective.shown.items() if name in values)
-        recorder.progress.note(f"step {step}: validation {text} {coverage(fixed, 'train.eval_batches')}")
+        recorder.progress.note(f"step {step}: validation {text} {self.feed.covered()}")
         return objective.best.as_loss(values)
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:
@@ -116,7 +121,8 @@ class Trainer:
                     where=str(self.run.workdir),
                     fix="lower optim.lr; the last checkpoint is intact",
                 )
-            self.checkpoints.save(step, self.run.program.stack(state), self.recorder.notes(), valid_loss=valid_loss)
+            notes = self.recorder.notes() | self.feed.notes()
+            self.checkpoints.save(step, self.run.program.stack(state), notes, valid_loss=valid_loss)
 
     def finish(self, state: State, step: int, last: int) -> dict[str, Any]:
         """Closes recorder and checkpoints after the last save and returns the summary.
@@ -137,7 +143,7 @@ class Trainer:
                 fix="the same command resumes it",
             )
         if done and jax.process_index() == 0:
-            summary.show(self.run, state, values)
+            summary.show(self.run, state, values, self.feed.covered())
         return values
 
 
@@ -177,6 +183,6 @@ def _starting_state(
     seed = run.config.train.seed
     if began is None or params is None:
         return run.program.init(seed), 0, {}
-    if not run.program.recipe.adapter.alone:
+    if not run.program.recipe.adapter.alone or isinstance(run.program.recipe.objective, Policy):
         parameters.write_base(run.workdir, params)
     return run.program.init(seed, run.on_mesh(params)), 0, {"parent": began.parent}

@@ -1,6 +1,7 @@
 """Kills the real training command at random moments of its life and compares what it ends with, bit for bit.
 
     python -m tests.reliability.kill --kills=20
+    python -m tests.reliability.kill --kills=10 --run=policy     # one that learns from what it writes
 
 A reference run goes through undisturbed, twice (with and without compiled programs to reuse). Then runs are killed with
 SIGKILL at moments uniform over the length of such a life (imports, compilation, steps, saves, evaluation, exit) and
@@ -45,6 +46,17 @@ SETTINGS = {
     "train.tensorboard": False,
     "sample.max_new_tokens": 8,
 }
+POLICY = {
+    "data.source": "arithmetic(count=400, valid=40, digits=1)",
+    "tune.objective": "ppo(target=0.5)",
+    "tune.reward": '((1.0, "ended"), (0.5, "exact"))',
+    "tune.samples": 4,
+    "tune.updates": 4,
+    "tune.epochs": 2,
+    "optim.warmup": 0,
+    "sample.temperature": 1.0,
+}
+RUNS: dict[str, dict] = {"corpus": {}, "policy": POLICY}
 
 
 @dataclass
@@ -70,16 +82,23 @@ class Result:
 
 
 class Bench:
-    """The command, its data and its caches, in a directory of their own."""
+    """The command, its data and its caches, in a directory of their own; a policy begins at a short run's end."""
 
-    def __init__(self, directory: Path):
-        self.directory = directory
+    def __init__(self, directory: Path, run: str = "corpus"):
+        self.directory, self.run = directory, run
         self.text = directory / "text.txt"
         words = random.Random(0).choices(["the ", "cat ", "sat ", "on ", "a ", "mat.\n", "dog ", "ran "], k=20_000)
         self.text.write_text("".join(words))
 
+        if RUNS[run]:
+            self.run = "corpus"
+            self.live(directory / "begun", 1200)
+            self.run = run
+
     def start(self, workdir: Path) -> subprocess.Popen:
         settings = SETTINGS | {"data.source": f"text(path='{self.text}')", "data.cache": str(self.directory / "data")}
+        if RUNS[self.run]:
+            settings |= RUNS[self.run] | {"tune.start": str(self.directory / "begun")}
         overrides = [f"--config.{key}={value}" for key, value in settings.items()]
         command = [sys.executable, "launch.py", "train", "--config=configs/base.py", f"--workdir={workdir}", *overrides]
         caches = {"JAX_COMPILATION_CACHE_DIR": str(self.directory / "compiled")}
@@ -142,6 +161,10 @@ def differences(workdir: Path, reference: Path) -> Iterator[str]:
             break
     if len(records(workdir)) != len(records(reference)):
         yield f"{len(records(workdir))} records for {len(records(reference))}"
+    for path in sorted((reference / "samples").glob("rollout-*")):
+        own = workdir / "samples" / path.name
+        if not own.exists() or own.read_bytes() != path.read_bytes():
+            yield f"other samples: {path.name}"
     yield from (f"damaged: {path.name}" for path in (workdir / "checkpoints").glob("corrupt-*"))
     yield from (f"left over: {path.name}" for path in (workdir / "checkpoints").glob("t*-*"))
 
@@ -163,9 +186,9 @@ def killed_until_done(bench: Bench, workdir: Path, kills: int, length: float, ch
         print(f"{workdir.name:>8} {lived:>10.2f} {step:>10} {saved:>10} {step - saved:>10}", flush=True)
 
 
-def campaign(directory: Path, kills: int, seed: int) -> list[Result]:
+def campaign(directory: Path, kills: int, seed: int, run: str = "corpus") -> list[Result]:
     """Runs until ``kills`` kills have happened; prints a line for each kill and each run."""
-    bench, choice = Bench(directory), random.Random(seed)
+    bench, choice = Bench(directory, run), random.Random(seed)
     reference = directory / "whole-0"
     for number in range(2):
         ended, length = bench.live(directory / f"whole-{number}", 1200)
@@ -192,11 +215,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--directory", type=Path, help="kept; a temporary one if not given")
+    parser.add_argument("--run", choices=tuple(RUNS), default="corpus", help="what is killed")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = flags.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        results = campaign(directory, flags.kills, flags.seed)
+        results = campaign(directory, flags.kills, flags.seed, flags.run)
     total = sum(kill.counts for result in results for kill in result.kills)
     survived = sum(kill.counts for result in results if not result.differences for kill in result.kills)
     lost = max((kill.step - kill.saved for result in results for kill in result.kills), default=0)

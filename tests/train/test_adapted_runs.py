@@ -117,7 +117,7 @@ def test_a_lost_base_is_named(runs, tmp_path, harm, capsys):
     assert launch.main(["sample", f"--workdir={tmp_path / 'lora'}", "--prompt=the"]) == 74
     assert f"{tmp_path / 'lora' / 'base'}" in capsys.readouterr().err
     for act in (gpt_jax.load, lambda workdir: gpt_jax.train("base", workdir, tuned | {"train.steps": 4})):
-        with pytest.raises(StorageError, match="that the adapter is applied to cannot be read"):
+        with pytest.raises(StorageError, match="that the run began with cannot be read"):
             act(tmp_path / "lora")
 
 

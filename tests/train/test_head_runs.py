@@ -17,7 +17,7 @@ from gpt_jax.train import loop
 from gpt_jax.train.checkpoint import manifest
 from gpt_jax.train.record import metrics
 from gpt_jax.train.run import open_run
-from gpt_jax.train.starting.teacher import NAME
+from gpt_jax.train.starting.fixed_models import TEACHER
 from tests.train import tiny
 
 STEPS = 12
@@ -197,11 +197,11 @@ def test_a_student_keeps_the_teacher_that_it_began_with(folder, taught):
     last.rename(folder / "later")
     run(student, place, until=4)
     (folder / "later").rename(last)
-    known = json.loads((place / NAME).read_text())
+    known = json.loads((place / TEACHER.file).read_text())
     assert known["step"] == 8
     run(student, place)
-    assert json.loads((place / NAME).read_text()) == known
-    (place / NAME).write_text(json.dumps({**known, "digest": "0"}))
+    assert json.loads((place / TEACHER.file).read_text()) == known
+    (place / TEACHER.file).write_text(json.dumps({**known, "digest": "0"}))
     with pytest.raises(UserError, match="not the one"):
         run(student, place)
 

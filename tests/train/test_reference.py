@@ -13,7 +13,7 @@ from gpt_jax.data.open import open_data
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.model import gpt, layout
 from gpt_jax.train import loop, plan, reference
-from gpt_jax.train.evaluate import evaluate_run
+from gpt_jax.train.feeds.read import evaluate_run
 from gpt_jax.train.run import open_run
 from gpt_jax.train.starting import start
 from gpt_jax.train.step import objective_of

@@ -19,6 +19,7 @@ from gpt_jax.config import Config
 from gpt_jax.errors import Failure
 from gpt_jax.train import optim, reference
 from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
+from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
@@ -38,7 +39,10 @@ class StepMismatch(Failure):
 
 def common_settings(config: Config) -> str:
     """The settings that all runs of a population share, as JSON; empty for a run that has to be trained alone."""
-    reads_more = config.tune.adapter != "none" or objective_of(config).teacher  # parameters that its steps do not train
+    objective = objective_of(
+        config
+    )  # whose steps may read parameters that they do not train, or what the policy writes
+    reads_more = config.tune.adapter != "none" or objective.teacher or isinstance(objective, Policy)
     if config.train.watch_every or config.train.profile or reads_more:
         return ""
     own: dict[str, Any] = {name: 0.0 for name in optim.hyper_of(config) if name != "steps"}

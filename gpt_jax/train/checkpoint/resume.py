@@ -7,6 +7,8 @@ from gpt_jax import registry
 from gpt_jax.config import Config, SampleConfig, flatten
 from gpt_jax.errors import UserError
 from gpt_jax.train import schedules
+from gpt_jax.train.objectives.policy import Policy
+from gpt_jax.train.step import objective_of
 
 
 class Change(enum.Enum):
@@ -38,7 +40,7 @@ _KEYS = {
         model.attention model.position model.norm model.mlp model.block model.tied model.bias model.dropout model.init
         model.dtype model.embed_scale model.logit_softcap
         data.source data.tokenizer data.template data.valid_fraction data.pack data.seed
-        tune.start tune.objective tune.adapter tune.reference
+        tune.start tune.objective tune.adapter tune.reference tune.reward tune.samples tune.updates tune.epochs
         optim.optimizer optim.lr optim.schedule optim.warmup optim.weight_decay optim.clip optim.ema optim.groups
         train.batch train.seed train.z_loss
     """,
@@ -47,6 +49,10 @@ CHANGES: dict[str, Change] = {
     **{key: change for change, keys in _KEYS.items() for key in keys.split()},
     **{f"sample.{field.name}": Change.FREE for field in dataclasses.fields(SampleConfig)},
 }
+
+
+# What a policy writes, it learns from.
+WRITTEN = ("sample.temperature", "sample.max_new_tokens", "sample.stop_token_ids", "sample.ignore_eos")
 
 
 def check_resume(old: Config, new: Config) -> list[str]:
@@ -59,8 +65,11 @@ def check_resume(old: Config, new: Config) -> list[str]:
     changed = [key for key in after if before[key] != after[key]]
     schedule, _ = registry.parse(new.optim.schedule, where="config.optim.schedule")
     looks_ahead = schedule not in schedules.HORIZON_FREE
+    written = WRITTEN if isinstance(objective_of(new), Policy) else ()
     refused = [
-        key for key in changed if CHANGES[key] is Change.REFUSED or (CHANGES[key] is Change.HORIZON and looks_ahead)
+        key
+        for key in changed
+        if CHANGES[key] is Change.REFUSED or key in written or (CHANGES[key] is Change.HORIZON and looks_ahead)
     ]
     if refused:
         values = "; ".join(f"{key}: {before[key]!r} -> {after[key]!r}" for key in refused)

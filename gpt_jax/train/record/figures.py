@@ -1,7 +1,8 @@
-"""The picture of a run: its loss against steps, tokens and FLOPs."""
+"""The picture of a run: its loss, or its reward, against steps, tokens and FLOPs."""
 
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ _SPAN = 1000  # points drawn per curve; longer runs are averaged down to it
 def loss_figure(workdir: str | Path) -> Path:
     """Draws figures/loss.png from metrics.jsonl and summary.json and returns its path.
 
-    Three panels share the loss, in the unit that the summary says: against steps, tokens, and training FLOPs, the last where
-    the summary says how many were done. Where summary.json has facts.entropy_rate (of a synthetic source), it is drawn as
-    the floor.
+    Three panels share the loss, or the first metric that the summary shows, in the unit that it says: against steps, tokens,
+    and training FLOPs, the last where the summary says how many were done. Where summary.json has facts.entropy_rate (of a
+    synthetic source), it is drawn as the floor.
 
     Raises:
       UserError: there is no loss to draw.
@@ -30,25 +31,26 @@ def loss_figure(workdir: str | Path) -> Path:
     """
     workdir = Path(workdir)
     records, summary = read(workdir), read_summary(workdir)
-    curves = {split: _curve(records, f"{split}/loss") for split in ("train", "valid")}
+    name, unit = next(iter(summary["shown"].items())) if "shown" in summary else ("loss", NATS)
+    curves = {split: _curve(records, f"{split}/{name}") for split in ("train", "valid")}
     if not any(curves.values()):
-        raise UserError(f"{NAME} holds no finite train/loss or valid/loss", where=str(workdir), fix="train first")
+        raise UserError(f"{NAME} holds no finite train/{name} or valid/{name}", where=str(workdir), fix="train first")
+    highest = summary.get("highest_is_best", False) and summary["best_by"] == f"valid/{name}"
 
     axes_of = {"steps": (0, 1.0), "tokens": (1, 1.0)}  # label -> (column of the curve, factor)
     if summary.get("tokens") and summary.get("flops"):
         axes_of[FLOPS] = (1, summary["flops"] / summary["tokens"])
     floor = summary.get("facts", {}).get("entropy_rate")
-    unit = summary["shown"]["loss"] if "shown" in summary else NATS
     figure, panels = _blank(tuple(axes_of))
-    panels[0].set_ylabel(f"loss ({unit})", color="#222222")
+    panels[0].set_ylabel(f"{name} ({unit})" if unit else name, color="#222222")
     for panel, (column, factor) in zip(panels, axes_of.values(), strict=True):
         _draw(panel, {split: [(c[column] * factor, c[2]) for c in curve] for split, curve in curves.items()}, floor)
         _fit(panel, logarithmic=column == 1)
-    panels[0].set_ylim(*_limits(curves, floor))
-    panels[0].legend(loc="upper right", frameon=False, fontsize=9.5, handlelength=1.6)
+    panels[0].set_ylim(*_limits(curves, floor, cut=not highest))
+    panels[0].legend(loc="lower right" if highest else "upper right", frameon=False, fontsize=9.5, handlelength=1.6)
     left = figure.subplotpars.left
     figure.text(left, 0.935, workdir.resolve().name, fontsize=13, weight="bold", color="#111111")
-    figure.text(left, 0.875, _caption(curves, summary), fontsize=9.5, color=GREY)
+    figure.text(left, 0.875, _caption(curves, summary, max if highest else min), fontsize=9.5, color=GREY)
     path = workdir / PATH
     make_folder(path.parent)
     with writing(path):
@@ -131,23 +133,23 @@ def _fit(panel: Any, logarithmic: bool) -> None:
         panel.set_xlim(left=0)
 
 
-def _limits(curves: dict[str, list[tuple[float, float, float]]], floor: float | None) -> tuple[float, float]:
-    """Loss range with a margin; a spike above the first loss is cut off."""
+def _limits(curves: dict[str, list[tuple[float, float, float]]], floor: float | None, cut: bool) -> tuple[float, float]:
+    """The range with a margin; a spike above the first loss is cut off."""
     values = [value for curve in curves.values() for _, _, value in curve]
     starts = [curve[0][2] for curve in curves.values() if curve]
     low = min(values if floor is None else [*values, floor])
-    high = min(max(values), 1.15 * max(starts))
+    high = min(max(values), 1.15 * max(starts)) if cut else max(values)
     margin = 0.05 * (high - low or 1.0)
     return low - margin, high + margin
 
 
-def _caption(curves: dict[str, list[tuple[float, float, float]]], summary: dict[str, Any]) -> str:
+def _caption(curves: dict[str, list[tuple[float, float, float]]], summary: dict[str, Any], choose: Callable) -> str:
     """The run's result in a line."""
     last = max((curve[-1] for curve in curves.values() if curve), key=lambda point: point[0])
     parts = [f"{last[0]:,.0f} steps", f"{quantity(last[1])} tokens"]
     if summary.get("flops"):
         parts.append(f"{summary['flops']:.2e} FLOPs")
     if curves["valid"]:
-        best = min(curves["valid"], key=lambda point: point[2])
+        best = choose(curves["valid"], key=lambda point: point[2])
         parts.append(f"valid {curves['valid'][-1][2]:.4f} at the end, {best[2]:.4f} at best (step {best[0]:,.0f})")
     return "  ·  ".join(parts)

@@ -7,7 +7,6 @@ from typing import Any
 from gpt_jax import notebook
 from gpt_jax.model import flops
 from gpt_jax.storage import make_folder, only_warned, write_atomically
-from gpt_jax.train.evaluate import coverage
 from gpt_jax.train.record import figures
 from gpt_jax.train.record.metrics import read, write_summary
 from gpt_jax.train.record.metrics import summarise as summarise_records
@@ -38,6 +37,7 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
         **({"parent": recorder.parent} if recorder.parent else {}),
         "shown": objective.shown,
         "best_by": best_by,
+        "highest_is_best": objective.best.highest,
         **summarise_records(records, best_by, objective.best.highest),
     }
     if jax.process_index() == 0:
@@ -45,10 +45,13 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
     return summary
 
 
-def show(run: Run, state: State, summary: dict[str, Any]) -> None:
+def show(run: Run, state: State, summary: dict[str, Any], covered: str) -> None:
     """Draws the figure, continues ``sample.prompts``, and prints where everything is. A notebook shows ``RunSummary``.
 
     The run is done: what fails here is left out, with a warning.
+
+    Args:
+      covered: what of the validation side was read, in words.
     """
     text, pictures = "", []
     with only_warned("the loss figure cannot be drawn"):
@@ -57,10 +60,8 @@ def show(run: Run, state: State, summary: dict[str, Any]) -> None:
         text = _samples(run, state)
     if notebook.running():
         return
-    settings = run.config.train
-    batches = run.data.valid.fixed(settings.batch, settings.eval_batches)
     rows = [
-        *_rows(summary, coverage(batches, "train.eval_batches")),
+        *_rows(summary, covered),
         *pictures,
         *_left_out(run),
         ("run directory", str(run.workdir)),
@@ -86,8 +87,9 @@ def _rows(summary: Mapping[str, Any], covered: str = "") -> list[tuple[str, str]
     """What a run came to, to be read."""
     final = summary["final"]
     shown = {name: unit for name, unit in summary["shown"].items() if f"valid/{name}" in final}
-    rows = [("validation loss", f"{final['valid/loss']:.4f} {shown.pop('loss')} {covered}".rstrip())]
-    rows += [(name.replace("_", " "), f"{final[f'valid/{name}']:.4f}") for name in shown]
+    first, *rest = shown
+    rows = [(f"validation {first}", f"{final[f'valid/{first}']:.4f} {shown[first]} {covered}".rstrip())]
+    rows += [(name.replace("_", " "), f"{final[f'valid/{name}']:.4f}") for name in rest]
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{quantity(summary['tokens_per_second'])} tokens/s"))
     took = f"{summary['steps']} steps, {quantity(summary['tokens'])} tokens, {quantity(summary['flops'])} FLOPs"

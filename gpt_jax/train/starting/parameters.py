@@ -18,7 +18,7 @@ from gpt_jax.train.forward import HEADS
 from gpt_jax.train.step import adapter_of, init_state, read_params
 from gpt_jax.tree_paths import path_of
 
-BASE = "base"  # folder of a run: what its adapter is applied to
+BASE = "base"  # folder of a run: what its adapter is applied to, or its policy is compared with
 
 
 def of_run(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[str, np.ndarray]]:
@@ -51,8 +51,8 @@ def by_path(params: dict) -> dict[str, np.ndarray]:
 
 
 def write_base(workdir: Path, params: dict) -> None:
-    """Keeps what an adapter is applied to, in the stacked layout, so that the run is whole. What is there is of a process
-    that was killed before its run had a checkpoint, and is replaced: its start may have trained since.
+    """Keeps what a run begins with and reads ever after, in the stacked layout: the run is whole. What is there is of
+    a process that was killed before its run had a checkpoint, and is replaced: its start may have trained since.
 
     Raises:
       StorageError: the disk refuses.
@@ -88,9 +88,9 @@ def read_base(config: Config, workdir: Path, abstract: dict | None = None) -> di
 
 def _lost(workdir: Path, how: str) -> StorageError:
     return StorageError(
-        f"the parameters that the adapter is applied to {how}",
+        f"the parameters that the run began with {how}",
         where=str(workdir / BASE),
-        fix="put a copy of this folder back; the adapter alone is not a model",
+        fix="put a copy of this folder back; an adapter alone is not a model, and a policy is compared with it",
     )
 
 

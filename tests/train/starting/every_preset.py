@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import launch
-from gpt_jax.configs import tune
+from gpt_jax.configs import rl, tune
 from gpt_jax.train.record.metrics import read_summary
 
 SHORT = [
@@ -19,6 +19,7 @@ SHORT = [
 START = ["--config=quickstart", "--config.model.layers=1", "--config.model.width=24", "--config.model.heads=2"]
 # Method -> what is better the higher or lower it is, of validation.
 SHOWN = {
+    **dict.fromkeys(rl.METHODS, "valid/reward"),
     "classify": "valid/accuracy",
     "reward": "valid/accuracy",
     "dpo": "valid/accuracy",
@@ -39,7 +40,7 @@ def main() -> None:
         for method in tune.SIZES:
             workdir = Path(folder) / method
             flags = [f"--config=tune:{method}", f"--workdir={workdir}", *SHORT]
-            if method in tune.TUNED:
+            if method in {**tune.TUNED, **rl.METHODS}:
                 flags += [f"--config.tune.start={run}"]
             else:
                 flags += [

@@ -1,0 +1,1 @@
+"""What a policy writes, what it is worth, and the batches that it learns from."""

@@ -1,0 +1,109 @@
+"""Models that a run reads and does not train: a teacher, or the reference of a policy. They are found when the run starts,
+and the same ever after.
+
+A file in the run directory says which checkpoint it is, so that a run of a teacher that is trained on resumes with the one
+it began with.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from gpt_jax.config import Config
+from gpt_jax.data.open import Data
+from gpt_jax.errors import UserError
+from gpt_jax.mesh import rules
+from gpt_jax.model import layout
+from gpt_jax.storage import read_json, write_json
+from gpt_jax.train.forward import FixedModel
+from gpt_jax.train.starting import places, start
+from gpt_jax.train.starting.start import Start
+
+_FIELDS: dict[str, Any] = {"step": int, "digest": str}
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """What a model is to a run: a word for it, the knob that names it, and the file that pins it."""
+
+    word: str
+    where: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.word}.json"
+
+
+TEACHER = Role("teacher", "config.tune.objective")
+REFERENCE = Role("reference", "config.tune.reference")
+
+
+def read(role: Role, where: str, config: Config, workdir: Path) -> Start:
+    """The model that ``where`` names, in the step that the run began with.
+
+    Raises:
+      UserError: there is no such model, or it is another one than the run began with.
+    """
+    known = read_json(workdir / role.file, missing={}, fields=_FIELDS)
+    path, step = places.split(where)
+    pinned = f"{path}@{known['step']}" if known and step is None and known["step"] else where
+    try:
+        found = start.read(pinned, config.to_dict())
+    except UserError as error:
+        raise UserError(error.what, where=role.where, allowed=error.allowed, fix=error.fix) from None
+    if known and found.digest != known["digest"]:
+        raise UserError(
+            f"the {role.word} {pinned} is not the one that this run began with",
+            where=str(workdir / role.file),
+            fix="put it back as it was, or use another --workdir for a new run",
+        )
+    return found
+
+
+def keep(role: Role, found: Start, workdir: Path) -> None:
+    """Writes the file that pins the model."""
+    write_json(workdir / role.file, {role.word: found.where, "step": found.step, "digest": found.digest})
+
+
+def ids(role: Role, found: Start, config: Config, data: Data) -> int:
+    """How many ids mean the same to the model and the run.
+
+    Raises:
+      UserError: they do not read the same tokens, or the model reads fewer of them at once.
+    """
+    theirs, ours = found.tokenizer, data.tokenizer
+    if ours is not None and (theirs is None or theirs.fingerprint != ours.fingerprint):
+        raise UserError(
+            f"the {role.word} {found.where} reads other tokens than this run",
+            where=role.where,
+            allowed=f"a {role.word} with the tokenizer of config.data.tokenizer",
+            fix="data.tokenizer = file(path=…) takes its tokenizer.json",
+        )
+    if found.model.vocab < data.vocab:
+        raise UserError(
+            f"the {role.word} {found.where} has {found.model.vocab} ids, and the data {data.vocab}", where=role.where
+        )
+    if found.model.context < config.model.context:
+        raise UserError(
+            f"the {role.word} {found.where} reads {found.model.context} tokens, and rows have {config.model.context}",
+            where="config.model.context",
+            allowed=f"up to {found.model.context}",
+        )
+    known = min(found.model.vocab, config.model.vocab)
+    return known if ours is None else min(known, ours.vocab)
+
+
+def placed(found: Start, known: int, config: Config, mesh: Mesh) -> FixedModel:
+    """The model on the mesh, as programs read it.
+
+    Args:
+      known: what ``ids`` gives.
+    """
+    model = dataclasses.replace(found.model, attend="auto", remat="none")
+    params = start.mapped(found, model)
+    live = params if model.scan else layout.unstack(params, len(model.attentions))
+    shardings = rules.shardings(live, mesh, config.mesh.rules, bool(model.scan))
+    return FixedModel(jax.device_put(live, shardings), model, known)
