@@ -61,7 +61,12 @@ def get_config() -> ConfigDict:
     u.start = ""
     u.objective = "lm"  # what is minimised: in gpt_jax/train/objectives
     u.adapter = "none"  # what is trained instead of the parameters: in gpt_jax/train/adapters
-    u.reference = ""  # the run that preferences are measured against; empty = tune.start
+    u.reference = ""  # the run that preferences or a policy are measured against; empty = tune.start
+    # Of objectives that learn from rewards of what the model writes; config.sample says how that is.
+    u.reward = any_of("")  # in gpt_jax/train/rewards, or several: ((1.0, "countdown"), (0.1, "ended"))
+    u.samples = 8  # completions of a prompt
+    u.updates = 1  # steps from what was written at once
+    u.epochs = 1  # times that each completion is used in them
 
     c.optim = o = ConfigDict()
     o.optimizer = "adamw(b1=0.9, b2=0.95, eps=1e-8)"

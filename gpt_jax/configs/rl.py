@@ -1,0 +1,33 @@
+"""A tuned model learns from what its answers are worth: ``--config=configs/tune.py:grpo --config.tune.start=runs/sft``.
+
+Learning rates, batches and steps are for models of the quickstart's size.
+"""
+
+from gpt_jax.configs import base, pick
+
+METHODS = {  # docs/tuning/policies.md says whose they are
+    "grpo": "grpo",
+    "dr_grpo": "grpo(advantage='group(std=False)', mean='constant', kl=0.0)",
+    "dapo": "grpo(mean='tokens', clip_high=0.28, kl=0.0, resample=2)",
+    "rloo": "grpo(advantage='loo', ratio='product', kl=0.05, kl_estimator='k1')",
+    "reinforce_pp": "grpo(advantage='returns', mean='tokens', kl=0.01, kl_estimator='k1')",
+    "gspo": "grpo(ratio='sequence', clip_low=3e-4, clip_high=4e-4, kl=0.0)",
+    "cispo": "grpo(weighted=True, mean='tokens', kl=0.0)",
+    "raft": "grpo(advantage='best', mean='tokens', kl=0.0)",
+    "ppo": "ppo",
+}
+SIZES = {method: {"tune.objective": call} for method, call in METHODS.items()}
+
+
+def get_config(method: str = "grpo"):
+    c = base.get_config()
+    for knob in c.model:
+        c.model[knob] = base.any_of("start")
+    c.model.dropout = 0.0
+    c.data.update(source="arithmetic()", tokenizer="start", template="start", pack="segments")
+    c.tune.reward = "exact"
+    c.optim.update(lr=1e-4, warmup=10, weight_decay=0.0, schedule="constant")
+    c.train.update(steps=200, batch=256, eval_every=20, save_every=100)
+    c.sample.update(temperature=1.0, max_new_tokens=24, rows=256, prompts=())
+    c.update_from_flattened_dict(pick(SIZES, method))
+    return c
