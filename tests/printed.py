@@ -214,6 +214,8 @@ def _module(words: list[str]) -> str:
         return (
             f"there is no {paths[0]}" if paths else "" if not rest or "sys.argv" in source else "it takes no arguments"
         )
+    if "import torch" in source and importlib.util.find_spec("torch") is None:
+        return ""  # a comparison with a peer, which tests go without where it cannot be installed
     read_line = argparse.ArgumentParser.parse_args
 
     def parse_args(parser, *args, **kwargs):
