@@ -11,6 +11,7 @@ from flax import nnx
 from gpt_jax.errors import UserError
 from gpt_jax.model import gpt
 from gpt_jax.train import loop
+from gpt_jax.train.checkpoint.resume import check_resume
 from gpt_jax.train.feeds import feed_of
 from gpt_jax.train.feeds.rollout import adapted
 from gpt_jax.train.run import open_run
@@ -142,7 +143,8 @@ def test_how_a_policy_writes_does_not_change_on_the_way(folder, whole):
     for changes in (dict(sample__temperature=0.8), dict(sample__max_new_tokens=9), dict(tune__samples=2)):
         with pytest.raises(UserError, match="began with other settings"):
             loop.train(policy(folder, **changes), whole)
-    loop.train(policy(folder, sample__rows=3, sample__seed=5), whole)  # which no number depends on
+    changes = check_resume(policy(folder), policy(folder, sample__rows=3, sample__seed=5))
+    assert changes == ["sample.rows: 8 -> 3"]
 
 
 def test_a_policy_learns_what_is_rewarded(folder):

@@ -52,6 +52,7 @@ CHANGES: dict[str, Change] = {
 
 
 # What a policy writes, it learns from.
+BESIDE = "sample.rows"  # of another number side by side, what is written may differ in its last bits
 WRITTEN = ("sample.temperature", "sample.max_new_tokens", "sample.stop_token_ids", "sample.ignore_eos")
 
 
@@ -84,7 +85,8 @@ def check_resume(old: Config, new: Config) -> list[str]:
             where=", ".join(f"config.{key}" for key in refused),
             fix=f"use another --workdir for a new run, or put the old values back{hint}",
         )
-    return [f"{key}: {before[key]!r} -> {after[key]!r}" for key in changed if CHANGES[key] is Change.BITS]
+    noted = [key for key in changed if CHANGES[key] is Change.BITS or (written and key == BESIDE)]
+    return [f"{key}: {before[key]!r} -> {after[key]!r}" for key in noted]
 
 
 def check_fingerprint(old: str, new: str) -> None:

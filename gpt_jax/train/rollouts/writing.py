@@ -85,7 +85,13 @@ class Writer:
         prompts = list(prompts)
         room = [min(self.config.sample.max_new_tokens, self.config.model.context - len(ids)) for ids in prompts]
         sampling = Sampling(greedy=True, stop_ids=self.sampling.stop_ids) if greedy else self.sampling
-        found = decoder.generate([ids.tolist() for ids in prompts], max_new_tokens=room, sampling=sampling, seeds=seeds)
+        found = decoder.generate(
+            [ids.tolist() for ids in prompts],
+            max_new_tokens=room,
+            sampling=sampling,
+            seeds=seeds,
+            rows=self.config.sample.rows,
+        )
         completions = [self._completion(row, ids) for row, ids in zip(rows, found.tokens, strict=True)]
         return Written(prompts, found.logprobs, completions)
 
