@@ -51,8 +51,8 @@ CHANGES: dict[str, Change] = {
 }
 
 
-# What a policy writes, it learns from.
 BESIDE = "sample.rows"  # of another number side by side, what is written may differ in its last bits
+# What a policy writes, it learns from.
 WRITTEN = ("sample.temperature", "sample.max_new_tokens", "sample.stop_token_ids", "sample.ignore_eos")
 
 
