@@ -99,6 +99,15 @@ class Run(ReadRun):
         policy = isinstance(self.program.recipe.objective, Policy)
         return self._fixed_model(REFERENCE, self.config.tune.reference if policy else "")
 
+    @property
+    def read_beside(self) -> list[tuple[fixed_models.Role, str, Start]]:
+        """The models that are named to be read and not trained: what they are to the run, and how they are named."""
+        named = (
+            (TEACHER, self.program.recipe.objective.teacher, self.teacher),
+            (REFERENCE, self.config.tune.reference, self.reference),
+        )
+        return [(role, where, found) for role, where, found in named if found is not None]
+
     @functools.cached_property
     def reference_model(self) -> FixedModel | None:
         """What a policy is compared with: ``reference``, else what it began with, which the run directory keeps."""

@@ -56,7 +56,7 @@ class Trainer:
         previous, first = previous_config(run.workdir, run.config), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
         feeds.check(run)
-        taught_by, compared_with = run.teacher, run.reference  # refused before anything is written
+        beside = run.read_beside  # refused before anything is written
         began = began or read_start(run)
         params = None if began is None else _begun(run, began)  # before anything is written
         compared = reference.read(run, began)
@@ -72,10 +72,8 @@ class Trainer:
                     starts.carry(began.where, run.workdir)
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
-                if taught_by is not None:
-                    fixed_models.keep(fixed_models.TEACHER, taught_by, run.workdir)
-                if compared_with is not None:
-                    fixed_models.keep(fixed_models.REFERENCE, compared_with, run.workdir)
+                for role, where, found in beside:
+                    fixed_models.keep(role, where, found, run.workdir)
             began = params = None  # the state has them
             recorder = Recorder.open(run, hyper_of(run), start, notes, started, group_size)
             with contextlib.closing(recorder):

@@ -171,7 +171,7 @@ def test_a_damaged_file_is_named(folder, whole, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(tune__start=""), "measures preferences against a model, and none is named"),
+        (dict(tune__start=""), "measures against a model, and none is named"),
         (dict(model__dropout=0.1), "dropout would be part of the difference"),
         (dict(tune__objective="kto"), "has no field 'completion'"),
         (dict(tune__objective="dpo(beta=0)"), "out of range"),

@@ -63,9 +63,9 @@ def read(role: Role, where: str, config: Config, workdir: Path) -> Start:
     return found
 
 
-def keep(role: Role, found: Start, workdir: Path) -> None:
-    """Writes the file that pins the model."""
-    write_json(workdir / role.file, {role.word: found.where, "step": found.step, "digest": found.digest})
+def keep(role: Role, where: str, found: Start, workdir: Path) -> None:
+    """Writes the file that pins the model that ``where`` names."""
+    write_json(workdir / role.file, {role.word: where, "step": found.step, "digest": found.digest})
 
 
 def ids(role: Role, found: Start, config: Config, data: Data) -> int:
