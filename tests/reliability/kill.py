@@ -53,6 +53,7 @@ POLICY = {
     "tune.samples": 4,
     "tune.updates": 4,
     "tune.epochs": 2,
+    "train.eval_every": 40,
     "optim.warmup": 0,
     "sample.temperature": 1.0,
 }
