@@ -24,10 +24,10 @@ def get_config(method: str = "grpo"):
     for knob in c.model:
         c.model[knob] = base.any_of("start")
     c.model.dropout = 0.0
-    c.data.update(source="arithmetic()", tokenizer="start", template="start", pack="segments")
-    c.tune.reward = "exact"
-    c.optim.update(lr=1e-4, warmup=10, weight_decay=0.0, schedule="constant")
-    c.train.update(steps=200, batch=256, eval_every=20, save_every=100)
-    c.sample.update(temperature=1.0, max_new_tokens=24, rows=256, prompts=())
+    c.data.update(source="countdown(numbers=2, largest=12)", tokenizer="start", template="start", pack="segments")
+    c.tune.reward = "countdown"
+    c.optim.update(lr=2e-4, warmup=10, weight_decay=0.0, schedule="linear(final=0.0)")
+    c.train.update(steps=80, batch=256, eval_every=20, save_every=40, eval_batches=0)
+    c.sample.update(temperature=1.0, max_new_tokens=8, rows=256, prompts=())
     c.update_from_flattened_dict(pick(SIZES, method))
     return c
