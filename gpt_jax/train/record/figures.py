@@ -44,7 +44,12 @@ def loss_figure(workdir: str | Path) -> Path:
     figure, panels = _blank(tuple(axes_of))
     panels[0].set_ylabel(f"{name} ({unit})" if unit else name, color="#222222")
     for panel, (column, factor) in zip(panels, axes_of.values(), strict=True):
-        _draw(panel, {split: [(c[column] * factor, c[2]) for c in curve] for split, curve in curves.items()}, floor)
+        # What is evaluated before the first update has no place on a logarithmic axis.
+        drawn = {
+            split: [(c[column] * factor, c[2]) for c in curve if c[column] or not column]
+            for split, curve in curves.items()
+        }
+        _draw(panel, drawn, floor)
         _fit(panel, logarithmic=column == 1)
     panels[0].set_ylim(*_limits(curves, floor, cut=not highest))
     panels[0].legend(loc="lower right" if highest else "upper right", frameon=False, fontsize=9.5, handlelength=1.6)
