@@ -18,6 +18,8 @@ FREE = ("attend", "dropout", "dtype", "scan", "remat")  # how the function is co
 def difference(a: ModelConfig, b: ModelConfig) -> str:
     """The first knob in which they differ as mathematics; empty where they do not. Biases may be fewer in ``a``: one
     that is missing is one of zeros."""
+    if size := next((knob for knob in SIZES if getattr(a, knob) != getattr(b, knob)), ""):
+        return size  # a family may have made of it one that no model has, which means nothing
     left, right = meaning(a), meaning(b)
     for knob in left:
         same = left[knob] <= right[knob] if knob == "bias" else left[knob] == right[knob]

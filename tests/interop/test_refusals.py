@@ -197,6 +197,7 @@ def test_a_directory_in_use(saved, tmp_path):
         ({"attention": "linear"}, "gpt2", "model.attention"),
         ({"kv_heads": 2}, "gpt2", "model.kv_heads"),
         ({"head_dim": 8}, "gpt2", "model.head_dim"),
+        ({"head_dim": 8, "heads": 20, "kv_heads": 20}, "gpt2", "model.head_dim"),  # which has 0 at this width
         ({"embed_scale": 4.0}, "gpt2", "model.embed_scale"),
         ({"logit_softcap": 30.0}, "gpt2", "model.logit_softcap"),
         ({"bias": ("qkv", "readout")}, "gpt2", "model.bias"),
