@@ -10,8 +10,10 @@ from gpt_jax.mesh import chips, memory, plan_text
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import plan as plans
 from gpt_jax.train import reference
+from gpt_jax.train.forward import FixedModel
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.run import with_vocab
+from gpt_jax.train.starting import fixed_models
 from gpt_jax.train.step import hyper_scalars, make_program, objective_of
 
 
@@ -33,17 +35,20 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
     config = with_vocab(config, _planned_vocab(config))
     program = make_program(config, mesh)
     memory.check_sizes(config, program.live)
-    arrays = arrays_of(config)
+    arrays, fixed = arrays_of(config), dict(program.fixed)
+    if teacher := program.recipe.objective.teacher:
+        fixed["teacher"] = fixed_models.planned(fixed_models.TEACHER, teacher, config, mesh)
 
     def lower(mesh, attend):
         planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)
         sharding = meshes.batch_sharding(mesh)
         batch = {name: jax.ShapeDtypeStruct(*array, sharding=sharding) for name, array in arrays.items()}
         with jax.set_mesh(mesh):
-            hyper = {**hyper_scalars(config), **({"fixed": program.fixed} if program.fixed else {})}
+            hyper = {**hyper_scalars(config), **({"fixed": fixed} if fixed else {})}
             return planned.step.lower(program.live, batch, hyper)
 
-    made = plans.plan(config, mesh, {**program.live, **program.fixed}, lower, compared, program.trained)
+    read = {name: tree.params if isinstance(tree, FixedModel) else tree for name, tree in fixed.items()}
+    made = plans.plan(config, mesh, {**program.live, **read}, lower, compared, program.trained)
     print(plan_text.render(made, compared), end="")
 
 

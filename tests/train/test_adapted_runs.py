@@ -143,3 +143,16 @@ def test_the_plan_counts_what_is_trained(runs, capsys):
     said = capsys.readouterr().out
     counted = sum(leaf.size for leaf in arrays(folder / "lora", 4).values())
     assert f"trained         {counted:,}\n" in said and "\n  base " in said
+
+
+def test_the_plan_counts_a_teacher(runs, capsys):
+    folder, tuned = runs
+    own = {"tune.start": "", "tune.adapter": "none", "tune.objective": f"distill(teacher={str(folder / 'q')!r})"}
+    flags = [f"--config.{name}={value}" for name, value in {**tuned, **own, "model.layers": 1}.items()]
+    assert launch.main(["plan", "--config=base", *flags, "--config.model.vocab=256"]) == 0
+    said = capsys.readouterr().out
+    _, teacher = parameters.of_run(Config.from_dict(read_config(folder / "q")), folder / "q", None)
+    size = sum(array.nbytes for array in teacher.values())
+    assert f"\n  teacher         {size / 1024:.2f} KiB" in said
+    assert launch.main(["plan", "--config=base", *flags, "--config.tune.objective=distill(teacher='gone')"]) == 2
+    assert "there is no directory gone" in capsys.readouterr().err

@@ -5,18 +5,20 @@ A file in the run directory says which checkpoint it is, so that a run of a teac
 it began with.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from gpt_jax.config import Config
+from gpt_jax.config import Config, ModelConfig
 from gpt_jax.data.open import Data
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import rules
-from gpt_jax.model import layout
+from gpt_jax.model import gpt, layout
 from gpt_jax.storage import read_json, write_json
 from gpt_jax.train.forward import FixedModel
 from gpt_jax.train.starting import places, start
@@ -50,10 +52,8 @@ def read(role: Role, where: str, config: Config, workdir: Path) -> Start:
     known = read_json(workdir / role.file, missing={}, fields=_FIELDS)
     path, step = places.split(where)
     pinned = f"{path}@{known['step']}" if known and step is None and known["step"] else where
-    try:
+    with _naming(role):
         found = start.read(pinned, config.to_dict())
-    except UserError as error:
-        raise UserError(error.what, where=role.where, allowed=error.allowed, fix=error.fix) from None
     if known and found.digest != known["digest"]:
         raise UserError(
             f"the {role.word} {pinned} is not the one that this run began with",
@@ -61,6 +61,17 @@ def read(role: Role, where: str, config: Config, workdir: Path) -> Start:
             fix="put it back as it was, or use another --workdir for a new run",
         )
     return found
+
+
+def planned(role: Role, where: str, config: Config, mesh: Mesh) -> FixedModel:
+    """The model that ``where`` names as shapes with their shardings; its tensors are not read. Errors as of ``read``."""
+    with _naming(role):
+        model = places.settings(places.find(where), config.to_dict()).model
+    model = _as_read(model)
+    shapes = jax.eval_shape(lambda: gpt.init(model, jax.random.key(0)))
+    shardings = rules.shardings(shapes, mesh, config.mesh.rules, bool(model.scan))
+    placed = jax.tree.map(lambda leaf, of: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=of), shapes, shardings)
+    return FixedModel(placed, model, min(model.vocab, config.model.vocab))
 
 
 def keep(role: Role, where: str, found: Start, workdir: Path) -> None:
@@ -102,8 +113,22 @@ def placed(found: Start, known: int, config: Config, mesh: Mesh) -> FixedModel:
     Args:
       known: what ``ids`` gives.
     """
-    model = dataclasses.replace(found.model, attend="auto", remat="none")
+    model = _as_read(found.model)
     params = start.mapped(found, model)
     live = params if model.scan else layout.unstack(params, len(model.attentions))
     shardings = rules.shardings(live, mesh, config.mesh.rules, bool(model.scan))
     return FixedModel(jax.device_put(live, shardings), model, known)
+
+
+def _as_read(model: ModelConfig) -> ModelConfig:
+    """How the model is computed where it has no gradient."""
+    return dataclasses.replace(model, attend="auto", remat="none")
+
+
+@contextlib.contextmanager
+def _naming(role: Role) -> Iterator[None]:
+    """Errors name the knob of the role."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.what, where=role.where, allowed=error.allowed, fix=error.fix) from None
