@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import launch
-from gpt_jax.errors import DONE
+from gpt_jax.errors import DONE, INTERRUPTED, RESUMABLE
 from gpt_jax.study.report import scoreboard
 from gpt_jax.study.sweep.results import SweepResults
 
@@ -21,6 +21,7 @@ RESULTS, SCOREBOARD = HERE / "results", HERE / "README.md"
 NAMES = tuple(sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_")))
 README, BEGIN, END = HERE.parent / "README.md", "<!-- scoreboard -->", "<!-- /scoreboard -->"
 CHEAP = 20 * 60  # core-seconds
+STOPPED = (RESUMABLE, INTERRUPTED)  # by a signal, which means all of them
 HEAD = """# Scoreboard
 
 Claims of papers, measured again by the files of this folder. A claim passes if the whole 95% interval (Student's t, over
@@ -48,7 +49,11 @@ def main() -> int:
     if args.keep and settings:
         parser.error(f"a result with overrides is never kept: {' '.join(settings)}")
     names = [] if args.table else args.names or cheap()
-    codes = [reproduce(name, args.workdir, settings, args.keep) for name in names]
+    codes = []
+    for name in names:
+        codes.append(reproduce(name, args.workdir, settings, args.keep))
+        if codes[-1] in STOPPED:
+            break
     if args.table or args.keep:
         write_table()
     return max(codes, default=DONE)

@@ -191,7 +191,7 @@ class SweepResults:
         Arms that are not compared with each other may lack it, such as those that others start from.
 
         Raises:
-          UserError: a run that is done has no such metric; without a baseline, none has.
+          UserError: a run that is done has no such metric; without a baseline, none has when all are done.
         """
         metric = metric or self.metric
         table: dict[str, dict[int, float]] = {arm: {} for arm in self.arms}
@@ -205,7 +205,7 @@ class SweepResults:
                 continue
             for arm in entry.arms:
                 table[arm][entry.seed] = float(final[metric])
-        if lacking and (self.baseline is not None or not any(table.values())):
+        if lacking and (self.baseline is not None or self.complete and not any(table.values())):
             name, known = next(iter(lacking.items()))
             raise UserError(f"{name} has no {metric}", where="Sweep.metric", allowed=known)
         return table

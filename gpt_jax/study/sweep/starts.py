@@ -1,7 +1,8 @@
 """Arms that need the runs of other arms: {"tune.start": "arm:pretrained"} begins at the run of that arm with the same seed.
 
-So may teachers, references and tokenizers be: "distill(teacher='arm:large')", "run(path='arm:large')". Until a run is
-trained its directory is written ``run:<id>``, so that a run's identity does not depend on where the sweep is.
+So may teachers, references, reward models and tokenizers be: "distill(teacher='arm:large')", "model(run='arm:judge')",
+"run(path='arm:large')". Until a run is trained its directory is written ``run:<id>``, so that a run's identity does not
+depend on where the sweep is.
 """
 
 import re
@@ -13,7 +14,8 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.overrides import INHERITED
 
-KNOBS = (("tune", "start"), ("tune", "reference"), ("tune", "objective"), ("data", "tokenizer"))  # that may name arms
+KNOBS = tuple(("tune", knob) for knob in ("start", "reference", "objective", "reward"))  # that may name arms
+KNOBS += (("data", "tokenizer"),)
 ARM, RUN = re.compile("arm:([^'\"]+)"), re.compile("run:([0-9a-f]+)")
 
 
@@ -29,7 +31,7 @@ def needed(values: Mapping[str, Any], arms: Iterable[str], chain: Sequence[str])
     """
     known, found = list(arms), []
     for section, knob in KNOBS:
-        for name in ARM.findall(values[section][knob]):
+        for name in ARM.findall(str(values[section][knob])):
             where = f"{section}.{knob}"
             if name not in known:
                 raise UserError(
@@ -59,7 +61,7 @@ def begun(values: Mapping[str, Any], runs: Mapping[str, tuple[str, Config]]) -> 
         if values["data"]["tokenizer"] == INHERITED:
             filled["data"]["tokenizer"] = f"run(path='run:{id}')"
     for section, knob in KNOBS:
-        filled[section][knob] = ARM.sub(lambda arm: f"run:{runs[arm[1]][0]}", filled[section][knob])
+        filled[section][knob] = _replaced(ARM, lambda arm: f"run:{runs[arm[1]][0]}", filled[section][knob])
     return filled
 
 
@@ -71,8 +73,15 @@ def located(values: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """
     filled = {section: dict(knobs) for section, knobs in values.items()}
     for section, knob in KNOBS:
-        filled[section][knob] = RUN.sub(lambda run: str(runs / run[1]), filled[section][knob])
+        filled[section][knob] = _replaced(RUN, lambda run: str(runs / run[1]), filled[section][knob])
     return filled
+
+
+def _replaced(pattern: re.Pattern, name: Callable[[re.Match], str], value: Any) -> Any:
+    """A knob's value with what the pattern finds in its texts replaced; weighted rewards are texts within tuples."""
+    if isinstance(value, str):
+        return pattern.sub(name, value)
+    return type(value)(_replaced(pattern, name, part) for part in value) if isinstance(value, tuple | list) else value
 
 
 def waves(jobs: Sequence[Any], ready: Callable[[str], bool]) -> Iterator[list[Any]]:

@@ -72,6 +72,20 @@ def test_teachers_references_and_tokenizers_are_runs_of_arms():
     assert order["tune"]["start"] == f"/a/sweep/runs/{planned['base'].id}"
 
 
+def test_a_reward_among_others_is_the_run_of_an_arm():
+    arms = {
+        "judge": {"model.width": 24},
+        "policy": {"tune.reward": ((1.0, "model(run='arm:judge')"), (0.0, "ended"))},
+        "alone": {"tune.reward": "model(run='arm:judge')"},
+    }
+    planned = {job.arms[0]: job for job in sweeps.jobs(Sweep(tiny(), arms, seeds=(3,), baseline=None))}
+    judge = f"model(run='/a/sweep/runs/{planned['judge'].id}')"
+    for arm, asked in (("policy", ((1.0, judge), (0.0, "ended"))), ("alone", judge)):
+        assert planned[arm].after == (planned["judge"].id,)
+        order = order_of(planned[arm], Path("/a/sweep/runs") / planned[arm].id)["config"]
+        assert order["tune"]["reward"] == asked
+
+
 @pytest.mark.parametrize(
     "arms, what",
     [
@@ -99,6 +113,11 @@ def test_a_sweep_of_arms_that_start_from_an_arm(tmp_path):
         parent, run = results.done("base")[seed], results.done("tuned")[seed]
         found = json.loads((run / "checkpoints" / "10" / manifest.NAME).read_text())["meta"]["parent"]
         assert found["start"] == str(parent.resolve()) and found["step"] == 20
+    # Arms that are to come may have the metric that those before them lack.
+    with pytest.raises(UserError, match="has no valid/accuracy"):
+        results.values("valid/accuracy")
+    (run / "summary.json").unlink()
+    assert results.values("valid/accuracy") == {"tuned": {}, "base": {}}
 
 
 def test_runs_whose_start_failed_are_not_trained(tmp_path, capfd):
