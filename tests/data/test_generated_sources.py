@@ -333,6 +333,12 @@ def test_preferences_follow_their_rule(source):
     labelled = source("preferences(labelled=True, count=100)").train
     assert all(has(row["completion"], KIND) == row["label"] for row in labelled)
     assert {row["label"] for row in labelled} == {True, False}
+    either = source("preferences(either=True, count=100)").train
+    assert all(has(row["completion"], KIND) != has(row["completion"], UNKIND) for row in either)
+    assert {has(row["completion"], KIND) for row in either} == {True, False} and set(either[0]) == {
+        "prompt",
+        "completion",
+    }
 
 
 @pytest.mark.parametrize(
@@ -350,6 +356,7 @@ def test_preferences_follow_their_rule(source):
         ("translation(pair='french')", "no pair 'french'"),
         ("translation(direction='up')", "no direction 'up'"),
         ("preferences(style='far')", "no style 'far'"),
+        ("preferences(labelled=True, either=True)", "labelled, or have either answer"),
     ],
 )
 def test_bad_arguments(call, message, make_config):

@@ -1,5 +1,6 @@
 """Pairs of descriptions of which the kind one is preferred, a rule that a programme can check."""
 
+import re
 from typing import Any
 
 from gpt_jax.config import Config
@@ -22,9 +23,14 @@ WAYS = (
     "People say that it is {word} and {colour}.",
 )
 STYLES = ("near", "unlike")
+PROMPT = "Describe the {subject} of the {owner}."
 
 
-@register("data.sources", "preferences", examples=("preferences(count=200, valid=50)", "preferences(labelled=True)"))
+@register(
+    "data.sources",
+    "preferences",
+    examples=("preferences(count=200, valid=50)", "preferences(labelled=True)", "preferences(either=True)"),
+)
 def preferences(
     config: Config,
     *,
@@ -32,6 +38,7 @@ def preferences(
     valid: Amount = 500,
     style: str = "near",
     labelled: bool = False,
+    either: bool = False,
     seed: Seed = 0,
 ) -> Examples:
     """{prompt, chosen, rejected}: the chosen answer has a kind word, the rejected one an unkind word.
@@ -40,24 +47,40 @@ def preferences(
       style: near = the answers differ in that word alone · unlike = in their sentence and their other words too. Training on
         pairs that are alike lowers what is preferred as well (Razin et al. 2024).
       labelled: {prompt, completion, label} instead, with one of the two answers.
+      either: {prompt, completion} instead, with one of them: what a policy may begin with.
 
     Raises:
-      UserError: an unknown style.
+      UserError: an unknown style, or labelled and either.
     """
+    if labelled and either:
+        raise UserError("preferences are labelled, or have either answer, not both", where="config.data.source")
     if style not in STYLES:
         raise UserError(f"there is no style {style!r}", where="config.data.source", allowed=", ".join(STYLES))
 
     def make(draw: Draw, held: bool) -> tuple[str, Row]:
         asked = {"subject": draw.one(SUBJECTS), "owner": draw.one(OWNERS)}
         chosen, rejected = _answers(draw, asked, style)
-        prompt = "Describe the {subject} of the {owner}.".format(**asked)
+        prompt = PROMPT.format(**asked)
         row: dict[str, Any] = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-        if labelled:
-            label = draw.chance(0.5)
-            row = {"prompt": prompt, "completion": chosen if label else rejected, "label": label}
+        if labelled or either:
+            kind = draw.chance(0.5)
+            row = {"prompt": prompt, "completion": chosen if kind else rejected}
+            row |= {"label": kind} if labelled else {}
         return prompt, row
 
-    return generated(config, make, "preferences", style, labelled, count=count, valid=valid, seed=seed)
+    rows = ("preferences", style, labelled, *(["either"] if either else []))
+    return generated(config, make, *rows, count=count, valid=valid, seed=seed)
+
+
+def asked(prompt: str) -> tuple[str, str] | None:
+    """The subject and the owner that a prompt asks for; None where it is none of these."""
+    pattern = (
+        re.escape(PROMPT)
+        .replace(r"\{subject\}", f"({'|'.join(SUBJECTS)})")
+        .replace(r"\{owner\}", f"({'|'.join(OWNERS)})")
+    )
+    found = re.fullmatch(pattern, prompt)
+    return None if found is None else (found[1], found[2])
 
 
 def _answers(draw: Draw, asked: dict[str, str], style: str) -> tuple[str, str]:

@@ -132,3 +132,31 @@ def test_a_row_that_lacks_a_field_has_no_reward_and_one_that_is_wrong_is_named()
     for numbers, target in (("3 7", 3), ([3, "7"], 3), ([3], "3"), ([3], True), (None, 3)):
         with pytest.raises(UserError, match="whole number"):
             rewarded("countdown", completion("3", numbers=numbers, target=target))
+
+
+def test_kind_is_what_preferences_prefer():
+    for row in rows("preferences(style='unlike', count=200)"):
+        given = [completion(row[side], prompt=row["prompt"]) for side in ("chosen", "rejected")]
+        assert rewarded("kind", *given) == [1, 0]
+        said = [{"role": "user", "content": row["prompt"]}]
+        assert rewarded("kind", completion(row["chosen"], prompt=said)) == [1]
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("The dog of the king is red and happy.", 1),
+        (" I saw a red dog. It was happy. ", 1),
+        ("The cat of the king is red and happy.", 0),  # nobody asked
+        ("The dog of the queen is red and happy.", 0),
+        ("The dog of the king is red and sad.", 0),
+        ("The dog of the king is happy and happy.", 0),
+        ("The dog of the king is red and happy", 0),
+        ("The dog of the king is red and happy. happy", 0),
+        ("happy happy happy", 0),
+        ("", 0),
+    ],
+)
+def test_kind_reads_whole_sentences_about_what_was_asked(text, value):
+    assert rewarded("kind", completion(text, prompt="Describe the dog of the king.")) == [value]
+    assert rewarded("kind", completion(text, prompt="Describe the dog.")) == [None]
