@@ -1,0 +1,1 @@
+"""Runs programmes that a model wrote, within limits, which contain accidents and not malice."""
