@@ -69,7 +69,10 @@ def table(rows: Rows, kind: str = "wide", marks: Sequence[Sequence[str]] = ()) -
     return f'<div class="{kind}"><table><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def figure(svg: str, caption: str) -> str:
+def figure(svg: str, caption: str, alt: str = "") -> str:
+    """A picture with a line below. ``alt``: what it shows, for who cannot see it."""
+    if alt:
+        svg = svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
     return f'<figure><div class="wide">{svg}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 

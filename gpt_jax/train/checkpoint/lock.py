@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 from gpt_jax.errors import StorageError, UserError
-from gpt_jax.storage import NO_LOCKS
+from gpt_jax.storage import NO_LOCKS, fields_that_differ
 
+NAME = ".lock"
+_NOTE = {**dict.fromkeys(("host", "boot", "born", "since"), str), "pid": int}
 _PATIENCE = 1.0  # seconds an owner may take between locking and writing its note
 
 
@@ -26,7 +28,7 @@ class WorkdirLock:
 
     def __init__(self, workdir: str | Path):
         self.workdir = Path(workdir)
-        self.path = self.workdir / ".lock"
+        self.path = self.workdir / NAME
         self._descriptor = -1
 
     def __enter__(self) -> "WorkdirLock":
@@ -87,16 +89,30 @@ class WorkdirLock:
         )
 
 
+def owner(workdir: str | Path) -> dict:
+    """The host, process and beginning of the run that holds a run directory now, as it has noted them; {} where none does,
+    or the note cannot be read."""
+    try:
+        descriptor = os.open(Path(workdir) / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        return _owner(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
 def _owner(descriptor: int, patience: float) -> dict:
     """The running owner noted in a lock file, waiting ``patience`` seconds for the note; {} where there is none."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            owner = json.loads(os.pread(descriptor, 4096, 0))
-        except ValueError:  # empty, or half written
-            owner = {}
-        if owner and _alive(owner):
-            return owner
+            note = json.loads(os.pread(descriptor, 4096, 0))
+            whole = not fields_that_differ(note, _NOTE) and note.keys() >= _NOTE.keys()
+        except (ValueError, RecursionError):  # empty, half written, or damaged
+            whole = False
+        if whole and _alive(note):
+            return note
         if time.monotonic() >= deadline:
             return {}
         time.sleep(0.02)
@@ -107,7 +123,7 @@ def _alive(owner: dict) -> bool:
         return True
     try:
         os.kill(owner["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass  # it is running, as another user

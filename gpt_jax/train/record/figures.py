@@ -32,7 +32,7 @@ def loss_figure(workdir: str | Path) -> Path:
     workdir = Path(workdir)
     records, summary = read(workdir), read_summary(workdir)
     name, unit = next(iter(summary["shown"].items())) if "shown" in summary else ("loss", NATS)
-    curves = {split: _curve(records, f"{split}/{name}") for split in ("train", "valid")}
+    curves = {split: curve(records, f"{split}/{name}") for split in ("train", "valid")}
     if not any(curves.values()):
         raise UserError(f"{NAME} holds no finite train/{name} or valid/{name}", where=str(workdir), fix="train first")
     highest = summary.get("highest_is_best", False) and summary["best_by"] == f"valid/{name}"
@@ -63,10 +63,10 @@ def loss_figure(workdir: str | Path) -> Path:
     return path
 
 
-def _curve(records: list[dict[str, Any]], name: str) -> list[tuple[float, float, float]]:
-    """(step, tokens, value) of every finite value, averaged down to at most ``_SPAN`` points where they are many."""
+def curve(records: list[dict[str, Any]], name: str, most: int = _SPAN) -> list[tuple[float, float, float]]:
+    """(step, tokens, value) of every finite value, averaged down to at most ``most`` points where they are more."""
     points = [(r["step"], r["tokens"], r[name]) for r in records if math.isfinite(r.get(name, math.nan))]
-    group = math.ceil(len(points) / _SPAN)
+    group = math.ceil(len(points) / most)
     groups = [points[i : i + group] for i in range(0, len(points), group)] if points else []
     return [tuple(sum(column) / len(g) for column in zip(*g, strict=True)) for g in groups]
 

@@ -97,8 +97,15 @@ def _note(**change):
         (_note(pid=2**22 + 1), False),  # above the largest a system gives
         ("", False),
         ('{"host": "ha', False),
+        ("[3]", False),
+        ('{"host": "here"}', False),
+        (_note(pid="1"), False),
+        (_note(pid=2**80), False),
     ],
-    ids=["alive", "elsewhere", "restarted", "number reused", "no such process", "empty", "torn"],
+    ids=[
+        *("alive", "elsewhere", "restarted", "number reused", "no such process", "empty", "torn"),
+        *("no object", "incomplete", "no number", "no number of a process"),
+    ],
 )
 def test_without_locks_in_the_file_system_the_note_decides(tmp_path, monkeypatch, note, refused):
     def no_flock(*_):
@@ -112,3 +119,12 @@ def test_without_locks_in_the_file_system_the_note_decides(tmp_path, monkeypatch
     else:
         with WorkdirLock(tmp_path):
             pass
+
+
+def test_who_holds_a_directory_is_read_without_taking_it(tmp_path):
+    assert lock.owner(tmp_path) == lock.owner(tmp_path / "nowhere") == {} and not list(tmp_path.iterdir())
+    with WorkdirLock(tmp_path):
+        assert lock.owner(tmp_path)["pid"] == os.getpid()
+    assert lock.owner(tmp_path) == {}
+    (tmp_path / ".lock").write_text(_note(pid=2**22 + 1))  # of a process that is no more
+    assert lock.owner(tmp_path) == {}
