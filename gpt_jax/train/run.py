@@ -27,7 +27,7 @@ from gpt_jax.train.describe import Say
 from gpt_jax.train.forward import HEADS, FixedModel
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.starting import fixed_models, parameters, places, policies, start
-from gpt_jax.train.starting.fixed_models import REFERENCE, TEACHER
+from gpt_jax.train.starting.fixed_models import REFERENCE, TEACHER, Held
 from gpt_jax.train.starting.start import Start
 from gpt_jax.train.step import Program, State, make_program, objective_of, read_params
 
@@ -100,13 +100,13 @@ class Run(ReadRun):
         return self._fixed_model(REFERENCE, self.config.tune.reference if policy else "")
 
     @property
-    def read_beside(self) -> list[tuple[fixed_models.Role, str, Start]]:
-        """The models that are named to be read and not trained: what they are to the run, and how they are named."""
+    def read_beside(self) -> list[Held]:
+        """The models that are named to be read and not trained."""
         named = (
             (TEACHER, self.program.recipe.objective.teacher, self.teacher),
             (REFERENCE, self.config.tune.reference, self.reference),
         )
-        return [(role, where, found) for role, where, found in named if found is not None]
+        return [Held(role, where, found.step, found.digest) for role, where, found in named if found is not None]
 
     @functools.cached_property
     def reference_model(self) -> FixedModel | None:

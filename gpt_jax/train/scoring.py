@@ -34,10 +34,12 @@ class Head:
     """The head of a run, with the model that it reads.
 
     Attributes:
+      step: of the checkpoint.
       trained: what the run trains (``read_params``).
     """
 
     run: ReadRun
+    step: int
     trained: dict
     tokenizer: Tokenizer
 
@@ -155,4 +157,5 @@ def head_of(run: ReadRun, step: int | None, tokenizer: Tokenizer | None) -> Head
     """
     if tokenizer is None:
         raise UserError("a head reads text, and the tokens of this run are none", where=str(run.workdir))
-    return Head(run, read_params(run.load(step)[1]), tokenizer)
+    step, state, _ = run.load(step)
+    return Head(run, step, read_params(state), tokenizer)

@@ -21,7 +21,7 @@ from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
 from gpt_jax.train.run import Run
 from gpt_jax.train.signals import StopRequest
-from gpt_jax.train.starting import fixed_models, parameters
+from gpt_jax.train.starting import parameters
 from gpt_jax.train.starting import start as starts
 from gpt_jax.train.step import State, hyper_scalars
 
@@ -55,8 +55,7 @@ class Trainer:
         """
         previous, first = previous_config(run.workdir, run.config), jax.process_index() == 0
         changes = [] if previous is None else resume.check_resume(previous, run.config)
-        feeds.check(run)
-        beside = run.read_beside  # refused before anything is written
+        beside = [*feeds.read_beside(run), *run.read_beside]  # refused before anything is written
         began = began or read_start(run)
         params = None if began is None else _begun(run, began)  # before anything is written
         compared = reference.read(run, began)
@@ -72,8 +71,8 @@ class Trainer:
                     starts.carry(began.where, run.workdir)
                 if run.data.tokenizer is not None:
                     write_atomically(run.workdir / TOKENIZER, run.data.tokenizer.to_json())
-                for role, where, found in beside:
-                    fixed_models.keep(role, where, found, run.workdir)
+                for held in beside:
+                    held.keep(run.workdir)
             began = params = None  # the state has them
             recorder = Recorder.open(run, hyper_of(run), start, notes, started, group_size)
             with contextlib.closing(recorder):

@@ -7,6 +7,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.train.objectives import Batch
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.run import Run
+from gpt_jax.train.starting.fixed_models import Held
 from gpt_jax.train.step import State
 
 
@@ -46,14 +47,19 @@ class Feed(Protocol):
         ...
 
 
-def check(run: Run) -> None:
-    """Raises UserError where there can be no feed, before anything is written."""
-    if isinstance(run.program.recipe.objective, Policy):
-        from gpt_jax.train.rollouts.rewarding import Rewards
+def read_beside(run: Run) -> list[Held]:
+    """The models that rewards read.
 
-        Rewards.of(run.config)
-        if run.data.tokenizer is None:
-            raise UserError("rewards read text, and the tokens of these data are none", where="config.data.source")
+    Raises:
+      UserError: there can be no feed; nothing has been written.
+    """
+    if not isinstance(run.program.recipe.objective, Policy):
+        return []
+    from gpt_jax.train.rollouts.rewarding import Rewards
+
+    if run.data.tokenizer is None:
+        raise UserError("rewards read text, and the tokens of these data are none", where="config.data.source")
+    return Rewards.of(run.config, run.workdir).held
 
 
 def feed_of(run: Run, notes: dict[str, Any]) -> Feed:

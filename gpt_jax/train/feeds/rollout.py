@@ -54,7 +54,7 @@ class Rollouts:
         policy = run.program.recipe.objective
         assert isinstance(policy, Policy)
         kl = notes["kl"] if "kl" in notes else policy.kl
-        return Rollouts(run, policy, Rewards.of(run.config), run.reference_model, kl)
+        return Rollouts(run, policy, Rewards.of(run.config, run.workdir), run.reference_model, kl)
 
     @property
     def every(self) -> int:
@@ -80,7 +80,7 @@ class Rollouts:
         drawn, greedy = writer.write(decoder, *given), writer.write(decoder, *given, greedy=True)
         if stop():
             return None
-        total_N, parts = self.rewards(drawn.completions)
+        total_N, parts = self.rewards.of_some(drawn.completions)
         found = measures.described(drawn, total_N, parts)
         found["greedy"] = measures.mean(self.rewards(greedy.completions)[0])
         if self.reference is not None:
@@ -90,6 +90,15 @@ class Rollouts:
         if step is not None:
             shown.write(self.run.workdir, step, drawn, total_N)
         return found
+
+    def answers(self, state: State, prompts: int, samples: int, seed: int) -> tuple[Written, dict[str, np.ndarray]]:
+        """Several completions of each of the first validation prompts, those of a prompt beside each other, and their
+        rewards [N] by name, "reward" being the sum. They are functions of the parameters and of the seed."""
+        decoder, writer = self._ready(read_params(state))
+        asked = {name: np.repeat(values[:prompts], samples) for name, values in self._validation.items()}
+        written = writer.write(decoder, asked["prompt"], asked["row"], seeds(seed, count=len(asked["prompt"])))
+        total_N, parts = self.rewards(written.completions)
+        return written, {**parts, "reward": total_N}
 
     def covered(self) -> str:
         return f"over {len(self._validation['prompt']):,} prompts (train.eval_batches)"
@@ -178,11 +187,12 @@ class Rollouts:
             prompts, rows = (np.repeat(asked[name], samples) for name in ("prompt", "row"))
             drawn = seeds(self.run.config.train.seed, number, attempt, count=len(prompts))
             written = writer.write(decoder, prompts, rows, drawn)
-            total_N, parts = self.rewards(written.completions)
+            total_N, parts = self.rewards.of_some(written.completions)
             dead_P = measures.dead(total_N.reshape(-1, samples))
             if not attempt:
                 first = written, total_N
-                said = measures.described(written, total_N, parts) | {"dead_groups": float(dead_P.mean())}
+                said = measures.described(written, total_N, parts)
+                said |= {"dead_groups": float(dead_P.mean())} if samples > 1 else {}
             kept.append((written.taken(np.repeat(~dead_P, samples)), total_N[np.repeat(~dead_P, samples)]))
             if attempts == 1 or sum(len(part) for part, _ in kept) >= len(prompts):
                 break

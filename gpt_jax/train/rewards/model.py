@@ -1,6 +1,7 @@
 """The score that a reward model gives: a run that was trained with tune.objective = reward."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gpt_jax.config import Config
 from gpt_jax.data.rendering import template_of, with_tokens
@@ -11,33 +12,37 @@ from gpt_jax.train import scoring
 from gpt_jax.train.objectives import reward as objectives
 from gpt_jax.train.rewards import WHERE, Completion, Reward
 from gpt_jax.train.run import open_to_read
-from gpt_jax.train.starting import places
+from gpt_jax.train.starting import places, start
+from gpt_jax.train.starting.fixed_models import Held, Pin
 from gpt_jax.train.step import objective_of
 
 
+@dataclass(frozen=True)
+class Scores:
+    """See ``Reward`` and ``ReadsRun``."""
+
+    head: scoring.Head
+    held: Held
+
+    def __call__(self, completions: Sequence[Completion]) -> list[float | None]:
+        return self.head.rewards([(completion.row["prompt"], completion.text) for completion in completions])
+
+
 @register("train.rewards", "model")
-def model(config: Config, *, run: str) -> Reward:
+def model(config: Config, pin: Pin, *, run: str) -> Reward:
     """The score of each completion after its prompt, as the run's own template and tokenizer write them; None where both
     together do not fit into its context.
 
     Args:
-      run: its directory, such as runs/rm; with runs/rm@500 that step of it, else the newest.
+      run: its directory, such as runs/rm; with runs/rm@500 that step of it, else the newest when training begins.
 
     Raises:
-      UserError: there is no such run or step, or it was trained with another objective.
+      UserError: there is no such run or step, it was trained with another objective, or it is not the one that training
+        began with.
       StorageError: it is damaged.
     """
-    head = _head(config, run)
-
-    def reward(completions: Sequence[Completion]) -> list[float | None]:
-        return head.rewards([(completion.row["prompt"], completion.text) for completion in completions])
-
-    return reward
-
-
-def _head(config: Config, run: str) -> scoring.Head:
     try:
-        place = places.find(run)
+        place = places.find(pin.named(run))
     except UserError as error:
         allowed = "a run, such as runs/rm or runs/rm@500"
         raise UserError(error.what, where=WHERE, allowed=allowed, fix=error.fix) from None
@@ -53,4 +58,5 @@ def _head(config: Config, run: str) -> scoring.Head:
         )
     tokenizer = read_tokenizer(place.path)
     tokenizer = tokenizer and with_tokens(tokenizer, template_of(settings))
-    return scoring.head_of(open_to_read(settings, place.path), place.step, tokenizer)
+    head = scoring.head_of(open_to_read(settings, place.path), place.step, tokenizer)
+    return Scores(head, pin.held(run, head.step, start.digest_of(place.path, head.step)))

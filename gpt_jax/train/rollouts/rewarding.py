@@ -12,7 +12,8 @@ import numpy as np
 from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
-from gpt_jax.train.rewards import WHERE, Completion, Reward
+from gpt_jax.train.rewards import WHERE, Completion, ReadsRun, Reward
+from gpt_jax.train.starting.fixed_models import Held, Pin, Role
 from gpt_jax.user_code import naming_errors_of
 
 KIND = "train.rewards"
@@ -24,6 +25,7 @@ class Part:
 
     Attributes:
       name: that it is reported by.
+      weight: in the sum; with 0 it is reported alone.
       file: that its code is in.
     """
 
@@ -69,9 +71,17 @@ class Rewards:
 
     parts: tuple[Part, ...]
 
+    @property
+    def held(self) -> list[Held]:
+        """The runs that rewards read."""
+        return [part.reward.held for part in self.parts if isinstance(part.reward, ReadsRun)]
+
     @staticmethod
-    def of(config: Config) -> "Rewards":
+    def of(config: Config, workdir: Path | None = None) -> "Rewards":
         """What ``tune.reward`` names.
+
+        Args:
+          workdir: of the run, which holds runs that rewards read to the checkpoints that it began with.
 
         Raises:
           UserError: it names nothing, no such reward, or weights that are none.
@@ -86,12 +96,16 @@ class Rewards:
             )
         parts: list[Part] = []
         for pair in ((1.0, asked),) if isinstance(asked, str) else asked:
-            parts.append(_part(*_checked(pair), config, [part.name for part in parts]))
+            parts.append(_part(*_checked(pair), config, workdir, [part.name for part in parts]))
+        if not any(part.weight for part in parts):
+            raise UserError(
+                f"every weight of {asked!r} is 0", where=WHERE, allowed="one that is not; zero is no reward"
+            )
         return Rewards(tuple(parts))
 
     def __call__(self, completions: Sequence[Completion]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The sum of each completion's rewards times their weights, float64 [N], and each reward by its name. NaN where one
-        of them is None.
+        that has a weight is None.
 
         Raises:
           UserError: see ``Part``.
@@ -100,23 +114,42 @@ class Rewards:
         total_N = np.zeros(len(completions))
         for part in self.parts:
             found[part.name] = part(completions)
-            total_N = total_N + part.weight * found[part.name]
+            if part.weight:
+                total_N = total_N + part.weight * found[part.name]
+        return total_N, found
+
+    def of_some(self, completions: Sequence[Completion]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The same of completions that are learned from.
+
+        Raises:
+          UserError: see ``Part``; or not one of them has a reward.
+        """
+        total_N, found = self(completions)
+        if not np.isfinite(total_N).any():
+            empty = [part.name for part in self.parts if part.weight and not np.isfinite(found[part.name]).any()]
+            raise UserError(
+                f"none of {len(completions)} completions has a reward: {', '.join(empty) or 'some'} is None of each",
+                where=WHERE,
+                allowed="a reward that reads what the rows have: docs/tuning/rewards.md says which fields",
+                fix=f"the fields of the first row are {', '.join(map(str, completions[0].row))}",
+            )
         return total_N, found
 
 
-def _part(weight: float, call: str, config: Config, taken: Sequence[str]) -> Part:
+def _part(weight: float, call: str, config: Config, workdir: Path | None, taken: Sequence[str]) -> Part:
     """``taken``: names of those before. The second of a kind is exact_2."""
     kind, _ = registry.parse(call, WHERE, KIND)
     variant = registry.lookup(KIND, kind, WHERE)
-    given = (config,) if "config" in inspect.signature(variant).parameters else ()
     numbered = (f"{kind}_{number}" if number > 1 else kind for number in range(1, len(taken) + 2))
     name = next(name for name in numbered if name not in taken)
+    known = {"config": config, "pin": Pin(Role(f"reward-{name}", WHERE), workdir)}
+    given = [known[parameter] for parameter in inspect.signature(variant).parameters if parameter in known]
     code = variant.__call__ if inspect.isclass(variant) else variant  # of a class in a notebook no file is known
     return Part(name, weight, registry.build(KIND, call, *given, where=WHERE), Path(inspect.getfile(code)))
 
 
 def _checked(pair: Any) -> tuple[float, str]:
     good = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int | float) and isinstance(pair[1], str)
-    if not good or isinstance(pair[0], bool) or not math.isfinite(pair[0]) or not pair[0]:
+    if not good or isinstance(pair[0], bool) or not math.isfinite(pair[0]):
         raise UserError(f"{pair!r} is no weighted reward", where=WHERE, allowed='(weight, "reward(…)")')
     return float(pair[0]), pair[1]

@@ -1,5 +1,5 @@
-"""Models that a run reads and does not train: a teacher, or the reference of a policy. They are found when the run starts,
-and the same ever after.
+"""Models that a run reads and does not train: a teacher, the reference of a policy, or models that reward it. They are found
+when the run starts, and the same ever after.
 
 A file in the run directory says which checkpoint it is, so that a run of a teacher that is trained on resumes with the one
 it began with.
@@ -7,6 +7,7 @@ it began with.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,23 +44,64 @@ TEACHER = Role("teacher", "config.tune.objective")
 REFERENCE = Role("reference", "config.tune.reference")
 
 
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A checkpoint that a run reads: what for, how it was named, and which it is."""
+
+    role: Role
+    where: str
+    step: int
+    digest: str
+
+    def keep(self, workdir: Path) -> None:
+        """Writes the file that holds the run to it."""
+        write_json(workdir / self.role.file, {self.role.word: self.where, "step": self.step, "digest": self.digest})
+
+
+@dataclasses.dataclass(frozen=True)
+class Pin:
+    """Finds the checkpoint that a run began with.
+
+    Attributes:
+      workdir: of the run; None for no run.
+    """
+
+    role: Role
+    workdir: Path | None
+
+    @functools.cached_property
+    def _known(self) -> dict[str, Any]:
+        return {} if self.workdir is None else read_json(self.workdir / self.role.file, missing={}, fields=_FIELDS)
+
+    def named(self, where: str) -> str:
+        """``where`` with the step that the run began with, where it names none."""
+        path, step = places.split(where)
+        return f"{path}@{self._known['step']}" if self._known and step is None and self._known["step"] else where
+
+    def held(self, where: str, step: int, digest: str) -> Held:
+        """
+        Raises:
+          UserError: what was read is not what the run began with.
+        """
+        if self._known and digest != self._known["digest"]:
+            raise UserError(
+                f"the {self.role.word} {self.named(where)} is not the one that this run began with",
+                where=f"{self.workdir}/{self.role.file}",
+                fix="put it back as it was, or use another --workdir for a new run",
+            )
+        return Held(self.role, where, step, digest)
+
+
 def read(role: Role, where: str, config: Config, workdir: Path) -> Start:
     """The model that ``where`` names, in the step that the run began with.
 
     Raises:
       UserError: there is no such model, or it is another one than the run began with.
     """
-    known = read_json(workdir / role.file, missing={}, fields=_FIELDS)
-    path, step = places.split(where)
-    pinned = f"{path}@{known['step']}" if known and step is None and known["step"] else where
+    pin = Pin(role, workdir)
     with _naming(role):
-        found = start.read(pinned, config.to_dict())
-    if known and found.digest != known["digest"]:
-        raise UserError(
-            f"the {role.word} {pinned} is not the one that this run began with",
-            where=str(workdir / role.file),
-            fix="put it back as it was, or use another --workdir for a new run",
-        )
+        found = start.read(pin.named(where), config.to_dict())
+    pin.held(where, found.step, found.digest)
     return found
 
 
@@ -72,11 +114,6 @@ def planned(role: Role, where: str, config: Config, mesh: Mesh) -> FixedModel:
     shardings = rules.shardings(shapes, mesh, config.mesh.rules, bool(model.scan))
     placed = jax.tree.map(lambda leaf, of: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=of), shapes, shardings)
     return FixedModel(placed, model, min(model.vocab, config.model.vocab))
-
-
-def keep(role: Role, where: str, found: Start, workdir: Path) -> None:
-    """Writes the file that pins the model that ``where`` names."""
-    write_json(workdir / role.file, {role.word: where, "step": found.step, "digest": found.digest})
 
 
 def ids(role: Role, found: Start, config: Config, data: Data) -> int:

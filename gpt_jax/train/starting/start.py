@@ -84,8 +84,12 @@ def read(where: str, defaults: Mapping[str, Any]) -> Start:
         found = reading.read_directory(place.path, places.unsaid(defaults), place.path.absolute())
         return Start(where, found.config.model, found.arrays, found.tokenizer, reading.digest(place.path), 0)
     step, arrays = parameters.of_run(config, place.path, place.step)
-    seal = (place.path / DIRECTORY / str(step) / manifest.SEAL).read_bytes()
-    return Start(where, config.model, arrays, read_tokenizer(place.path), hashlib.sha256(seal).hexdigest(), step)
+    return Start(where, config.model, arrays, read_tokenizer(place.path), digest_of(place.path, step), step)
+
+
+def digest_of(workdir: Path, step: int) -> str:
+    """Of a checkpoint of a run."""
+    return hashlib.sha256((workdir / DIRECTORY / str(step) / manifest.SEAL).read_bytes()).hexdigest()
 
 
 def begun(start: Start, config: Config, data: Data) -> tuple[dict, list[str]]:

@@ -87,6 +87,31 @@ def test_it_is_read_once(run):
         away.rename(run)
 
 
+def test_a_policy_is_held_to_the_step_that_it_began_with(run, tmp_path):
+    given = [completion(" abc!", prompt="abc")]
+    reward = tiny.config(tune__reward=f"model(run={str(run)!r})")
+    early = shutil.copytree(run, tmp_path / "rm")
+    shutil.rmtree(early / "checkpoints" / "12")
+    asked = tiny.config(tune__reward=((1.0, f"model(run={str(early)!r})"), (0.5, f"model(run='{early}@6')")))
+    workdir = tmp_path / "policy"
+    workdir.mkdir()
+    first = Rewards.of(asked, workdir)
+    assert [held.step for held in first.held] == [6, 6] and Rewards.of(reward).held[0].step == 12
+    for held in first.held:
+        held.keep(workdir)
+    shutil.copytree(run / "checkpoints" / "12", early / "checkpoints" / "12")  # it was trained on
+    np.testing.assert_array_equal(Rewards.of(asked, workdir)(given)[0], first(given)[0])
+    assert Rewards.of(asked)(given)[0] != first(given)[0]
+    shutil.rmtree(early / "checkpoints" / "6")
+    with pytest.raises(UserError, match="no checkpoint of step 6"):
+        Rewards.of(asked, workdir)
+    shutil.copytree(run / "checkpoints" / "6", early / "checkpoints" / "6")
+    pinned = workdir / "reward-model.json"
+    pinned.write_text(json.dumps(json.loads(pinned.read_text()) | {"digest": "0" * 64}))
+    with pytest.raises(UserError, match="is not the one that this run began with"):
+        Rewards.of(asked, workdir)
+
+
 def test_what_is_no_reward_model_is_refused(run, folder):
     answers = shutil.copytree(run, folder / "answers")
     values = json.loads((answers / "config.json").read_text())

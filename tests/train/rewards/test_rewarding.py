@@ -56,6 +56,21 @@ def test_several_are_summed_with_their_weights_and_none_of_one_is_none_of_all():
     assert list(parts) == ["exact", "ended", "contains"]
 
 
+def test_what_counts_nothing_is_reported_alone():
+    total_N, parts = rewards(((0, "exact"), (0.5, "ended")))(GIVEN)
+    np.testing.assert_array_equal(total_N, [0.5, 0, 0.5])  # though exact has none for the last
+    np.testing.assert_array_equal(parts["exact"], [1, 0, math.nan])
+
+
+def test_something_has_to_have_a_reward():
+    made = rewards(((1, "exact(field='nothing')"), (1, "ended")))
+    assert np.isnan(made(GIVEN)[0]).all()
+    with pytest.raises(UserError, match="none of 3 completions has a reward: exact is None of each"):
+        made.of_some(GIVEN)
+    total_N, _ = rewards("exact").of_some(GIVEN)
+    np.testing.assert_array_equal(total_N, [1, 0, math.nan])
+
+
 def test_each_has_a_name_of_its_own(own):
     own("own_one", lambda given: [0.5] * len(given))
     own("exact_2", lambda given: [0.25] * len(given))
@@ -152,7 +167,7 @@ def test_a_reward_may_read_the_settings_of_the_run():
         (((1.0, "exact(fields='a')"),), "no argument 'fields'"),
         ((0.5, "ended"), "0.5 is no weighted reward"),
         (("ended",), "'ended' is no weighted reward"),
-        (((0.0, "ended"),), "no weighted reward"),
+        (((0.0, "ended"), (0, "exact")), "every weight"),
         (((math.inf, "ended"),), "no weighted reward"),
         (((True, "ended"),), "no weighted reward"),
         ((("ended", 1.0),), "no weighted reward"),

@@ -16,7 +16,14 @@ from tests.train.rewards.completions import completion, rewarded
 
 ROOM = "train.rewards"
 EXAMPLES = [call for name in registry.names(ROOM) for call in registry.examples(ROOM, name)]
-ROW = {"answer": 3, "result": 4, "numbers": [1, 2], "target": 3}
+ROW = {
+    "answer": 3,
+    "result": 4,
+    "numbers": [1, 2],
+    "target": 3,
+    "tests": ["assert True"],
+    "prompt": "Describe the dog of the king.",
+}
 LONG = 200_000
 HOSTILE = (
     *(

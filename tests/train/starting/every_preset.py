@@ -47,6 +47,8 @@ def main() -> None:
                     f"--config.tune.objective=distill(teacher='{run}')",
                     f"--config.data.tokenizer=run(path='{run}')",
                 ]
+            if method == "ppo":
+                flags += ["--config.tune.reward=kind"]
             assert launch.main(["train", *flags]) == 0, method
             final = read_summary(workdir)["final"]
             assert SHOWN[method] in final, (method, sorted(final))
