@@ -1,11 +1,9 @@
-"""A tuned model learns from what its answers are worth: ``--config=configs/tune.py:grpo --config.tune.start=runs/sft``.
-
-Learning rates, batches and steps are for models of the quickstart's size.
-"""
+"""A tuned model learns from what its answers are worth: ``--config=configs/tune.py:grpo --config.tune.start=runs/sft``."""
 
 from gpt_jax.configs import base, pick
 
-METHODS = {  # docs/tuning/policies.md says whose they are
+# docs/tuning/policies.md says whose they are. Rates, batches and steps are for models of the quickstart's size.
+METHODS = {
     "grpo": "grpo",
     "dr_grpo": "grpo(advantage='group(std=False)', mean='constant', kl=0.0)",
     "dapo": "grpo(mean='tokens', clip_high=0.28, kl=0.0, resample=2)",
@@ -16,7 +14,10 @@ METHODS = {  # docs/tuning/policies.md says whose they are
     "raft": "grpo(advantage='best', mean='tokens', kl=0.0)",
     "ppo": "ppo",
 }
-SIZES = {method: {"tune.objective": call} for method, call in METHODS.items()}
+RLHF = {"data.source": "preferences(valid=256)", "tune.reward": ((1.0, "model(run='runs/reward')"), (0.0, "kind")),
+        "tune.objective": "ppo(kl=0.3)", "tune.samples": 1, "tune.updates": 2, "tune.epochs": 2, "optim.lr": 1e-4,
+        "train.batch": 128, "train.steps": 60, "sample.max_new_tokens": 32, "sample.rows": 128}  # fmt: skip
+SIZES = {**{method: {"tune.objective": call} for method, call in METHODS.items()}, "ppo": RLHF}
 
 
 def get_config(method: str = "grpo"):
