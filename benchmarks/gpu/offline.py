@@ -19,11 +19,15 @@ from gpt_jax.train.step import hyper_scalars, make_program
 
 TARGETS = Path(__file__).parent / "targets"
 PREALLOCATED = 0.75  # of a GPU's memory, JAX's default
+# Compilers before JAX 0.11 refuse a description that has fields unknown to them.
+NEWER, SINCE = ("mem_clock_ghz", "reserved_shared_memory_per_block"), (0, 11)
+NEWER += ("max_blocks_per_multiprocessor", "collective_memory_granularity")
 
 
 def target(chip: str) -> str:
-    """What XLA knows of a chip: the text of a GpuTargetConfigProto."""
-    return (TARGETS / f"{chip}.txtpb").read_text(encoding="utf-8")
+    """What this compiler reads of a chip: the text of a GpuTargetConfigProto."""
+    text = (TARGETS / f"{chip}.txtpb").read_text(encoding="utf-8")
+    return text if jax.__version_info__ >= SINCE else re.sub(rf"(?m)^ *(?:{'|'.join(NEWER)}): .*\n", "", text)
 
 
 def mesh_of(chip: str) -> Mesh:
