@@ -6,9 +6,12 @@ import pytest
 
 import experiments.__main__ as command
 import launch
+from gpt_jax.errors import RESUMABLE
 from gpt_jax.study.compare import claims
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.report import page, scoreboard
+from gpt_jax.study.sweep.sweep import jobs, load
+from gpt_jax.train.run import check_tuning
 from tests.study.report.test_report import trained
 
 KEPT = [0.2, 0.21, 0.19]
@@ -66,3 +69,19 @@ def test_overrides_are_never_kept(reproduce, tmp_path):
     with pytest.raises(SystemExit) as refusal:
         reproduce("--keep", "mine", "--", "--config.train.steps=6")
     assert refusal.value.code == 2 and files(tmp_path) == before and not reproduce.given
+
+
+def test_a_signal_ends_the_whole_list(reproduce, monkeypatch):
+    monkeypatch.setattr(command, "NAMES", ("mine", "other"))
+    begun = []
+    monkeypatch.setattr(launch, "main", lambda words: begun.append(words) or RESUMABLE)
+    monkeypatch.setattr(sys, "argv", ["experiments", "mine", "other"])
+    assert command.main() == RESUMABLE and len(begun) == 1
+
+
+@pytest.mark.parametrize("name", command.NAMES)
+def test_the_settings_of_its_runs_go_together(name):
+    planned = jobs(load(command.HERE / f"{name}.py"))
+    assert planned
+    for job in planned:
+        check_tuning(job.config)
