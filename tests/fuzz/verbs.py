@@ -128,7 +128,8 @@ def _table(draw: Draw) -> bytes:
 
 
 def report(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
-    case.argv = ["report", f"--workdir={damaged_copy(draw, shared / kit.SWEEP, folder / 'sweep')}"]
+    made = draw.choice((kit.SWEEP, kit.RUN))
+    case.argv = ["report", f"--workdir={damaged_copy(draw, shared / made, folder / made)}"]
 
 
 def sweep(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
