@@ -6,6 +6,7 @@ processes, before it begins, and its verdict. When standard input ends, whatever
 removed.
 """
 
+import _thread
 import contextlib
 import json
 import math
@@ -68,14 +69,15 @@ def main() -> None:
     shared = Path.cwd()
     own = shared / str(os.getpid())
     own.mkdir()
-    for number, line in enumerate(iter(sys.stdin.buffer.readline, b"")):
-        folder = own / str(number)
-        folder.mkdir()
-        verdict = _judged(json.loads(line), folder)
-        remove(folder)
-        if verdict is None:
-            break
-        _answer(verdict)
+    with contextlib.suppress(BrokenPipeError):  # the run ended; what it ordered before is still to be read
+        for number, line in enumerate(iter(sys.stdin.buffer.readline, b"")):
+            folder = own / str(number)
+            folder.mkdir()
+            verdict = _judged(json.loads(line), folder)
+            remove(folder)
+            if verdict is None:
+                break
+            _answer(verdict)
     remove(own)
     with contextlib.suppress(OSError):  # others are there, of which the last one removes it
         shared.rmdir()
@@ -174,6 +176,7 @@ def _programme(order: dict[str, Any], folder: Path, keys: int, said: int) -> Non
     sys.argv = ["programme"]
     _limit(order["seconds"], order["megabytes"])
     sys.addaudithook(_guard(os.path.realpath(folder)))
+    _thread.start_new_thread = _no_thread  # Python 3.11 has no event for it, and the limit of processes none for root
     run(compile(order["source"], "<programme>", "exec"), module.__dict__)
     key = read(keys, KEY)
     for test, message in zip(tests, messages, strict=True):
@@ -184,6 +187,10 @@ def _programme(order: dict[str, Any], folder: Path, keys: int, said: int) -> Non
                 leave(0)
         else:
             write(said, key + message)
+
+
+def _no_thread(*_: Any, **__: Any) -> int:
+    raise PermissionError("a programme may not: _thread.start_new_thread")
 
 
 def _limit(seconds: float, megabytes: int) -> None:
