@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import resource
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,7 +21,7 @@ from gpt_jax.limits import Limits, Or
 from gpt_jax.mesh import memory
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model.position.scaling import Scaling
-from gpt_jax.train.step import make_program
+from gpt_jax.train.step import compile_step, make_program
 
 WHOLE = (2**31, 2**32, 2**63, 10**400)
 REAL = (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e308)
@@ -186,6 +188,17 @@ def test_what_cannot_fit_is_refused_with_an_estimate():
     with pytest.raises(UserError, match=r"at least .* PiB on each device.*state .* gradients .* activations"):
         memory.check(config, live, mesh, live["params"])
     assert memory.of_machine() < 2**60
+
+
+def test_a_program_that_has_no_room_is_refused_before_it_runs(monkeypatch):
+    state = {"w": jax.numpy.ones((8, 8))}
+    step = jax.jit(lambda state, batch, hyper: {"w": state["w"] @ jax.numpy.sin(state["w"] @ batch)})
+    assert compile_step(step, state, state["w"], {}) > 0
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+    with pytest.raises(UserError, match=r"a step needs .*B beside what it reads, and .*B are left") as error:
+        compile_step(step, state, state["w"], {})
+    assert error.value.where == "config.model, config.train.batch" and "train.accumulate" in error.value.fix
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Whether a run can fit its devices at all, known from shapes before anything is allocated."""
+"""Whether a run can fit its devices at all, known from shapes before anything is allocated, and from what compilers count."""
 
 import math
 import os
 import resource
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from gpt_jax.mesh import mesh as meshes
 # Where Linux says how much memory a container may use, in its two versions of control groups.
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 LARGEST = 2**58  # bytes of an array, whose size compilers count in 64 bits along with others
+FIX = (
+    "launch.py plan says what takes how much; a smaller model or batch, train.accumulate, or mesh.fsdp over more devices "
+    "lower it"
+)
 
 
 def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
@@ -42,8 +47,30 @@ def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
         raise UserError(
             f"this needs at least {_spelt(total)} on each device, which has {_spelt(available)}: {parts}",
             where="config.model, config.train.batch" if trained is not None else "config.model",
-            fix="launch.py plan says what takes how much; a smaller model or batch, train.accumulate, or mesh.fsdp over "
-            "more devices lower it",
+            fix=FIX,
+        )
+
+
+def check_compiled(analysis: Any, devices: Collection[jax.Device]) -> None:
+    """Refuses a program whose temporaries a CPU's memory has no room for, where running it would end the process. Other
+    devices say so themselves when they run it.
+
+    Args:
+      analysis: what the compiler counted, ``Compiled.memory_analysis()``; None: nothing.
+      devices: those of this process that run it; what it reads is there.
+
+    Raises:
+      UserError: it does not fit.
+    """
+    if analysis is None or next(iter(devices)).platform != "cpu":
+        return
+    new = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    needed, left = new * len(devices), _left_of_machine()
+    if needed > left:
+        raise UserError(
+            f"a step needs {_spelt(needed)} beside what it reads, and {_spelt(max(left, 0))} are left to this process",
+            where="config.model, config.train.batch",
+            fix=FIX,
         )
 
 
@@ -81,6 +108,20 @@ def _of_device(mesh: Mesh) -> float:
 
 def of_machine() -> float:
     """Bytes that this process can have at most, by the machine, its container and its limits; inf where none says."""
+    return min(_of_hardware(), _of_addresses())
+
+
+def _left_of_machine() -> float:
+    """Bytes that this process can have beside those it has."""
+    try:
+        addresses, resident = (int(pages) for pages in Path("/proc/self/statm").read_text().split()[:2])
+    except (OSError, ValueError):
+        addresses = resident = 0
+    page = resource.getpagesize()
+    return min(_of_hardware() - page * resident, _of_addresses() - page * addresses)
+
+
+def _of_hardware() -> float:
     found = [math.inf]
     try:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -91,8 +132,12 @@ def of_machine() -> float:
             found.append(int(Path(path).read_text()))
         except (OSError, ValueError):
             continue
+    return min(found)
+
+
+def _of_addresses() -> float:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return min(*found, math.inf if soft == resource.RLIM_INFINITY else soft)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
 def _spelt(size: float) -> str:

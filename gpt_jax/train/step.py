@@ -19,7 +19,7 @@ from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.limits import folded
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh import rules
+from gpt_jax.mesh import memory, rules
 from gpt_jax.model import attend, gpt, layout
 from gpt_jax.model.mlp import moe
 from gpt_jax.train import optim
@@ -81,9 +81,14 @@ def make_program(config: Config, mesh: Mesh) -> Program:
 
 
 def compile_step(step: jax.stages.Wrapped, state: State, batch: Batch, hyper: dict) -> float:
-    """Compiles a step for its first call, and returns the seconds it took: on a CPU that call returns when it has run."""
+    """Compiles a step for its first call, and returns the seconds it took: on a CPU that call returns when it has run.
+
+    Raises:
+      UserError: there is not the memory to run it.
+    """
     started = time.perf_counter()
-    step.lower(state, batch, hyper).compile()
+    compiled = step.lower(state, batch, hyper).compile()
+    memory.check_compiled(compiled.memory_analysis(), jax.tree.leaves(state)[0].sharding.addressable_devices)
     return time.perf_counter() - started
 
 
