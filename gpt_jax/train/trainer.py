@@ -61,6 +61,7 @@ class Trainer:
         compared = reference.read(run, began)
         lock = WorkdirLock(run.workdir) if first else contextlib.nullcontext()
         with lock, contextlib.closing(run.checkpoints()) as checkpoints:
+            checkpoints.remove_leftovers()
             run = reference.attached(run, compared, keep=True)
             compared = None
             state, start, notes = _starting_state(run, checkpoints, began, params)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,15 @@ def test_what_is_left_behind(runs):
     assert found["tokens"] == STEPS * 4 * 16 and found["best"]["valid/loss"] == min(
         record["valid/loss"] for record in records(workdir) if "valid/loss" in record
     )
+
+
+def test_a_run_killed_behind_its_last_save_is_cleaned_up_by_the_same_command(runs, tmp_path):
+    folder, *_ = runs
+    shutil.copytree(folder / "0", tmp_path / "run")
+    (tmp_path / "run/checkpoints/trash-1-0badcafe/state").mkdir(parents=True)
+    ((code, said),) = tiny.launch((tiny.command(folder / "text.txt", tmp_path / "run", **SETTINGS), 0))
+    assert code == 0, said
+    assert sorted(int(path.name) for path in (tmp_path / "run/checkpoints").iterdir()) == [4, 8, 12]
 
 
 def test_a_trace_of_the_steps_asked_for(runs):

@@ -37,7 +37,7 @@ class Checkpoints:
       keep: how many of the newest are kept.
       keep_best: also keep the one with the lowest ``valid_loss`` (see ``Manifest``).
 
-    A reader (evaluation, sampling) needs no lock: nothing is cleaned up before the first ``save``.
+    A reader (evaluation, sampling) needs no lock: nothing is cleaned up but by ``remove_leftovers``.
     """
 
     def __init__(self, workdir: str | Path, keep: int, keep_best: bool):
@@ -46,7 +46,11 @@ class Checkpoints:
         self._orbax: Any = None
         self._thread: threading.Thread | None = None
         self._error: StorageError | None = None
-        self._clean = False
+
+    def remove_leftovers(self) -> None:
+        """What killed runs were writing or removing. The caller holds the lock of the run directory, or is beside who does."""
+        if jax.process_index() == 0:
+            self._committed.remove_leftovers()
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first."""
@@ -164,9 +168,6 @@ class Checkpoints:
             try:
                 if step not in self.steps():
                     token = secrets.randbits(30)
-                    if not self._clean:
-                        self._committed.remove_leftovers()
-                    self._clean = True
                     self._staging(step, token).mkdir(parents=True)
             except (OSError, StorageError) as error:
                 token, failure = _FAILED, error

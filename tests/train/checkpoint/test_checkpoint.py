@@ -171,13 +171,12 @@ def test_what_asyncio_says_of_a_read_given_up_is_not_shown(tmp_path, caplog):
     assert "something else" in caplog.text and "OCDBT" not in caplog.text
 
 
-def test_only_a_run_that_saves_removes_what_killed_runs_left(tmp_path):
+def test_what_killed_runs_left_is_removed_by_who_asks_for_it(tmp_path):
     checkpoints = saved(tmp_path, 1)
     for name in ("tmp-2-0badcafe", "trash-0-0badcafe"):
         (tmp_path / "checkpoints" / name / "state").mkdir(parents=True)
     reader = opened(tmp_path)
     reader.restore(abstract(state_at(1)))
     assert len(os.listdir(tmp_path / "checkpoints")) == 3 and reader.steps() == [1]
-    reader.save(2, state_at(2), {})
-    reader.close()
-    assert checkpoints.steps() == [1, 2] and len(os.listdir(tmp_path / "checkpoints")) == 2
+    reader.remove_leftovers()
+    assert checkpoints.steps() == [1] and os.listdir(tmp_path / "checkpoints") == ["1"]
