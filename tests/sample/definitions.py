@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
-import torch
-from transformers.generation import logits_process as theirs
+import pytest
 
 from gpt_jax import registry
 
@@ -23,13 +22,29 @@ class Case:
     calls: tuple[str, ...]
 
 
-class StableTopP(theirs.TopPLogitsWarper):
-    """The same, with the one order among equals that does not depend on their number: torch's default sort has another for
-    more than 16 scores, and says that it may be any."""
+class Theirs:
+    """transformers' processors by name; what needs them is skipped where torch is absent."""
+
+    def __getattr__(self, name: str):
+        pytest.importorskip("torch")
+        return getattr(pytest.importorskip("transformers.generation.logits_process"), name)
+
+
+theirs = Theirs()
+
+
+class StableTopP:
+    """transformers' top-p with the one order among equals that does not depend on their number: torch's default sort has
+    another for more than 16 scores, and says that it may be any."""
+
+    def __init__(self, p: float):
+        self._warper = theirs.TopPLogitsWarper(p)
 
     def __call__(self, input_ids, scores):
+        import torch
+
         with mock.patch.object(torch, "sort", functools.partial(torch.sort, stable=True)):
-            return super().__call__(input_ids, scores)
+            return self._warper(input_ids, scores)
 
 
 PEERS: dict[str, Callable] = {
@@ -104,7 +119,7 @@ def dry(scores_V, case, multiplier, base=1.75, allowed_length=2, breakers=()):
 DEFINED: dict[str, Callable] = {f.__name__: f for f in (top_n_sigma, mirostat, xtc, presence, frequency, dry)}
 
 
-def expected(case: Case, dtype=torch.float32, scale: float = 1.0) -> np.ndarray:
+def expected(case: Case, dtype: str = "float32", scale: float = 1.0) -> np.ndarray:
     """The scores after the case's processors, float64 [V].
 
     Args:
@@ -112,12 +127,13 @@ def expected(case: Case, dtype=torch.float32, scale: float = 1.0) -> np.ndarray:
       scale: by which scores are multiplied before, and settings that are probabilities.
     """
     scores_V = case.scores_V.astype(np.float64) * scale
+    torch = pytest.importorskip("torch")
     ids = torch.tensor([case.text], dtype=torch.int64)
     for name, given in map(registry.parse, case.calls):
         values = {key: _scaled(value, scale) for key, value in given.items()}
         if name in PEERS:
             peer = theirs.LogitsProcessorList([PEERS[name](case, **values)])
-            scores_V = peer(ids, torch.tensor(scores_V[None], dtype=dtype))[0].double().numpy()
+            scores_V = peer(ids, torch.tensor(scores_V[None], dtype=getattr(torch, dtype)))[0].double().numpy()
         else:
             scores_V = DEFINED[name](scores_V, case, **values)
     return scores_V

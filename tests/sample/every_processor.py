@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-import torch
 from scipy import stats
 
 from gpt_jax import registry
@@ -79,7 +78,7 @@ def case(random: np.random.Generator, vocab: int, names: Sequence[str]) -> Case:
 def decisive(given: Case) -> bool:
     """Whether the mask does not hang on how float32 rounds, by the definitions in float64; and some token is left."""
     try:
-        masks = [kept(expected(given, torch.float64, scale)) for scale in (1, 1 - MARGIN, 1 + MARGIN)]
+        masks = [kept(expected(given, "float64", scale)) for scale in (1, 1 - MARGIN, 1 + MARGIN)]
     except ValueError:  # transformers' eta refuses scores of which none is left
         return False
     return all((mask == masks[0]).all() for mask in masks) and (len(given.calls) == 1 or masks[0].any())
@@ -165,11 +164,11 @@ def sampler(calls: Sequence[str], vocab: int = 50) -> Case:
 def exact(given: Case) -> np.ndarray:
     """The distribution that a sampler draws from, float64 [V]."""
     if not given.calls or not given.calls[0].startswith("xtc"):
-        return softmax(expected(given, torch.float64))
+        return softmax(expected(given, "float64"))
     values = registry.parse(given.calls[0])[1]
     struck = Case(*list(vars(given).values())[:-1], (written_call("xtc", values | {"probability": 1}),))
     share = values["probability"]
-    return share * softmax(expected(struck, torch.float64)) + (1 - share) * softmax(given.scores_V.astype(np.float64))
+    return share * softmax(expected(struck, "float64")) + (1 - share) * softmax(given.scores_V.astype(np.float64))
 
 
 def draws(given: Case, count: int, seed: int) -> np.ndarray:
