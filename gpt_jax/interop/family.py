@@ -52,7 +52,7 @@ class Family:
                 field.read(given, knobs)
                 if "layers" in knobs:  # before a list of them is made
                     limits.checked(knobs["layers"], layers, f"{where}: layers")
-        except (TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise UserError(f"a setting is not of the type it should be: {error}", where=where) from error
         given.finish(self.inert)
         return knobs
@@ -82,6 +82,14 @@ class Family:
         Args:
           values, where: the contents of its ``config.json``, and that file's path.
           others: a complete configuration, whose knobs hold where the directory says nothing.
+
+        Raises:
+          UserError: a setting is missing, or says what cannot be.
         """
-        knobs = self.knobs(values, where)
-        return Config.from_dict({**others, "model": {**others["model"], **knobs}})
+        try:
+            knobs = self.knobs(values, where)
+            return Config.from_dict({**others, "model": {**others["model"], **knobs}})
+        except UserError as error:
+            if error.where:
+                raise
+            raise UserError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error

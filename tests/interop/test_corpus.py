@@ -115,3 +115,30 @@ def test_logits(name, changes, tmp_path):
     path.write_text(json.dumps(values))
     import_directory(tmp_path / "theirs", tmp_path / "run", models.others())
     assert models.apart(models.our_logits(tmp_path / "run"), models.their_logits(theirs)) < 1e-4
+
+
+NASTY = (10**400, 2**63, -1, 0, 0.5, 1e308, math.nan, math.inf, "x", None, True, [], [1], {}, {"x": 1}, [[]])
+OF_A_FAMILY = {row["config"]["model_type"]: name for name, row in reversed(ROWS.items()) if name in TAKEN}
+
+
+def changed(value):
+    """Others in the place of a setting, and of those in it."""
+    yield from NASTY
+    if isinstance(value, dict):
+        yield from ({**value, key: other} for key in value for other in changed(value[key]))
+    if isinstance(value, list):
+        yield from ([other, *value[1:]] for other in NASTY)
+
+
+@pytest.mark.parametrize("name", OF_A_FAMILY.values())
+def test_whatever_a_setting_is_it_is_read_or_refused(name):
+    values = ROWS[name]["config"]
+    refused = 0
+    for key in values:
+        for other in changed(values[key]):
+            try:
+                read({**values, key: other})
+            except UserError as error:
+                assert error.where
+                refused += 1
+    assert refused > 2 * len(values)
