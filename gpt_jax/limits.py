@@ -91,6 +91,11 @@ def exceeded(value: Any, annotation: Any) -> str:
     return ""
 
 
+def is_within(value: Any, annotation: Any) -> bool:
+    """Whether a value is of the type of an annotation, and within its limits."""
+    return has_type(value, annotation) and not exceeded(value, annotation)
+
+
 def converted(value: Any, annotation: Any) -> Any:
     """The value as the annotation has it: a whole number as a float, where only floats are asked for."""
     return float(value) if names(annotation) == "float" else value

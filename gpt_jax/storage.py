@@ -170,6 +170,12 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
+    """
+    Raises:
+      ValueError: a number is larger than any that is written.
+    """
+    if isinstance(value, int) and value.bit_length() > sys.float_info.max_exp:
+        raise ValueError(f"a number has {value.bit_length()} bits")
     if isinstance(value, dict):
         return {key: from_json(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -18,6 +18,7 @@ from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record import metrics
 
 DEEP = "[" * 100_000
+HUGE = "9" * 400  # a whole number that no float is
 ARMS = {"one": {}, "two": {"optim.lr": 1e-2}}
 
 
@@ -55,7 +56,17 @@ def test_a_table_of_runs_in_another_encoding(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    [DEEP, "3", '{"status": 3}', '{"final": []}', '{"final": {"valid/loss": [1]}}', '{"steps": "many"}', "{"],
+    [
+        DEEP,
+        "3",
+        f'{{"final": {{"valid/loss": {HUGE}}}}}',
+        f'{{"steps": {HUGE}}}',
+        '{"status": 3}',
+        '{"final": []}',
+        '{"final": {"valid/loss": [1]}}',
+        '{"steps": "many"}',
+        "{",
+    ],
 )
 def test_a_summary(text, tmp_path):
     (tmp_path / "summary.json").write_text(text)
@@ -63,7 +74,16 @@ def test_a_summary(text, tmp_path):
         metrics.read_summary(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["[]", '{"step": "1", "tokens": 1}', '{"step": 1, "tokens": []}', DEEP])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        '{"step": "1", "tokens": 1}',
+        '{"step": 1, "tokens": []}',
+        f'{{"step": 1, "tokens": 1, "a": -{HUGE}}}',
+        DEEP,
+    ],
+)
 def test_a_record(line, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(line + '\n{"step": 1, "tokens": 1}\n')
     with pytest.raises(StorageError, match="line 1 of metrics.jsonl"):

@@ -94,6 +94,7 @@ def test_long_texts_are_cut_to_their_shares_and_the_head_still_reads_the_end():
         ("classes(classes=2, kind='choice')", {"prompt": "q", "options": ["a", "b", "c"], "class": 0}, "options"),
         ("classes(classes=3, kind='choice')", {"prompt": "q", "options": ["a", "b"], "class": 2}, "class 2"),
         ("pairs(ends=True)", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": "much"}, "margin"),
+        ("pairs(ends=True)", {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 10**400}, "margin"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_named_with_its_place(form, row, said):

@@ -9,6 +9,7 @@ from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.data.forms import WHERE, Form, Made, Side, require, require_some, require_text
 from gpt_jax.data.rendering import Encoded
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Signed, is_within
 from gpt_jax.registry import register
 
 
@@ -45,8 +46,8 @@ def read_to_the_end(found: Encoded) -> Encoded:
 
 def _margin(side: Side, i: int) -> float:
     value = side.rows[i].get("margin", 0.0)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
-        raise UserError(f"{side.place(i)}: margin is {value!r}", where=WHERE, allowed="a number")
+    if not is_within(value, Signed):
+        raise UserError(f"{side.place(i)}: margin is {value!r:.80}", where=WHERE, allowed="a number")
     return float(value)
 
 

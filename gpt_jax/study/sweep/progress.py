@@ -10,6 +10,7 @@ from typing import Any
 
 from gpt_jax import bars
 from gpt_jax.errors import DONE, RESUMABLE
+from gpt_jax.storage import from_json
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import Job
 from gpt_jax.train.record.metrics import NAME
@@ -92,7 +93,7 @@ def last(directory: Path, metric: str) -> tuple[int, str]:
     values: dict[str, float] = {}
     for line in reversed(lines):
         try:
-            record = json.loads(line)
+            record = from_json(json.loads(line))
         except ValueError:
             continue  # half written, or cut
         step = step or record["step"]

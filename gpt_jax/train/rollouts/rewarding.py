@@ -12,6 +12,7 @@ import numpy as np
 from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
+from gpt_jax.limits import Signed, is_within
 from gpt_jax.train.rewards import WHERE, Completion, ReadsRun, Reward
 from gpt_jax.train.starting.fixed_models import Held, Pin, Role
 from gpt_jax.user_code import naming_errors_of
@@ -149,7 +150,7 @@ def _part(weight: float, call: str, config: Config, workdir: Path | None, taken:
 
 
 def _checked(pair: Any) -> tuple[float, str]:
-    good = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int | float) and isinstance(pair[1], str)
-    if not good or isinstance(pair[0], bool) or not math.isfinite(pair[0]):
-        raise UserError(f"{pair!r} is no weighted reward", where=WHERE, allowed='(weight, "reward(…)")')
+    good = isinstance(pair, tuple) and len(pair) == 2 and is_within(pair[0], Signed) and isinstance(pair[1], str)
+    if not good:
+        raise UserError(f"{pair!r:.80} is no weighted reward", where=WHERE, allowed='(weight, "reward(…)")')
     return float(pair[0]), pair[1]

@@ -169,6 +169,7 @@ def test_a_reward_may_read_the_settings_of_the_run():
         (("ended",), "'ended' is no weighted reward"),
         (((0.0, "ended"), (0, "exact")), "every weight"),
         (((math.inf, "ended"),), "no weighted reward"),
+        (((10**400, "ended"),), "no weighted reward"),
         (((True, "ended"),), "no weighted reward"),
         ((("ended", 1.0),), "no weighted reward"),
         (((1.0, "ended", 2),), "no weighted reward"),
