@@ -1,4 +1,4 @@
-"""Whether a run can fit its devices at all, known from shapes before anything is allocated, and from what compilers count."""
+"""Whether a run can fit its devices at all, by its shapes before anything is allocated, and by what compilers count."""
 
 import math
 import os

@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.limits import folded
-from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import memory, rules
+from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import attend, gpt, layout
 from gpt_jax.model.mlp import moe
 from gpt_jax.train import optim

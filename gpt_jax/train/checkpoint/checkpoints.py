@@ -48,7 +48,7 @@ class Checkpoints:
         self._error: StorageError | None = None
 
     def remove_leftovers(self) -> None:
-        """What killed runs were writing or removing. The caller holds the lock of the run directory, or is beside who does."""
+        """What killed runs were writing or removing. The lock of the run directory is held."""
         if jax.process_index() == 0:
             self._committed.remove_leftovers()
 
