@@ -24,6 +24,7 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"reward": "", "samples": 8, "updates": 1, "epochs": 1},
     },
 }  # what runs did before there were such knobs
+NO_SECTIONS = f"{CONFIG} is damaged: it holds no sections of settings"
 
 
 def previous_config(workdir: Path, today: Config) -> Config | None:
@@ -37,13 +38,11 @@ def previous_config(workdir: Path, today: Config) -> Config | None:
     """
     if not (workdir / CONFIG).exists():
         return None
-    values = read_config(workdir)
-    if isinstance(values, dict):
-        for section, knobs in {**BEFORE, "sample": dataclasses.asdict(today.sample)}.items():
-            if isinstance(values.setdefault(section, {}), dict):
-                values[section] = knobs | values[section]
-        if values.get("data", {}).get("tokenizer") == own_tokenizer(workdir):
-            values["data"]["tokenizer"] = today.data.tokenizer
+    values = read_sections(workdir)
+    for section, knobs in {**BEFORE, "sample": dataclasses.asdict(today.sample)}.items():
+        values[section] = knobs | values.get(section, {})
+    if values.get("data", {}).get("tokenizer") == own_tokenizer(workdir):
+        values["data"]["tokenizer"] = today.data.tokenizer
     return Config.from_dict(values)
 
 
@@ -99,10 +98,24 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{CONFIG} cannot be read: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise UserError(NO_SECTIONS, where=str(path))
     with contextlib.suppress(
         KeyError, TypeError, AttributeError, UserError
     ):  # what is no run's is for others to refuse
         values["data"]["tokenizer"] = _moved(values["data"]["tokenizer"], Path(HERE), Path(workdir).absolute())
+    return values
+
+
+def read_sections(workdir: str | Path) -> dict[str, dict[str, Any]]:
+    """``read_config`` of a run, whose settings are tables of knobs.
+
+    Raises:
+      UserError: there is no run, or its settings are damaged.
+    """
+    values = read_config(workdir)
+    if not all(isinstance(knobs, dict) for knobs in values.values()):
+        raise UserError(NO_SECTIONS, where=str(Path(workdir) / CONFIG))
     return values
 
 

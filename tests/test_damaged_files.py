@@ -4,18 +4,19 @@ import json
 
 import pytest
 
-from gpt_jax import configs
+from gpt_jax import api, configs
 from gpt_jax.config import Config
 from gpt_jax.configs import base
-from gpt_jax.errors import StorageError, UserError
+from gpt_jax.errors import Failure, StorageError, UserError
 from gpt_jax.interop import tensors
-from gpt_jax.run_directory import read_config
+from gpt_jax.run_directory import previous_config, read_config
 from gpt_jax.sample import prompts
 from gpt_jax.study.scaling import table
-from gpt_jax.study.sweep import Sweep
+from gpt_jax.study.sweep import Sweep, finished_runs
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record import metrics
+from gpt_jax.train.starting import places
 
 DEEP = "[" * 100_000
 HUGE = "9" * 400  # a whole number that no float is
@@ -39,6 +40,40 @@ def test_a_configuration(text, said, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=said):
         configs.of_run(tmp_path)
+
+
+SETTINGS = Config.from_dict(base.get_config())
+READERS = {
+    "of_run": configs.of_run,
+    "previous_config": lambda path: previous_config(path, SETTINGS),
+    "stored": lambda path: places.stored(path, SETTINGS.to_dict()),
+    "find": lambda path: places.find(str(path)),
+    "config_of": finished_runs.config_of,
+    "load": api.load,
+}
+
+
+def damages():
+    """Contents of a config.json, of which a part is not what it should be."""
+    whole = SETTINGS.to_dict()
+    others = (3, None, [], {"x": 1}, 10**400)
+    yield from others
+    for section, knobs in whole.items():
+        yield from ({**whole, section: other} for other in others)
+        yield from ({section: {knob: other}} for knob in knobs for other in others)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_whatever_a_configuration_holds_it_is_read_or_refused(reader, tmp_path):
+    refused = 0
+    for values in damages():
+        (tmp_path / "config.json").write_text(json.dumps(values))
+        try:
+            READERS[reader](tmp_path)
+        except Failure as failure:
+            assert failure.where
+            refused += 1
+    assert refused > 3
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):

@@ -123,9 +123,10 @@ def _fill_sizes(m: ModelConfig) -> ModelConfig:
 
 def _limits(c: Config) -> list[tuple[str, bool, str]]:
     """(key, whether its value is allowed, what is): the checks of what annotations do not say."""
-    m, t, period = c.model, c.train, len(c.model.attentions)
+    m, t, period = c.model, c.train, len(c.model.attentions) or 1
     window = not t.profile or len(t.profile) == 2 and 0 <= t.profile[0] < t.profile[1] <= limits.LARGEST
     return [
+        ("model.attention", bool(m.attentions), "a mechanism, or several that take turns"),
         ("model.kv_heads", m.kv_heads >= 1 and m.heads % m.kv_heads == 0, f"a divisor of model.heads = {m.heads}"),
         ("model.layers", m.layers % period == 0, f"a multiple of the {period} mechanisms of model.attention"),
         ("model.layers", (period if m.scan else m.layers) <= UNROLLED, f"1 to {UNROLLED}; more with model.scan = true"),

@@ -101,11 +101,9 @@ def of_run(workdir: str | Path) -> ConfigDict:
     """
     from gpt_jax.config import typed
     from gpt_jax.configs import base
-    from gpt_jax.run_directory import read_config
+    from gpt_jax.run_directory import read_sections
 
-    config, stored = base.get_config(), read_config(workdir)
-    if not isinstance(stored, dict) or not all(isinstance(knobs, dict) for knobs in stored.values()):
-        raise UserError("config.json is damaged: it holds no sections of settings", where=str(workdir))
+    config, stored = base.get_config(), read_sections(workdir)
     defaults = config.to_dict()
     typed({section: defaults.get(section, {}) | stored.get(section, {}) for section in {**defaults, **stored}})
     for section, knobs in stored.items():

@@ -12,7 +12,7 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import gpt
-from gpt_jax.run_directory import read_config
+from gpt_jax.run_directory import read_sections
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.sweep import resolve
 from gpt_jax.train import reference
@@ -40,7 +40,7 @@ def finals(results: SweepResults, arm: str, metric: str) -> list[float]:
 def config_of(directory: Path, **changes: Any) -> Config:
     """The configuration of a run with some knobs changed, written section__knob=value."""
     knobs = {knob.replace("__", ".", 1): value for knob, value in changes.items()}
-    return resolve(read_config(directory), directory.name, knobs)
+    return resolve(read_sections(directory), directory.name, knobs)
 
 
 def opened(directory: Path, **changes: Any) -> tuple[Run, dict]:

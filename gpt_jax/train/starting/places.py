@@ -9,7 +9,7 @@ from typing import Any
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.interop import reading, tokenizer
-from gpt_jax.run_directory import BEFORE, CONFIG, TOKENIZER, read_config
+from gpt_jax.run_directory import BEFORE, CONFIG, TOKENIZER, read_config, read_sections
 from gpt_jax.storage import local_path
 from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
 
@@ -123,9 +123,7 @@ def stored(path: Path, defaults: Mapping[str, Any]) -> Config:
     Raises:
       UserError: it is damaged.
     """
-    found = read_config(path)
-    if not isinstance(found, dict) or not all(isinstance(knobs, dict) for knobs in found.values()):
-        raise UserError(f"{CONFIG} is damaged: it holds no sections of settings", where=str(path))
+    found = read_sections(path)
     known = {section: {**knobs, **BEFORE.get(section, {})} for section, knobs in defaults.items()}
     return Config.from_dict(
         {section: {**known.get(section, {}), **found.get(section, {})} for section in {**known, **found}}
