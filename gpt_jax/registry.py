@@ -218,6 +218,15 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
       UserError: unknown name, or arguments that the variant does not take.
     """
     name, kwargs = parse(call, where, kind)
+    return built(kind, name, kwargs, *args, where=where, **context)
+
+
+def built(kind: str, name: str, kwargs: Mapping[str, Any], *args: Any, where: str = "", **context: Any) -> Any:
+    """``build`` of a call that has been parsed.
+
+    Raises:
+      UserError: see ``build``.
+    """
     variant = lookup(kind, name, where)
     signature = _signature(variant)
     own = [p for p in list(signature.parameters)[len(args) :] if p not in context]
@@ -225,7 +234,7 @@ def build(kind: str, call: str, *args: Any, where: str = "", **context: Any) -> 
         signature.bind(*args, **kwargs, **context)
     except TypeError as error:
         raise UserError(
-            f"{name!r} cannot be built from {call!r}: {error}",
+            f"{name!r} cannot be built with {dict(kwargs)!r}: {error}",
             where=where,
             allowed=f"arguments of {name}: {', '.join(own) or 'none'}",
             fix="; ".join(filter(None, (did_you_mean(k, own) for k in kwargs if k not in own))),

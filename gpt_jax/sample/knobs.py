@@ -160,5 +160,4 @@ def ordered(built: Iterable[tuple[str, Processor]], order: str) -> list[Processo
 
 
 def _built(given: Vocabulary, name: str, arguments: dict[str, Any]) -> Processor:
-    builder = registry.lookup(KIND, name, WHERE)
-    return builder(given, **registry.check_values(builder, arguments, name, WHERE))
+    return registry.built(KIND, name, arguments, given, where=WHERE)

@@ -1,6 +1,8 @@
 """Every processor against transformers and plain definitions, and the contract of all that are registered."""
 
+import contextlib
 import dataclasses
+import inspect
 from collections import Counter
 
 import numpy as np
@@ -101,6 +103,20 @@ def test_no_registered_processor_reads_another_row():
 
 def test_the_page_lists_every_processor():
     assert page.written() == page.table(documented.names(KIND)), "python -m docs.processors writes it anew"
+
+
+@pytest.mark.parametrize("name", registry.names(KIND))
+def test_a_processor_without_its_arguments_is_built_or_names_them(name):
+    required = [
+        p.name for p in inspect.signature(registry.lookup(KIND, name)).parameters.values() if p.default is p.empty
+    ]
+    if required[1:]:  # beside the vocabulary
+        with pytest.raises(UserError, match=f"'{name}' cannot be built with.*{required[1]}") as error:
+            sampling(Vocabulary(16), processors=(name,))
+        assert error.value.where == "config.sample.processors"
+    else:
+        with contextlib.suppress(UserError):  # of a vocabulary without texts
+            sampling(Vocabulary(16), processors=(name,))
 
 
 @pytest.mark.parametrize("name", registry.names(KIND))

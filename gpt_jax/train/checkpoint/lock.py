@@ -109,7 +109,7 @@ def _owner(descriptor: int, patience: float) -> dict:
         try:
             note = json.loads(os.pread(descriptor, 4096, 0))
             whole = not fields_that_differ(note, _NOTE) and note.keys() >= _NOTE.keys()
-        except (ValueError, RecursionError):  # empty, half written, or damaged
+        except (OSError, ValueError, RecursionError):  # empty, half written, damaged, or no file
             whole = False
         if whole and _alive(note):
             return note

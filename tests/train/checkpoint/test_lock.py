@@ -128,3 +128,6 @@ def test_who_holds_a_directory_is_read_without_taking_it(tmp_path):
     assert lock.owner(tmp_path) == {}
     (tmp_path / ".lock").write_text(_note(pid=2**22 + 1))  # of a process that is no more
     assert lock.owner(tmp_path) == {}
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()
+    assert lock.owner(tmp_path) == {}
