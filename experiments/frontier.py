@@ -17,7 +17,9 @@ from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep, answers
 
 PAIRS = "preferences(count=2000, style='unlike')"
-DPO, PPO = (0.1, 0.3, 1.0, 3.0, 10.0), (0.03, 0.1, 0.3, 1.0)  # so that both have policies within each limit
+# DPO's were 0.03 to 1 at first, whose policies were all beyond 1 nat, and the claim failed. The larger ones, with which both
+# methods have policies within each limit, were chosen after that was seen.
+DPO, PPO = (0.1, 0.3, 1.0, 3.0, 10.0), (0.03, 0.1, 0.3, 1.0)
 LIMITS = (1.0, 4.0)  # nats
 CLAIM = "Rafailov et al. 2023, figure 2"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY = 8 << 30  # bytes of address space of a case
-CPU_SECONDS, SECONDS = 120, 240  # beyond which it hangs: others use the machine too, and 60 layers compile for a minute
+CPU_SECONDS, SECONDS = 60, 240  # of a case, beyond which it hangs; others may be using the machine too
 LARGEST_FILE = 1 << 30
 STDOUT, STDERR = "stdout.txt", "stderr.txt"
 STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))  # as Python opens them itself
