@@ -207,6 +207,24 @@ def test_refuses_a_batch_that_does_not_split():
         Config.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    ("layers", "asked", "scanned"),
+    [(32, -1, False), (33, -1, True), (64, False, False), (2, True, True), (64, 4, 4)],
+)
+def test_many_layers_are_scanned_unless_the_config_says_otherwise(layers, asked, scanned):
+    c = base.get_config()
+    c.model.update(layers=layers, scan=asked)
+    assert Config.from_dict(c).model.scan == scanned
+
+
+@pytest.mark.parametrize(("layers", "scan"), [(4, -2), (257, False)])
+def test_layers_that_take_too_long_to_compile_are_refused(layers, scan):
+    c = base.get_config()
+    c.model.update(layers=layers, scan=scan)
+    with pytest.raises(UserError, match="out of range"):
+        Config.from_dict(c)
+
+
 def test_names_a_missing_key():
     values = base.get_config().to_dict()
     del values["train"]["steps"]

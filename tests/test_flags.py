@@ -163,10 +163,11 @@ def test_settings_are_read_in_every_form(verb, given):
         "-1.5",
         "--config.model.scan",
         "--noconfig.model.tied",
+        "--noconfig.model.bias",
         "--config.data.source=text('x')",
     ]
     config = parse(verb, *words_of(given(verb)), *words).config
-    assert (config.optim.lr, config.model.scan, config.model.tied) == (-1.5, True, False)
+    assert (config.optim.lr, config.model.scan, config.model.tied, config.model.bias) == (-1.5, True, False, False)
     assert config.data.source == "text('x')"
 
 

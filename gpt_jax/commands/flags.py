@@ -8,12 +8,13 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
 from gpt_jax import limits
+from gpt_jax.config import Config
 from gpt_jax.errors import UserError, closest
 from gpt_jax.storage import local_path
 
@@ -130,13 +131,14 @@ class Flags:
     def _overridden(self, tables: Tables, overrides: Mapping[str, str | None]) -> dict[str, ConfigDict]:
         """The tables with their knobs set to what the command line gives."""
         knobs = {f"{name}.{knob}": value for name, table in tables.items() for knob, value in _knobs(table).items()}
+        words = []
         for name, given in overrides.items():
             positive = name.removeprefix("no") if name not in knobs and name.startswith("no") else name
             if positive not in knobs:
                 raise self._unknown(name, knobs)
-            if given is None and not isinstance(knobs[positive], bool):
+            if given is None and not _is_switch(positive, knobs[positive]):
                 raise _without_value(name)
-        words = [f"--{name}" if given is None else f"--{name}={given}" for name, given in overrides.items()]
+            words.append(f"--{positive}={name == positive}" if given is None else f"--{name}={given}")
         flag = absl_flags.FlagValues()
         for name, table in tables.items():
             config_flags.DEFINE_config_dict(name, table, flag_values=flag, sys_argv=["", *words])
@@ -182,6 +184,14 @@ class Flags:
         choices = getattr(parser, "enum_values", None)
         allowed = ", ".join(choices) if choices else TYPES.get(self._known[wrong[1]].flag_type(), "")
         return UserError(f"--{wrong[1]}={wrong[2]} is not allowed", where=self.verb, allowed=allowed)
+
+
+def _is_switch(name: str, default: Any) -> bool:
+    """Whether a knob may be true or false, among other values perhaps, so that its name alone says which."""
+    annotation: Any = Config
+    for part in name.split(".")[1:]:
+        annotation = get_type_hints(annotation, include_extras=True).get(part) if isinstance(annotation, type) else None
+    return isinstance(default, bool) or annotation is not None and limits.has_type(True, annotation)
 
 
 def _without_value(name: str) -> UserError:

@@ -13,9 +13,11 @@ from typing import Any
 
 from gpt_jax import limits, registry
 from gpt_jax.config.sections import (
+    AS_LAYERS,
     BEYOND,
     BIASES,
     DTYPES,
+    MOST_UNROLLED,
     PACKS,
     STORED,
     UNROLLED,
@@ -118,6 +120,7 @@ def _fill_sizes(m: ModelConfig) -> ModelConfig:
         kv_heads=m.kv_heads or m.heads,
         head_dim=m.head_dim or m.width // max(m.heads, 1),
         mlp_width=m.mlp_width or 4 * m.width,
+        scan=m.layers > UNROLLED if m.scan == AS_LAYERS else m.scan,
     )
 
 
@@ -129,10 +132,9 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
         ("model.attention", bool(m.attentions), "a mechanism, or several that take turns"),
         ("model.kv_heads", m.kv_heads >= 1 and m.heads % m.kv_heads == 0, f"a divisor of model.heads = {m.heads}"),
         ("model.layers", m.layers % period == 0, f"a multiple of the {period} mechanisms of model.attention"),
-        ("model.layers", (period if m.scan else m.layers) <= UNROLLED, f"1 to {UNROLLED}; more with model.scan = true"),
+        ("model.layers", (period if m.scan else m.layers) <= MOST_UNROLLED, f"1 to {MOST_UNROLLED}; more if scanned"),
         ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
         ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
-        ("model.scan", m.scan >= 0, "true, false, or how many layers a turn of the scan computes"),
         ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
         ("data.pack", c.data.pack in PACKS, ", ".join(PACKS)),
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),

@@ -27,7 +27,8 @@ STORED = ("model", "int8")  # what decoding keeps: in model.dtype, or quantised
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 BEYOND = ("refuse", "roll", "reread")  # what becomes of a text that is longer than the context
 PACKS = ("concat", "segments", "padded")  # how documents and examples share rows
-UNROLLED = 256  # layers that are compiled one by one, at most: each takes a tenth of a second to trace
+AS_LAYERS, UNROLLED = -1, 32  # model.scan that goes by the number of layers: more than these are scanned
+MOST_UNROLLED = 256  # layers that may be compiled one by one: about a second each on a CPU
 BIASES = ("qkv", "out", "mlp", "norm", "readout", "router")  # what model.bias may name; true = the first four
 
 
@@ -54,7 +55,7 @@ class ModelConfig:
     dropout: Decay
     init: str
     dtype: str
-    scan: bool | int
+    scan: bool | Annotated[int, Limits(0, 4096), Or(AS_LAYERS, f"true beyond {UNROLLED} layers, else false")]
     remat: str
 
     @property

@@ -40,8 +40,8 @@ def get_config() -> ConfigDict:
     m.init = "gpt2"
     m.dtype = "float32"  # of activations and matmuls; parameters, softmax, norms and losses are float32
     # True: one scanned layer, which compiles faster; False: unrolled layers, which run faster on CPU; a number: so many
-    # layers a turn of the scan, all of them being the fastest on a GPU.
-    m.scan = any_of(False)
+    # layers a turn of the scan, all of them being the fastest on a GPU; -1: True beyond 32 layers, False up to them.
+    m.scan = any_of(-1)
     m.remat = "none"  # what the backward pass recomputes: none, full, dots
 
     c.data = d = ConfigDict()
