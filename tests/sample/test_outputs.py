@@ -17,7 +17,7 @@ from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.sample.calls import Calls
 from gpt_jax.sample.decode import Decoder, Sampling
-from gpt_jax.sample.outputs.prompt_logprobs import prompt_logprobs
+from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.outputs.records import Records
 from gpt_jax.sample.outputs.requests import APART, requests
 from gpt_jax.sample.outputs.stream import StopStrings, TextStream
@@ -263,10 +263,10 @@ def test_what_is_reported_of_tokens():
 
 
 def test_the_log_probabilities_of_a_single_token_and_a_whole_context():
-    assert prompt_logprobs(decoder(), [5]) == [None]
+    assert likelihoods(decoder(), [[5]])[0].logprobs == []
     ids = np.random.default_rng(0).integers(257, size=64).tolist()
     logs_TV = np.asarray(jax.nn.log_softmax(logits(MODEL, parameters(MODEL), np.array([ids]))[0]))
-    np.testing.assert_allclose(prompt_logprobs(decoder(), ids)[1:], logs_TV[np.arange(63), ids[1:]], atol=1e-4)
+    np.testing.assert_allclose(likelihoods(decoder(), [ids])[0].logprobs, logs_TV[np.arange(63), ids[1:]], atol=1e-4)
 
 
 def command(capsys, sample=SAMPLE, records=None, output="jsonl", **given):

@@ -11,7 +11,7 @@ from gpt_jax.sample.continuation import Continuation
 from gpt_jax.sample.decode import Decoder, Row, Sampling
 from gpt_jax.sample.engine import notes
 from gpt_jax.sample.knobs import of_config
-from gpt_jax.sample.outputs.prompt_logprobs import prompt_logprobs
+from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.outputs.requests import Request
 from gpt_jax.sample.outputs.stream import TextStream, stops_of
 from gpt_jax.sample.processors import Tokenizer, Vocabulary
@@ -199,4 +199,5 @@ def vocabulary(decoder: Decoder, sample: SampleConfig, tokenizer: Tokenizer | No
 
 
 def _scored(decoder: Decoder, row: Continuation) -> Continuation:
-    return replace(row, prompt_logprobs=prompt_logprobs(decoder, row.prompt_ids))
+    (found,) = likelihoods(decoder, [row.prompt_ids])
+    return replace(row, prompt_logprobs=[None, *found.logprobs])
