@@ -57,8 +57,7 @@ class ContinuousBatch:
         """Compiles all that requests can need."""
         for width in self._widths:
             prompt = [0] * min(width, self._context - 1)
-            self.join(prompt, 1, Sampling(), 0, True)
-            self.clear()
+            self.leave(self.join(prompt, 1, Sampling(), 0, True))
             self.likelihood(prompt)
         self.advance(1, 0)
 
@@ -139,5 +138,3 @@ class ContinuousBatch:
         own = given["stop_ids_BI"][0]
         stop_ids_1I[0, : len(own)] = own
         return tokens_1P, {**given, "stop_ids_BI": stop_ids_1I, "asked_B": np.array([top])}, sizes
-
-

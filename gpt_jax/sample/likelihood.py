@@ -61,7 +61,9 @@ def each(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Iterator[tuple[int
 def _check(decoder: Decoder, text: Sequence[int], where: str) -> None:
     context, vocab = decoder.config.context, decoder.config.vocab
     if not 1 <= len(text) <= context + 1:
-        raise UserError(f"it has {len(text)} tokens", where=where, allowed=f"1 to {context + 1}, the context and one more")
+        raise UserError(
+            f"it has {len(text)} tokens", where=where, allowed=f"1 to {context + 1}, the context and one more"
+        )
     if min(text) < 0 or max(text) >= vocab:
         raise UserError("it holds a token id outside the vocabulary", where=where, allowed=f"0 to {vocab - 1}")
 
