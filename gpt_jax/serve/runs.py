@@ -1,6 +1,7 @@
 """The runs that are served, each by a name of its own."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def opened(workdirs: Sequence[Path]) -> list[ServedRun]:
     Raises:
       UserError: one is no run, has no tokenizer, or two have one name.
     """
-    names = [path.resolve().name for path in workdirs]
+    names = [Path(os.path.abspath(path)).name for path in workdirs]
     for name in names:
         if names.count(name) > 1:
             raise UserError(

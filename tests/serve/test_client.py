@@ -16,7 +16,9 @@ HELLO = [{"role": "user", "content": "the cat"}]
 @pytest.fixture
 def chat(client):
     def ask(**given):
-        return client.chat.completions.create(**{"model": "chat", "messages": HELLO, "max_tokens": 12, "seed": 5} | given)
+        return client.chat.completions.create(
+            **{"model": "chat", "messages": HELLO, "max_tokens": 12, "seed": 5} | given
+        )
 
     return ask
 
@@ -156,7 +158,9 @@ def test_an_echo_has_the_log_probabilities_of_the_prompt(complete, models, new):
     expected = -np.asarray(model.loss([*ids, *written]))
     np.testing.assert_allclose(found.token_logprobs[1:], expected, atol=1e-4)
     likeliest = np.asarray(model.logits([*ids, *written]))[:-1].argmax(-1)
-    greedy = [max(tops, key=tops.get) == token for token, tops in zip(found.tokens[1:], found.top_logprobs[1:], strict=True)]
+    greedy = [
+        max(tops, key=tops.get) == token for token, tops in zip(found.tokens[1:], found.top_logprobs[1:], strict=True)
+    ]
     assert greedy == (likeliest == [*ids, *written][1:]).tolist()
     assert [choice.text[at:].startswith(t) for at, t in zip(found.text_offset, found.tokens, strict=True)].count(
         False
@@ -197,7 +201,11 @@ BAD = [
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
     ({"messages": []}, "messages", "invalid_value"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "unsupported_parameter"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "unsupported_parameter"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content",
+        "unsupported_parameter",
+    ),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value"),
     ({"messages": HELLO * 300}, "messages", "invalid_value"),
 ]

@@ -49,7 +49,9 @@ def test_streams_beside_each_other_are_what_they_are_alone(running):
 
     def ask(seed):
         given = {"model": "chat", "messages": messages, "max_tokens": 30, "seed": seed}
-        return "".join(part.choices[0].delta.content or "" for part in client.chat.completions.create(**given, stream=True))
+        return "".join(
+            part.choices[0].delta.content or "" for part in client.chat.completions.create(**given, stream=True)
+        )
 
     alone = [ask(seed) for seed in range(12)]
     with ThreadPoolExecutor(12) as pool:
