@@ -111,7 +111,7 @@ class Engine:
     def _given(self) -> bool:
         """Hands new tickets to their writers, and waits where there is nothing to do. False once the engine is stopped."""
         with self._changed:
-            while not self._open and not self._stopped:
+            while not (self._new or self._stopped or any(writer.busy for writer in self._writers)):
                 self._changed.wait()
             while self._new:
                 ticket = self._new.popleft()
@@ -150,6 +150,11 @@ class RunWriter:
     @property
     def waiting(self) -> int:
         return sum(number == 0 for _, number in tuple(self._waiting))
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits or is in a row, if only to be given up."""
+        return bool(self._waiting or self._rows)
 
     @property
     def in_use(self) -> int:

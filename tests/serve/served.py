@@ -22,7 +22,7 @@ from tests.train import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = 128
-DEADLINE = 120.0
+DEADLINE, START = 120.0, 400.0  # seconds
 
 
 def made(folder: Path) -> dict[str, Path]:
@@ -88,7 +88,7 @@ def process(*flags: str) -> Iterator[tuple[subprocess.Popen, str]]:
             return False
 
     try:
-        until(answers)
+        until(answers, START)
         yield child, url
     finally:
         child.kill()

@@ -147,7 +147,7 @@ def test_a_run_that_classifies_is_a_rule(tmp_path):
     argv = tiny.command(tmp_path / "rows.jsonl", tmp_path / "judge", tune__objective="classify(classes=2)")
     argv = [word for word in argv if "data.source" not in word]
     argv += [f"--config.data.source=jsonl(path={str(tmp_path / 'rows.jsonl')!r})", "--config.model.context=64"]
-    assert launch.main([*argv, "--config.train.steps=30", "--config.optim.lr=0.01"]) == 0
+    assert launch.main([*argv, "--config.train.steps=30", "--config.train.batch=8", "--config.optim.lr=0.01"]) == 0
     with pytest.raises(UserError, match="which class") as error:
         classifier.read(tmp_path / "judge", "", 0.5)
     assert "bad" in error.value.allowed
