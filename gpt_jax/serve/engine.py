@@ -153,7 +153,7 @@ class RunWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether something waits or is in a row, if only to be given up."""
+        """Whether something waits or is in a row, if only to be stopped early."""
         return bool(self._waiting or self._rows)
 
     @property

@@ -37,7 +37,8 @@ class Rule(Protocol):
       name: what the metrics call it.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def look(self, text: str, start: int, final: bool) -> Look:
         """At a text in which matches may begin from ``start`` on; ``final``: nothing more follows."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -22,7 +23,7 @@ from gpt_jax.serve.spelling import Spelling
 
 PLAIN = "plain"  # the template of runs that know no turns of a dialogue
 # A value for each knob that a request may have, so that its processor is compiled before one has it.
-READY = {
+READY: dict[str, Any] = {
     **{"temperature": 0.5, "top_k": 1, "top_p": 0.5, "min_p": 0.5},
     **{"repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 0.5},
 }

@@ -28,7 +28,7 @@ IDLE = 30  # seconds after which a connection is closed whose request, or the ne
 class Http(H11Protocol):
     """HTTP/1.1 that does not wait for long until a request's headers have come."""
 
-    def connection_made(self, transport) -> None:  # type: ignore[no-untyped-def]
+    def connection_made(self, transport) -> None:
         super().connection_made(transport)
         self._answered = self.cycle
         self.loop.call_later(IDLE, self._look)
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
         routes = Routes(runs, self.engine, bounds, metrics, rules)
         gate = Gate(routes.application(), bounds, metrics, is_loopback(host), key)
         config = uvicorn.Config(
-            gate,  # type: ignore[arg-type]
+            gate,
             host=host,
             http=Http,
             ws="none",

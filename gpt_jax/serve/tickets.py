@@ -75,7 +75,7 @@ class Ticket:
     """A request of one or several texts. Its events are ``Piece``s, until each text has ended, or one ``Fault``.
 
     Args:
-      seconds: until it is given up.
+      seconds: until it is stopped early.
 
     Attributes:
       cancelled: whether nobody waits for it any more.

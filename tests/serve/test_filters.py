@@ -142,7 +142,7 @@ def test_a_rule_that_judges_sentences_holds_them_back():
 
 
 def test_a_run_that_classifies_is_a_rule(tmp_path):
-    rows = [{"text": "the cat.", "class": "good"}, {"text": "a dog.", "class": "bad"}] * 20
+    rows = [{"text": text, "class": i} for n in range(40) for i, text in enumerate((f"the cat {n}.", f"a dog {n}."))]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     argv = tiny.command(tmp_path / "rows.jsonl", tmp_path / "judge", tune__objective="classify(classes=2)")
     argv = [word for word in argv if "data.source" not in word]
@@ -150,8 +150,9 @@ def test_a_run_that_classifies_is_a_rule(tmp_path):
     assert launch.main([*argv, "--config.train.steps=30", "--config.train.batch=8", "--config.optim.lr=0.01"]) == 0
     with pytest.raises(UserError, match="which class") as error:
         classifier.read(tmp_path / "judge", "", 0.5)
-    assert "bad" in error.value.allowed
-    rule = classifier.read(tmp_path / "judge", "bad", 0.5)
-    assert forbidden([rule], "a dog.") is rule and forbidden([rule], "the cat.") is None
+    assert error.value.allowed == "0, 1"
+    rule = classifier.read(tmp_path / "judge", "1", 0.5)
+    assert forbidden([rule], "a dog 7.") is rule and forbidden([rule], "the cat 7.") is None
     stream = FilteredText([rule])
-    assert [stream.write(piece) for piece in ("the ", "cat. ", "a do", "g.", " x")][:2] == ["", "the cat."]
+    sent = [stream.write(piece) for piece in ("the ", "cat 7. ", "a do", "g 7.", " x")]
+    assert sent[:2] == ["", "the cat 7."] and "dog" not in "".join(sent) and stream.broken is rule
