@@ -62,7 +62,7 @@ def serving(workdirs: list[Path], bounds: Bounds | None = None, key: str = "", r
     thread.start()
     running = Running(server, key)
     try:
-        until(lambda: server.started and running.raw.get("/healthz").status_code == 200)
+        until(lambda: server.started and running.raw.get("/healthz").status_code == 200, START)
         yield running
     finally:
         server.should_exit = True
