@@ -81,7 +81,7 @@ class Routes:
         self._reader = ThreadPoolExecutor(1, "reader")  # tokenizers take long over long texts
 
     def application(self) -> Starlette:
-        return Starlette(
+        found = Starlette(
             routes=[
                 Route("/", self.page),
                 Route("/healthz", self.health),
@@ -93,6 +93,8 @@ class Routes:
             ],
             exception_handlers={Fault: _fault, HTTPException: _http, Exception: _bug},
         )
+        found.router.redirect_slashes = False
+        return found
 
     async def page(self, request: Request) -> Response:
         found = page.page()

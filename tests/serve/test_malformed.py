@@ -1,11 +1,12 @@
 """A sample of `python -m tests.serve.malformed`, and that it finds what it looks for."""
 
-from gpt_jax.serve.settings import Bounds
+from gpt_jax.serve import server
 from tests.serve import malformed, served
 
 
-def test_malformed_requests_do_no_harm(workdirs):
-    with served.serving(list(workdirs.values()), Bounds(rows=4, seconds=30, body_seconds=1)) as running:
+def test_malformed_requests_do_no_harm(workdirs, monkeypatch):
+    monkeypatch.setattr(server, "IDLE", 1)
+    with served.serving(list(workdirs.values()), malformed.BOUNDS) as running:
         counted = malformed.fuzz(running, 150, 1)
     assert counted["400"] > 60 and sum(counted.values()) == 150
 
