@@ -105,6 +105,18 @@ def flags(results: dict[str, Any]) -> str:
     return f"{markdown(rows)}\n\nThe default of that run: `{results['default']}`. {conditions(results)}"
 
 
+def serve(results: dict[str, Any]) -> str:
+    clients = results["clients"]
+    rows = [["clients at once", *clients]]
+    for name, what in (("first_token_seconds", "first token"), ("answer_seconds", "answer")):
+        for share in clients[next(iter(clients))][name]:
+            cells = [f"{_milliseconds(found[name][share])} ms" for found in clients.values()]
+            rows.append([f"{what}, {share} % within", *cells])
+    rows.append(["tokens/s of all", *(f"{found['tokens_per_second']:.0f}" for found in clients.values())])
+    sizes = f"Answers of up to {results['new']} tokens, {results['rows']} rows, clients on the same machine."
+    return f"{markdown(rows)}\n\n{sizes} {conditions(results, 'Percentiles')}"
+
+
 ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
     "train_step": train_step,
     "decode": decode,
@@ -113,6 +125,7 @@ ON_CPU: dict[str, Callable[[dict[str, Any]], str]] = {
     "variants": variants,
     "population": population,
     "flags": flags,
+    "serve": serve,
 }
 TABLES = {**ON_CPU, **{f"{name}_gpu": table for name, table in ON_CPU.items()}}
 
@@ -163,12 +176,12 @@ def _bound(values: dict[str, Any]) -> str:
     return f"{min(peers) / products:.2f}x" if peers else ""
 
 
-def conditions(results: dict[str, Any]) -> str:
+def conditions(results: dict[str, Any], figures: str = "Medians of rounds in turn") -> str:
     machine, dtype = results["machine"], results.get("dtype", "float32")
     names = ("jax", "flax", "torch", "transformers")
     versions = ", ".join(f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"])
     place = machine.get("gpu") or f"{machine['cores']} cores of {machine['cpu']}"
-    return f"Medians of rounds in turn, {dtype}, {place}; {versions}; {machine['date']}."
+    return f"{figures}, {dtype}, {place}; {versions}; {machine['date']}."
 
 
 if __name__ == "__main__":

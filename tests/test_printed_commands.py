@@ -15,8 +15,8 @@ from gpt_jax.mesh import plan
 from tests.printed import CORPUS, ROOT, Page, short
 from tests.printed_reader import read
 
-OWN_TEST = "api.md"  # tests/test_api_docs.py
-DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != OWN_TEST)
+OWN_TESTS = ("api.md", "serving.md")  # tests/test_api_docs.py, tests/serve/test_serving_docs.py
+DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in OWN_TESTS)
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *DOCS]
 ABLATION = '''"""Does a gated MLP help?"""
 

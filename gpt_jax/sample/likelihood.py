@@ -27,10 +27,13 @@ class Likelihood:
     Attributes:
       logprobs: natural logarithm of the model's own probability.
       likeliest: whether none is more probable.
+      top_ids, top_logprobs: of the likeliest tokens in its place, as many as were asked for, the likeliest first.
     """
 
     logprobs: list[float]
     likeliest: list[bool]
+    top_ids: list[list[int]]
+    top_logprobs: list[list[float]]
 
 
 def likelihoods(decoder: Decoder, texts: Sequence[Sequence[int]]) -> list[Likelihood]:
@@ -52,19 +55,25 @@ def each(decoder: Decoder, texts: Sequence[Sequence[int]]) -> Iterator[tuple[int
         most = max(1, AT_ONCE // width)
         rows = [i for i in order[:most] if bucket(max(len(texts[i]) - 1, 1)) == width]
         order = order[len(rows) :]
-        yield from zip(rows, _read(decoder, [texts[i] for i in rows], width), strict=True)
+        yield from zip(rows, read(decoder, [texts[i] for i in rows], width), strict=True)
 
 
 def _check(decoder: Decoder, text: Sequence[int], where: str) -> None:
     context, vocab = decoder.config.context, decoder.config.vocab
     if not 1 <= len(text) <= context + 1:
-        raise UserError(f"it has {len(text)} tokens", where=where, allowed=f"1 to {context + 1}, the context and one more")
+        raise UserError(
+            f"it has {len(text)} tokens", where=where, allowed=f"1 to {context + 1}, the context and one more"
+        )
     if min(text) < 0 or max(text) >= vocab:
         raise UserError("it holds a token id outside the vocabulary", where=where, allowed=f"0 to {vocab - 1}")
 
 
-def _read(decoder: Decoder, texts: Sequence[Sequence[int]], width: int) -> list[Likelihood]:
-    """Of texts that fit into ``width`` and one more, side by side, in a power of two of rows."""
+def read(decoder: Decoder, texts: Sequence[Sequence[int]], width: int, top: int = 0) -> list[Likelihood]:
+    """Of texts that fit into ``width`` and one more, side by side, in a power of two of rows.
+
+    Args:
+      top: how many of the likeliest tokens are noted.
+    """
     filled = 1 << (len(texts) - 1).bit_length()
     tokens_BP, targets_BP = np.zeros((2, filled, width), np.int32)
     starts = [width - len(text) + 1 for text in texts]
@@ -72,13 +81,10 @@ def _read(decoder: Decoder, texts: Sequence[Sequence[int]], width: int) -> list[
         tokens_BP[row, start:], targets_BP[row, start:] = text[:-1], text[1:]
     start_B = np.array([*starts, *[width] * (filled - len(texts))])
     positions_BP = np.maximum(np.arange(width) - start_B[:, None], NOTHING)
-    program = Program(decoder.config, decoder.platform)
+    program = Program(decoder.config, decoder.platform, top=top)
     found = _program(decoder.platform)(program, decoder.weights, tokens_BP, targets_BP, positions_BP)
-    logprobs_BP, likeliest_BP = jax.device_get(found)
-    return [
-        Likelihood(logprobs_P[start:].tolist(), likeliest_P[start:].tolist())
-        for start, logprobs_P, likeliest_P in zip(starts, logprobs_BP, likeliest_BP, strict=False)
-    ]
+    arrays = [[row[start:].tolist() for start, row in zip(starts, a, strict=False)] for a in jax.device_get(found)]
+    return [Likelihood(*of_text) for of_text in zip(*arrays, strict=True)]
 
 
 @functools.cache
@@ -86,8 +92,8 @@ def _program(platform: Platform) -> Callable:
     return jax.jit(_of_targets, static_argnames="program", compiler_options=platform.compiler_options(True))
 
 
-def _of_targets(program: Program, weights: Any, tokens_BP, targets_BP, positions_BP) -> tuple[jax.Array, jax.Array]:
-    """float32 and bool [B, P]; the logits of a single text exist at once."""
+def _of_targets(program: Program, weights: Any, tokens_BP, targets_BP, positions_BP) -> tuple[jax.Array, ...]:
+    """The fields of ``Likelihood``, [B, P] and [B, P, top]; the logits of a single text exist at once."""
     model = merge(program.config, weights, program.platform.product)
     cache = model.init_cache(*tokens_BP.shape)
     x_BPD, _ = model.extend(tokens_BP, cache, 0, positions_BP)
@@ -96,6 +102,8 @@ def _of_targets(program: Program, weights: Any, tokens_BP, targets_BP, positions
         x_PD, targets_P = given
         logits_PV = scores(program, model, x_PD[None])[0]
         target_P = jnp.take_along_axis(logits_PV, targets_P[:, None], axis=1)[:, 0]
-        return target_P - jax.nn.logsumexp(logits_PV, axis=-1), target_P >= logits_PV.max(-1)
+        total_P = jax.nn.logsumexp(logits_PV, axis=-1)
+        top_PN, ids_PN = jax.lax.top_k(logits_PV, program.top)
+        return target_P - total_P, target_P >= logits_PV.max(-1), ids_PN, top_PN - total_P[:, None]
 
     return jax.lax.map(of_text, (x_BPD, targets_BP))

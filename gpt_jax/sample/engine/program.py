@@ -24,6 +24,7 @@ class Program:
       mesh: what weights and rows are laid out on; None: one device.
       span: what is read of texts beyond the context.
       int8_cache: whether keys and values are kept as int8.
+      asked: whether notes besides the log-probability are taken only in turns in which a row asks for them ("asked_B").
     """
 
     config: ModelConfig
@@ -36,14 +37,24 @@ class Program:
     mesh: Mesh | None = None
     span: Span = Span()
     int8_cache: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the arrays that decoding keeps: tokens of a prompt at most, with padding, and tokens that can follow."""
+    """Of the arrays that decoding keeps.
+
+    Args:
+      width: tokens of a prompt at most, with padding.
+      room: tokens that can follow.
+      slots: of the cache; 0: for all of a text but its last token, which is not read.
+      most: tokens that are read at a time, where other prompts have more than ``width``.
+    """
 
     width: int
     room: int
+    slots: int = 0
+    most: int = 0
 
     @property
     def text(self) -> int:

@@ -24,8 +24,8 @@ def empty(program: Program, model: nnx.Module, batch: int, sizes: Sizes, ahead: 
     Args:
       ahead: tokens beyond the text that are read at once with its last one; see ``begin``.
     """
-    chunk = max(min(max(sizes.width, program.span.restart), program.platform.chunk), ahead + 1)
-    text = sizes.text + ahead if ahead else sizes.text - 1
+    chunk = max(min(max(sizes.width, sizes.most, program.span.restart), program.platform.chunk), ahead + 1)
+    text = sizes.slots or (sizes.text + ahead if ahead else sizes.text - 1)
     seen = program.span.window + chunk - 1 if program.span.window else program.span.restart or text
     cache = model.init_cache(batch, min(seen, text), chunk)
     return quantised(cache) if program.int8_cache else cache

@@ -1,5 +1,6 @@
 """From hidden states to the next token of each row, written down with its notes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def record(program: Program, state: dict, step: Step, scores: tuple, tokens_B, o
     chosen_B = jnp.take_along_axis(final_BV, tokens_B[:, None], axis=1)[:, 0]
     stuck_B = state["open_B"] & on_B & ~(chosen_B > -jnp.inf)  # where no token is left, what is drawn is none
     going_B = state["open_B"] & on_B & ~stuck_B
-    new = notes_of(program, logits_BV, final_BV, tokens_B)
+    new = _taken(program, state, logits_BV, final_BV, tokens_B)
     room = next(iter(state["notes"].values())).shape[1]
     at_BR = (jnp.arange(room) == state["count_B"][:, None]) & going_B[:, None]
     count_B = state["count_B"] + going_B
@@ -83,6 +84,23 @@ def _noted(old, new, at_BR):
 def notes_of(program: Program, logits_BV, final_BV, tokens_B=None) -> dict:
     tokens_B = jnp.zeros(len(logits_BV), jnp.int32) if tokens_B is None else tokens_B
     return notes.take(program.notes, logits_BV, final_BV, tokens_B, program.top)
+
+
+def _taken(program: Program, state: dict, logits_BV, final_BV, tokens_B) -> dict:
+    """The notes of a turn; where no row asks for them, zeros stand for those that take long."""
+    if not program.asked:
+        return notes_of(program, logits_BV, final_BV, tokens_B)
+    rest = dataclasses.replace(program, notes=tuple(name for name in program.notes if name != notes.LOGPROBS))
+    always = dataclasses.replace(program, notes=(notes.LOGPROBS,))
+
+    def found():
+        return notes_of(rest, logits_BV, final_BV, tokens_B)
+
+    def nothing():
+        return jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), jax.eval_shape(found))
+
+    given = jax.lax.cond(state["asked_B"].any(), found, nothing)
+    return notes_of(always, logits_BV, final_BV, tokens_B) | given
 
 
 def chosen(program: Program, state: dict, logits_BV, step: Step) -> tuple[jax.Array, jax.Array]:
