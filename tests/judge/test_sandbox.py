@@ -14,8 +14,8 @@ import pytest
 
 from gpt_jax import registry
 from gpt_jax.errors import UserError
-from gpt_jax.train.rewards import WHERE
 from gpt_jax.judge.sandbox import pool, worker
+from gpt_jax.train.rewards import WHERE
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("assert double(2) == 4", "assert double(3) == 6")

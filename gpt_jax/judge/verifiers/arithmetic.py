@@ -12,8 +12,8 @@ NUMBER = re.compile(r"(?<![0-9.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]
 
 
 def arithmetic(field: str = "answer") -> Verifier:
-    """Whether the last number of an answer is that of this field of its row, or without such a field what the prompt comes to
-    ("12+7=" to 19); None where a row has neither.
+    """Whether the last number of an answer is that of this field of its row, or without such a field what the prompt comes
+    to ("12+7=" to 19); None where a row has neither.
 
     Numbers are compared by their value: 19 is 19.0, and 1,900 is 1900.
     """

@@ -9,7 +9,7 @@ from gpt_jax.judge.verifiers.expressions import read
 
 
 def countdown(every: bool = False, where: str = "") -> Verifier:
-    """Whether the last line of an answer is an expression of + - * and parentheses that comes to the row's ``target`` and has
+    """Whether the last line of an answer is an expression of + - * and parentheses that comes to the row's ``target``, with
     no numbers but those of the row's ``numbers``, each at most as often as it stands there. "= target" may follow it. None
     where a row lacks a field; an answer that cannot be read is wrong.
 

@@ -44,8 +44,8 @@ class Programmes:
           run: has to be set. See ``RISK``.
 
         Raises:
-          UserError: it is not, the system has no limits for processes, or not even a programme that does nothing passes within
-            these.
+          UserError: it is not, the system has no limits for processes, or not even a programme that does nothing passes
+            within these.
         """
         self._check(run)
         return self._judged

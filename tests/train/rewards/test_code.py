@@ -12,8 +12,8 @@ import pytest
 
 from gpt_jax.data.open import open_data
 from gpt_jax.errors import UserError
-from gpt_jax.train.rewards import Completion
 from gpt_jax.judge.sandbox import pool
+from gpt_jax.train.rewards import Completion
 from tests.train import tiny
 from tests.train.rewards.completions import completion, rewarded
 
