@@ -212,23 +212,14 @@ def opened(config: Config, workdir: Place, step: int | None = None) -> Model:
     return Model(config, run.params(state), own, step, Path(workdir))
 
 
-def at_step(where: str) -> Model:
-    """The model that ``runs/small`` names, ``runs/small@500`` for a step, or what else ``load`` takes.
+def draft(where: str) -> Draft:
+    """The model that ``sample.draft`` names: ``runs/small``, ``runs/small@500`` for a step, or what else ``load`` takes.
 
     Raises:
       UserError: there is no such model.
     """
     path, at, step = where.rpartition("@")
-    return load(path, int(step)) if at and step.isdecimal() else load(where)
-
-
-def draft(where: str) -> Draft:
-    """The model that ``sample.draft`` names, as ``at_step`` takes it.
-
-    Raises:
-      UserError: there is no such model.
-    """
-    found = at_step(where)
+    found = load(path, int(step)) if at and step.isdecimal() else load(where)
     fingerprint = None if found.tokenizer is None else found.tokenizer.fingerprint
     return Draft(found.config.model, found.params, fingerprint)
 

@@ -43,11 +43,12 @@ class Eval(Command):
         from gpt_jax import api
         from gpt_jax.judge.opened import calls_of
         from gpt_jax.study.tasks import evaluation
+        from gpt_jax.train.starting import places
 
         def model(found: api.Model) -> evaluation.Model:
             return evaluation.Model(found.where.resolve().name, found.config, found.params, found.tokenizer, found.step)
 
         calls = calls_of(flags.tasks)
         one = model(api.opened(config, flags.workdir, flags.step))
-        other = None if flags.compare is None else model(api.at_step(flags.compare))
+        other = None if flags.compare is None else model(api.load(*places.split(flags.compare)))
         print(evaluation.judge(one, other, calls, Path(flags.workdir)))

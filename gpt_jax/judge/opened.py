@@ -20,7 +20,7 @@ from gpt_jax.limits import folded
 
 SOURCES = "data.sources"
 PROBLEMS, SHOTS = range(2)  # what is drawn, in the seeds of draws
-PAIR = re.compile(r"\w+=")
+PAIR, NEXT = re.compile(r"\w+="), re.compile(r":(?=\w+=)")
 SPECIAL = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
@@ -70,9 +70,10 @@ def calls_of(text: str) -> tuple[str, ...]:
 
 def _called(text: str) -> str:
     """A call, of one that may be written with colons."""
-    name, *pairs = text.split(":") if "(" not in text else [text]
-    if not pairs:
+    name, colon, rest = text.partition(":")
+    if not colon or not name.isidentifier():
         return text
+    pairs = NEXT.split(rest)
     if not all(PAIR.match(pair) for pair in pairs):
         raise UserError(f"{text!r} is no task", where="--tasks", allowed="name, name(key=value), or name:key=value")
     return f"{name}({', '.join(pairs)})"

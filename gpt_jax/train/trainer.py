@@ -16,7 +16,7 @@ from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.feeds import Feed, feed_of
-from gpt_jax.train.judging import Judging
+from gpt_jax.train.feeds.tasks import Judging
 from gpt_jax.train.monitors.finite import first_bad
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record import environment, summary

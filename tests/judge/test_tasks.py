@@ -24,6 +24,12 @@ def right(given):
     return dataclasses.replace(given, texts=given.problem.answers, correct=(1.0,))
 
 
+def small(call: str):
+    """The settings of a run over a few rows of the task's source."""
+    kind, _ = registry.parse(registry.build("judge.tasks", call).source)
+    return config(model__context=1024, data__source=registry.examples("data.sources", kind)[0])
+
+
 def opened(call: str, c=C):
     (found,) = open_tasks([call], c)
     return found
@@ -37,7 +43,7 @@ def written(folder, rows, name="rows.jsonl") -> str:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_every_task_is_answered(call):
-    task, model = opened(call), judged(C)
+    task, model = opened(call, small(call)), judged(C)
     found = evaluate.answers(task, model)
     assert [one.problem for one in found.answered] == [task.problems[i] for i in found.numbers]
     figures, plain = evaluate.figures(task, found), evaluate.values(task, found)
@@ -50,8 +56,9 @@ def test_every_task_is_answered(call):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_only_held_out_rows_are_asked_and_shots_are_training_rows(call):
-    task = opened(call)
-    source = registry.build("data.sources", task.source, C)
+    c = small(call)
+    task = opened(call, c)
+    source = registry.build("data.sources", task.source, c)
     train, valid = ({json.dumps(row, sort_keys=True) for row in side} for side in (source.train, source.valid))
     said = lambda problems: {json.dumps(dict(problem.row), sort_keys=True) for problem in problems}
     assert said(task.problems) <= valid
@@ -201,11 +208,9 @@ def test_problems_that_are_too_long_are_left_out_and_counted():
 
 
 def test_what_is_written_by_hand():
-    assert calls_of("a, b(x=(1, 2), y='p,q'),c:shots=4:samples=2") == (
-        "a",
-        "b(x=(1, 2), y='p,q')",
-        "c(shots=4, samples=2)",
-    )
+    text = "a, b(x=(1, 2), y='p,q:'),c:shots=4:samples=2,d:source='e(f=3, g=\":\")'"
+    calls = ("a", "b(x=(1, 2), y='p,q:')", "c(shots=4, samples=2)", "d(source='e(f=3, g=\":\")')")
+    assert calls_of(text) == calls
     assert names_of(["a", "b(x=1)", "a(x=2)", "a"]) == ["a", "b", "a_2", "a_3"]
 
 
