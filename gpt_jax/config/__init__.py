@@ -157,6 +157,7 @@ def _named(c: Config) -> list[tuple[str, str, tuple[str, ...]]]:
         ("train.objectives", "tune.objective", (c.tune.objective,)),
         ("train.adapters", "tune.adapter", (c.tune.adapter,)),
         ("train.rewards", "tune.reward", c.tune.rewards),
+        ("judge.tasks", "eval.tasks", c.eval.tasks),
         ("train.optimizers", "optim.optimizer", (c.optim.optimizer,)),
         ("train.schedules", "optim.schedule", (c.optim.schedule,)),
     ]

@@ -134,6 +134,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
+    tasks: tuple[str, ...]
     split: str
     batch: Annotated[Rows, Or(0, "train.batch")]
     batches: Natural

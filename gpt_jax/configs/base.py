@@ -103,7 +103,8 @@ def get_config() -> ConfigDict:
     t.wandb = ""  # project name; empty = off
 
     c.eval = e = ConfigDict()
-    e.split = "valid"
+    e.tasks = any_of(())  # in gpt_jax/judge/tasks, asked at each evaluation: ("arithmetic", "dialogue(problems=50)", …)
+    e.split = "valid"  # of the verb eval, as what follows
     e.batch = 0  # sequences; 0 = train.batch
     e.batches = 0  # 0 = the whole split, every window once
 

@@ -1,6 +1,7 @@
 """The trainer: a run with its recorder and checkpoints, and what it does at evaluations and saves."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from gpt_jax.train.checkpoint import resume
 from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.feeds import Feed, feed_of
+from gpt_jax.train.feeds.tasks import Judging
 from gpt_jax.train.monitors.finite import first_bad
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record import environment, summary
@@ -28,10 +30,11 @@ from gpt_jax.train.step import State, hyper_scalars
 
 @dataclass
 class Trainer:
-    """A run with its feed, recorder and checkpoints. ``start``: completed updates when this process began."""
+    """A run with its feed, tasks, recorder and checkpoints. ``start``: completed updates when this process began."""
 
     run: Run
     feed: Feed
+    judging: Judging
     checkpoints: Checkpoints
     recorder: Recorder
     stop: StopRequest
@@ -59,6 +62,7 @@ class Trainer:
         began = began or read_start(run)
         params = None if began is None else _begun(run, began)  # before anything is written
         compared = reference.read(run, began)
+        judging = Judging.of(run)
         lock = WorkdirLock(run.workdir) if first else contextlib.nullcontext()
         with lock, contextlib.closing(run.checkpoints()) as checkpoints:
             checkpoints.remove_leftovers()
@@ -79,7 +83,8 @@ class Trainer:
             with contextlib.closing(recorder):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
-                yield Trainer(run, feed_of(run, notes), checkpoints, recorder, stop, start), state
+                judging = dataclasses.replace(judging, run=run)
+                yield Trainer(run, feed_of(run, notes), judging, checkpoints, recorder, stop, start), state
 
     def evaluate_if_missed(self, state: State, last: int) -> None:
         """Evaluates the restored state, where the run was stopped between a step and its evaluation."""
@@ -94,13 +99,18 @@ class Trainer:
         recorder = self.recorder
         with recorder.progress.pause():
             values = self.feed.evaluate(state, step, self.stop.agreed)
-        if values is None:
+            judged = None if values is None else self.judging.evaluate(state, self.stop.agreed)
+        if values is None or judged is None:
             return None
         recorder.evaluated = step
-        recorder.write(step, {f"valid/{name}": value for name, value in values.items() if name != "tokens"})
+        written = {name: value for name, value in values.items() if name != "tokens"} | judged
+        recorder.write(step, {f"valid/{name}": value for name, value in written.items()})
         objective = self.run.program.recipe.objective
         text = ", ".join(f"{values[name]:.4f} {unit}" for name, unit in objective.shown.items() if name in values)
         recorder.progress.note(f"step {step}: validation {text} {self.feed.covered()}")
+        if judged:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if name.count("/") == 1)
+            recorder.progress.note(f"step {step}: {shown}")
         return objective.best.as_loss(values)
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:

@@ -15,6 +15,8 @@ from gpt_jax import configs, registry
 from gpt_jax.config import Config, value_at
 from gpt_jax.configs import base as defaults
 from gpt_jax.errors import UserError, did_you_mean
+from gpt_jax.judge import evaluate
+from gpt_jax.judge.opened import names_of
 from gpt_jax.overrides import changed, plain
 from gpt_jax.study.sweep import starts
 from gpt_jax.study.sweep.arms import Arms
@@ -219,7 +221,11 @@ def identity(config: Config) -> str:
 
 
 def lower_is_better(metric: str, planned: Sequence[Job]) -> bool:
-    """Of a metric, by what the objectives of the runs say."""
+    """Of a metric, by what the tasks of the runs say, or their objectives."""
+    task, _, figure = metric.removeprefix("valid/").partition("/")
+    said = [evaluate.lower_is_better(job.config.eval.tasks, task, figure) for job in planned if figure]
+    if known := [lower for lower in said if lower is not None]:
+        return known[0]
     calls = {job.config.tune.objective for job in planned}
     objectives = [registry.build("train.objectives", call, where="config.tune.objective") for call in calls]
     return not any(objective.higher_is_better(metric.removeprefix("valid/")) for objective in objectives)
@@ -233,6 +239,12 @@ def check_comparable(sweep: Sweep, planned: Sequence[Job]) -> None:
     """
     per_byte = sweep.metric.endswith("bits_per_byte")
     knobs = [knob for knob in SAME_DATA if not (per_byte and knob == "data.tokenizer")]
+    task = sweep.metric.removeprefix("valid/").partition("/")[0]
+    if any(task in names_of(job.config.eval.tasks) for job in planned):
+        knobs = [
+            *(knob for knob in knobs if knob != "data.tokenizer"),
+            "eval.tasks",
+        ]  # right is right, whatever a token is
     for knob in knobs:
         found = {str(value_at(job.config, knob)): job.arms[0] for job in planned}
         if len(found) > 1:

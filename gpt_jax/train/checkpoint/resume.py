@@ -25,7 +25,7 @@ _KEYS = {
         data.cache
         train.log_every train.eval_every train.eval_batches train.save_every train.keep train.keep_best
         train.on_nonfinite train.watch_every train.profile train.tensorboard train.wandb
-        eval.split eval.batch eval.batches
+        eval.tasks eval.split eval.batch eval.batches
     """,
     Change.BITS: """
         model.attend model.scan model.remat

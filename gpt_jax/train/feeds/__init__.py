@@ -1,4 +1,5 @@
-"""What batch k of a run is, given its state: the data's (``corpus``), or what the policy writes (``rollout``)."""
+"""What batch k of a run is, given its state: the data's (``corpus``), or what the policy writes (``rollout``); and what its
+evaluations say, of a feed and of ``tasks``."""
 
 from collections.abc import Callable
 from typing import Any, Protocol

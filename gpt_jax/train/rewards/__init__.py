@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from gpt_jax.data.examples import Row
+from gpt_jax.judge.verifiers import Verifier
 from gpt_jax.train.starting.fixed_models import Held
 
 WHERE = "config.tune.reward"
@@ -47,3 +48,8 @@ class ReadsRun(Reward, Protocol):
     """
 
     held: Held
+
+
+def verified(verifier: Verifier) -> Reward:
+    """The reward that a verifier's verdicts are."""
+    return lambda completions: verifier([(completion.row, completion.text) for completion in completions])

@@ -1,16 +1,8 @@
 """1 where the last number of a completion is the right one, else 0."""
 
-import re
-from collections.abc import Sequence
-from decimal import Decimal
-
-from gpt_jax.data.examples import Row
+from gpt_jax.judge.verifiers import arithmetic as verifiers
 from gpt_jax.registry import register
-from gpt_jax.train.rewards import Completion, Reward
-from gpt_jax.train.rewards.expressions import read
-
-# A minus sign after a digit is an operation: the last number of "7-12" is 12.
-NUMBER = re.compile(r"(?<![0-9.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])")
+from gpt_jax.train.rewards import Reward, verified
 
 
 @register("train.rewards", "arithmetic", examples=("arithmetic", "arithmetic(field='result')"))
@@ -20,27 +12,4 @@ def arithmetic(*, field: str = "answer") -> Reward:
 
     Numbers are compared by their value: 19 is 19.0, and 1,900 is 1900.
     """
-
-    def reward(completions: Sequence[Completion]) -> list[float | None]:
-        return [_judged(completion, field) for completion in completions]
-
-    return reward
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number in a text; None where there is none."""
-    found = NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
-
-
-def _judged(completion: Completion, field: str) -> float | None:
-    wanted = _wanted(completion.row, field)
-    return None if wanted is None else float(last_number(completion.text) == wanted)
-
-
-def _wanted(row: Row, field: str) -> Decimal | int | None:
-    if field in row:
-        return last_number(str(row[field]))
-    prompt = row["prompt"]
-    asked = read((prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip(" =?\n"))
-    return None if asked is None else asked.value
+    return verified(verifiers.arithmetic(field))

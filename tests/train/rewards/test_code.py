@@ -12,8 +12,8 @@ import pytest
 
 from gpt_jax.data.open import open_data
 from gpt_jax.errors import UserError
+from gpt_jax.judge.sandbox import pool
 from gpt_jax.train.rewards import Completion
-from gpt_jax.train.sandbox import pool
 from tests.train import tiny
 from tests.train.rewards.completions import completion, rewarded
 
@@ -134,7 +134,7 @@ def test_a_share_of_the_tests():
 
 def test_no_process_is_left_where_the_run_is_killed(tmp_path):
     script = (
-        "from gpt_jax.train.sandbox import pool\n"
+        "from gpt_jax.judge.sandbox import pool\n"
         "pool.verdicts([pool.Programme('while True: pass', ('pass',))] * 2, pool.Bounds(60.0, 512))"
     )
     run = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3])

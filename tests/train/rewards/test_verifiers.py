@@ -9,7 +9,7 @@ import pytest
 
 from gpt_jax import registry
 from gpt_jax.errors import UserError
-from gpt_jax.train.rewards.expressions import LONGEST, read
+from gpt_jax.judge.verifiers.expressions import LONGEST, read
 from tests.train import tiny
 from tests.train.rewards.completions import completion, rewarded
 

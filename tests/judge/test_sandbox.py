@@ -14,8 +14,8 @@ import pytest
 
 from gpt_jax import registry
 from gpt_jax.errors import UserError
+from gpt_jax.judge.sandbox import pool, worker
 from gpt_jax.train.rewards import WHERE
-from gpt_jax.train.sandbox import pool, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("assert double(2) == 4", "assert double(3) == 6")
@@ -23,7 +23,7 @@ RIGHT = "def double(x): return 2 * x\n"
 BOUNDS = pool.Bounds(0.3, 512)
 # Judges programmes that never end, as a rollout does between two steps.
 ENDLESS = """
-    from gpt_jax.train.sandbox import pool
+    from gpt_jax.judge.sandbox import pool
     from gpt_jax.train.signals import StopRequest
 
     with StopRequest():

@@ -191,7 +191,7 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        from gpt_jax.train.sandbox.worker import remove  # needs what only POSIX has
+        from gpt_jax.judge.sandbox.worker import remove  # needs what only POSIX has
 
         remove(folder)
 

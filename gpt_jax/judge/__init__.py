@@ -1,0 +1,1 @@
+"""How a model is measured beyond its loss: what it is asked, what is right, and figures with intervals."""
