@@ -12,29 +12,57 @@ from gpt_jax.registry import register
 
 @register("commands", "eval")
 class Eval(Command):
-    """Loss, perplexity and bits per byte of a checkpoint, or the metrics of what it was tuned for; tasks of lm-eval."""
+    """Loss, perplexity and bits per byte of a checkpoint, or the metrics of what it was tuned for; also of a long text.
+
+    With --tasks, tasks of lm-eval.
+    """
 
     usage = (
         "--workdir=runs/q [--step=N]",
         "--workdir=runs/q --config.eval.split=train --config.eval.batches=20",
+        "--workdir=runs/q --text=book.txt --config.eval.stride=64 [--losses=FILE.jsonl]",
         "--workdir=runs/q --tasks=lm_eval:NAME,lm_eval:DIRECTORY:shots=4",
     )
 
     def define(self, flags: Flags) -> None:
+        from gpt_jax.config.sections import WAYS
+
         settings.of_run(flags)
         flags.integer("step", None, "checkpoint; the newest if not given", Natural)
-        flags.string("tasks", "", "tasks of lm-eval, lm_eval:NAME or a directory of task files, by commas")
+        flags.string("tasks", None, "tasks of lm-eval, by commas: lm_eval:NAME, or a directory of task files")
+        flags.path("text", None, "a file of text of any length, in place of the run's data")
+        flags.choice("way", "", ["", *WAYS], "how --text is read; state where the model can, else windows")
+        flags.path("losses", None, "file for the loss of every token of --text, a line of JSON each")
 
     def run(self, flags: Any) -> None:
         from gpt_jax.config import Config
 
+        if flags.text is None and (flags.losses is not None or flags.way):
+            unread = "losses" if flags.losses is not None else "way"
+            raise UserError(f"--{unread} is of a text, and there is none", where="eval", fix="add --text=FILE")
+        if flags.text is not None and flags.tasks is not None:
+            raise UserError("--text and --tasks cannot be used together", where="eval")
         config = Config.from_dict(flags.config)
-        if flags.tasks:
+        if flags.tasks is not None:
             _judge(config, flags)
-            return
-        from gpt_jax.train.feeds.read import evaluate_run
+        elif flags.text is not None:
+            _read(config, flags)
+        else:
+            from gpt_jax.train.feeds.read import evaluate_run
 
-        evaluate_run(config, flags.workdir, flags.step)
+            evaluate_run(config, flags.workdir, flags.step)
+
+
+def _read(config: Any, flags: Any) -> None:
+    from gpt_jax import api
+    from gpt_jax.sample.decode import Decoder
+    from gpt_jax.sample.outputs import losses
+
+    text = losses.read_text(Path(flags.text))
+    to = None if flags.losses is None else Path(flags.losses)
+    model = api.opened(config, flags.workdir, flags.step)
+    decoder = Decoder(config.model, model.params)
+    losses.report(decoder, model.tokenizer, text, flags.way, config.eval.stride, to)
 
 
 def _judge(config: Any, flags: Any) -> None:
