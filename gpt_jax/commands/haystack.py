@@ -25,7 +25,9 @@ class Haystack(Command):
         flags.integer("step", None, "checkpoint; the newest if not given", Natural)
         flags.string("source", "needle", "a source of texts with lengths and depths, such as needle(others=2)")
         flags.string("lengths", None, "of the texts in characters, by commas", "--lengths=128,256,512")
-        flags.integer("depths", 5, "places of the statement, evenly from the beginning to the end", Annotated[int, Limits(1, 100)])
+        flags.integer(
+            "depths", 5, "places of the statement, evenly from the beginning to the end", Annotated[int, Limits(1, 100)]
+        )
         flags.integer("count", 20, "texts of each length and depth", Annotated[int, Limits(1, 100_000)])
         flags.path("to", None, "directory for the picture and the numbers; WORKDIR/haystack if not given")
 

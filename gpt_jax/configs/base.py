@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
     e.split = "valid"
     e.batch = 0  # sequences; 0 = train.batch
     e.batches = 0  # 0 = the whole split, every window once
-    e.stride = 0  # tokens that windows begin apart; each counts once, after model.context - stride or more. 0 = the context
+    e.stride = 0  # tokens from one window to the next, of which each counts once; 0 = the context
 
     c.mesh = s = ConfigDict()  # devices along each axis; -1 = the rest
     s.data = -1  # batch split, parameters replicated

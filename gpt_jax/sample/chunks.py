@@ -86,9 +86,7 @@ def check(config: ModelConfig, way: str, stride: int) -> str:
         raise UserError(f"there is no way {way!r} to read a text", where=WHERE, allowed=", ".join(WAYS))
     scheme, keeps = bounded(config), keeps_the_same(config)
     if way in (STATE, ROLL) and scheme:
-        raise UserError(
-            f"{scheme} positions end at model.context = {config.context}", where=WHERE, allowed=WINDOWS
-        )
+        raise UserError(f"{scheme} positions end at model.context = {config.context}", where=WHERE, allowed=WINDOWS)
     if way == STATE and not keeps:
         raise UserError(
             f"attention of {config.attention} looks back at any number of tokens, so what it keeps grows with the text",

@@ -103,7 +103,11 @@ def draw(cells: Sequence[Cell], title: str) -> Any:
     figure, axis = panels(1.6 + 0.9 * len(lengths), 1.6 + 0.5 * len(depths))
     shares = {(cell.depth, cell.length): cell.right / cell.count for cell in cells}
     drawn = axis.imshow(
-        [[shares[depth, length] for length in lengths] for depth in depths], cmap="cividis", vmin=0, vmax=1, aspect="auto"
+        [[shares[depth, length] for length in lengths] for depth in depths],
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        aspect="auto",
     )
     axis.grid(False)
     for i, depth in enumerate(depths):

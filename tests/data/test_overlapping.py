@@ -73,7 +73,9 @@ def test_the_verb_counts_as_a_loop_does(tmp_path, capsys):
     model = gpt_jax.load(workdir)
     data = open_data(model.config)
     ids = np.concatenate([data.valid.fixed(1, 0)[k]["tokens"][0] for k in range(len(data.valid.fixed(1, 0)))])
-    whole = np.concatenate([ids, data.valid.windows[0].gather(np.array([0]), np.array([data.valid.tokens - 17]))["targets"][0]])
+    whole = np.concatenate(
+        [ids, data.valid.windows[0].gather(np.array([0]), np.array([data.valid.tokens - 17]))["targets"][0]]
+    )
     tail = data.valid.tokens - len(ids)
     ids = np.concatenate([ids, whole[len(whole) - tail :]])
     assert len(ids) == data.valid.tokens

@@ -16,7 +16,13 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     text = folder / "text.txt"
     text.write_text("The number of the anchor is 777. " * 200)
-    changes = {"train__batch": 8, "train__steps": 150, "optim__lr": 0.01, "model__context": 160, "train__eval_every": 150}
+    changes = {
+        "train__batch": 8,
+        "train__steps": 150,
+        "optim__lr": 0.01,
+        "model__context": 160,
+        "train__eval_every": 150,
+    }
     assert launch.main(tiny.command(text, folder / "run", **changes, model__width=32, model__position="rope")) == 0
     return folder / "run"
 
@@ -48,7 +54,13 @@ def test_answers_that_are_learned_are_right(run):
 
 @pytest.mark.parametrize(
     "text, answer, right",
-    [(" 412. The", " 412", True), ("412", " 412", True), (" 4123", " 412", False), (" 41", " 412", False), ("", "1", False)],
+    [
+        (" 412. The", " 412", True),
+        ("412", " 412", True),
+        (" 4123", " 412", False),
+        (" 41", " 412", False),
+        ("", "1", False),
+    ],
 )
 def test_an_answer_is_right_where_a_text_begins_with_it(text, answer, right):
     assert haystack.is_right(text, answer) is right

@@ -48,6 +48,11 @@ def needle(
         at = [depth, *(draw.between(0, 1000) / 1000 for _ in range(others))]
         statements = sorted(zip(at, said, strict=True))
         prompt = surrounded(draw, statements, f"The number of the {keys[0]} is", length, "needle")
-        return f"{keys[0]} {numbers[0]}", {"prompt": prompt, "answer": f" {numbers[0]}", "length": length, "depth": depth}
+        return f"{keys[0]} {numbers[0]}", {
+            "prompt": prompt,
+            "answer": f" {numbers[0]}",
+            "length": length,
+            "depth": depth,
+        }
 
     return generated(config, make, "needle", sizes, places, others, digits, count=count, valid=valid, seed=seed)

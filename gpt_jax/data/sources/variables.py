@@ -49,11 +49,16 @@ def variables(
         chain, rest = names[: 1 + hops], names[1 + hops :]
         numbers = [str(draw.between(10 ** (digits - 1), 10**digits - 1)) for _ in range(1 + others)]
         values = [numbers[0], *chain[:-1]]
-        said = [(depth + (1 - depth) * i / (1 + hops), f"{n} = {v}.") for i, (n, v) in enumerate(zip(chain, values, strict=True))]
+        said = [
+            (depth + (1 - depth) * i / (1 + hops), f"{n} = {v}.")
+            for i, (n, v) in enumerate(zip(chain, values, strict=True))
+        ]
         said += [(draw.between(0, 1000) / 1000, f"{n} = {v}.") for n, v in zip(rest, numbers[1:], strict=True)]
         statements = sorted(said, key=lambda statement: statement[0])  # those of a chain stay in order
         prompt = surrounded(draw, statements, f"{chain[-1]} =", length, "variables")
         content = f"{' '.join(chain)} {numbers[0]}"
         return content, {"prompt": prompt, "answer": f" {numbers[0]}", "length": length, "depth": depth}
 
-    return generated(config, make, "variables", sizes, places, hops, others, digits, count=count, valid=valid, seed=seed)
+    return generated(
+        config, make, "variables", sizes, places, hops, others, digits, count=count, valid=valid, seed=seed
+    )

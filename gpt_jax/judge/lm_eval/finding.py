@@ -78,7 +78,9 @@ def _loaded(manager: TaskManager, spec: str, shown: str) -> Any:
 def _check(name: str, task: Any) -> None:
     if getattr(task, "UNSAFE_CODE", False):
         raise UserError(
-            f"{name} runs what the model writes as a programme, without a sandbox", where=WHERE, fix="choose another task"
+            f"{name} runs what the model writes as a programme, without a sandbox",
+            where=WHERE,
+            fix="choose another task",
         )
     if getattr(task, "MULTIMODAL", False):
         raise UserError(f"{name} shows pictures or plays sounds, and a run reads text", where=WHERE)

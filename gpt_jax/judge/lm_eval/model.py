@@ -28,7 +28,9 @@ from gpt_jax.sample.prompts import Prompt
 Pair = tuple[Any, list[int], list[int]]  # (the request's own arguments, ids of the context, ids of the continuation)
 
 EMPTY = "continuations have no token of their own, as one spans the border to the context: counted as log 1, and greedy"
-SPANNED = "contexts are encoded otherwise with their continuation than alone: the continuation is what follows their length"
+SPANNED = (
+    "contexts are encoded otherwise with their continuation than alone: the continuation is what follows their length"
+)
 CUT = "texts did not fit into the context, and lost their beginning"
 
 
@@ -37,7 +39,7 @@ class RunLM(TemplateLM):
 
     Args:
       decoder: of the run's model.
-      neutral: knobs of sampling of which none changes what the model would write; ``rows`` and ``seed`` are used as they are.
+      neutral: knobs of sampling of which none changes what the model would write; ``rows`` and ``seed`` are used.
       about: facts about the run, for the results.
 
     Attributes:
