@@ -28,14 +28,14 @@ def run(tmp_path_factory):
 
 
 def test_cells_hold_what_was_right(run, capsys):
-    asked = ["haystack", f"--workdir={run}", "--lengths=90,60", "--depths=3", "--count=4"]
+    asked = ["haystack", f"--workdir={run}", "--lengths=90,70", "--depths=3", "--count=4"]
     assert launch.main(asked) == 0
     held = json.loads((run / "haystack" / "haystack.json").read_text())
     cells = [(cell["length"], cell["depth"]) for cell in held["cells"]]
-    assert cells == [(length, depth) for length in (60, 90) for depth in (0.0, 0.5, 1.0)]
+    assert cells == [(length, depth) for length in (70, 90) for depth in (0.0, 0.5, 1.0)]
     assert all(0 <= cell["low"] <= cell["right"] / 4 <= cell["high"] <= 1 for cell in held["cells"])
     assert (run / "haystack" / "haystack.png").stat().st_size > 1000
-    assert "60 characters" in capsys.readouterr().out
+    assert "70 characters" in capsys.readouterr().out
 
 
 def test_answers_that_are_learned_are_right(run):
