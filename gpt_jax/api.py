@@ -25,6 +25,7 @@ from gpt_jax.interpret.model import nats
 from gpt_jax.model import gpt, layout
 from gpt_jax.overrides import changed
 from gpt_jax.run_directory import read_config, read_tokenizer
+from gpt_jax.sample import chunks
 from gpt_jax.sample.continuation import Continuations
 from gpt_jax.sample.decoders import Decoders
 from gpt_jax.sample.outputs.requests import requests
@@ -90,6 +91,15 @@ class Model:
             raise UserError("one token has no loss: nothing predicts the first", allowed="two tokens or more")
         loss_BT = nats(_logits(self.config.model, self.params, tokens_BT[:, :-1]), tokens_BT[:, 1:])
         return loss_BT if batched else loss_BT[0]
+
+    def read(self, given: str | Sequence[int] | np.ndarray, way: str = "", stride: int = 0) -> chunks.Reading:
+        """The log-probabilities of a text of any length, every token but the first; see ``gpt_jax.sample.chunks.read``.
+
+        Raises:
+          UserError: there is no such text, or the model cannot read it so.
+        """
+        ids = encoded(given, "the text", self.tokenizer).ids if isinstance(given, str) else np.asarray(given).tolist()
+        return chunks.read(self._decoders.of(self.config.sample), ids, way, stride)
 
     def generate(self, prompts: Prompts, *, score: Score | None = None, **knobs: Any) -> Any:
         """What the model writes after a prompt: a ``Continuation``, or ``Continuations`` where several are asked for.

@@ -23,6 +23,8 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"start": "", "objective": "lm", "adapter": "none", "reference": ""},
         **{"reward": "", "samples": 8, "updates": 1, "epochs": 1},
     },
+    "train": {"eval_stride": 0},
+    "eval": {"stride": 0},
 }  # what runs did before there were such knobs
 NO_SECTIONS = f"{CONFIG} is damaged: it holds no sections of settings"
 

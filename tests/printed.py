@@ -46,6 +46,7 @@ SHORT = {
     "plan": [*SHORT_MODEL, "--config.model.context=64", "--config.model.vocab=512"],
     "fit": ["--resamples=20"],
     "decoding": ["--prompts=2", "--seeds=1", "--new_tokens=8"],
+    "haystack": ["--count=2", "--depths=2"],
 }
 CORPUS = "corpus"  # a folder of texts in the home directory, for whatever is trained
 # Verb -> what it cannot do without, for flags that a page prints alone.
@@ -61,6 +62,7 @@ NEEDED = {
     "sample": ["--workdir=runs/q"],
     "interpret": ["--workdir=runs/q"],
     "decoding": ["--workdir=runs/q"],
+    "haystack": ["--workdir=runs/q", "--lengths=80"],
 }
 FILE = re.compile(r"# ([\w./]+\.py)(, continued)?\n")  # the first line of a snippet that is to be saved
 SNIPPET = "a snippet of a page"

@@ -10,6 +10,7 @@ import shutil
 import jax
 import pytest
 
+from gpt_jax.study.lm_eval import local
 from gpt_jax.main import main
 from gpt_jax.mesh import plan
 from tests.printed import CORPUS, ROOT, Page, short
@@ -42,6 +43,8 @@ def world(tmp_path_factory):
         (folder / room).symlink_to(ROOT / room)
     (folder / "my_ablation.py").write_text(ABLATION)
     (folder / "FILE.jsonl").write_text('{"prompt": "def "}\n{"ids": [5, 17, 3]}\n')
+    local.write(folder / "tasks", rows=2, length=200)
+    (folder / "book.txt").write_text("def f(x):\n    return x + 1\n" * 40)
     (folder / "posts.jsonl").write_text("".join(json.dumps({"text": f"post {i} " * 60}) + "\n" for i in range(40)))
     pairs = [{"prompt": f"{i} and {i} is ", "completion": str(2 * i)} for i in range(200)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))

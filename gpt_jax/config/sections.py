@@ -26,6 +26,7 @@ Axis = Annotated[Size, Or(-1, "the rest")]
 STORED = ("model", "int8")  # what decoding keeps: in model.dtype, or quantised
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 BEYOND = ("refuse", "roll", "reread")  # what becomes of a text that is longer than the context
+WAYS = ("state", "roll", "windows")  # to read a text that is longer than the context
 PACKS = ("concat", "segments", "padded")  # how documents and examples share rows
 AS_LAYERS, UNROLLED = -1, 32  # model.scan that goes by the number of layers: more than these are scanned
 MOST_UNROLLED = 256  # layers that may be compiled one by one: about a second each on a CPU
@@ -122,6 +123,7 @@ class TrainConfig:
     log_every: Count
     eval_every: Count
     eval_batches: Natural
+    eval_stride: Natural
     save_every: Count
     keep: Count
     keep_best: bool
@@ -138,6 +140,7 @@ class EvalConfig:
     split: str
     batch: Annotated[Rows, Or(0, "train.batch")]
     batches: Natural
+    stride: Natural
 
 
 @dataclass(frozen=True)

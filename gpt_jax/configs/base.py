@@ -93,6 +93,7 @@ def get_config() -> ConfigDict:
     t.log_every = 10  # steps between lines of metrics.jsonl; every step's loss is in the mean of its line
     t.eval_every = 250  # steps
     t.eval_batches = 20  # of train.batch sequences; 0 = the whole split
+    t.eval_stride = 0  # of the windows of validation while training, as eval.stride
     t.save_every = 250  # steps
     t.keep = 2  # newest checkpoints kept
     t.keep_best = True  # and the best one: by validation loss, or what tune.objective says
@@ -107,6 +108,7 @@ def get_config() -> ConfigDict:
     e.split = "valid"  # of the verb eval, as what follows
     e.batch = 0  # sequences; 0 = train.batch
     e.batches = 0  # 0 = the whole split, every window once
+    e.stride = 0  # tokens from one window to the next, of which each counts once; 0 = the context
 
     c.mesh = s = ConfigDict()  # devices along each axis; -1 = the rest
     s.data = -1  # batch split, parameters replicated

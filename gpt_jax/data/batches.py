@@ -4,11 +4,12 @@ There is no iterator and no state: to resume at step k, ask for batch k.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from gpt_jax.data.overlapping import overlapping
 from gpt_jax.data.windows import Batch, Windows
 
 ORDER = 1  # raise it when the batches of the same (data, seed, k) change
@@ -76,6 +77,14 @@ class Split:
     def options(self) -> int:
         """Rows of T tokens that a window has."""
         return self.windows[0].options
+
+    def overlapping(self, stride: int) -> "Split":
+        """The split in windows that begin ``stride`` tokens apart; itself where that is 0. For ``fixed``.
+
+        Raises:
+          UserError: see ``gpt_jax.data.overlapping``.
+        """
+        return replace(self, windows=tuple(overlapping(part, stride) for part in self.windows))
 
     def batches(self, batch: int, seed: int) -> "Shuffled":
         """The endless stream of batches of ``batch`` windows, in an order of its own in every epoch of every source."""

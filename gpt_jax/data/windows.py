@@ -54,17 +54,17 @@ class TokenWindows:
         # One window fewer than fit leaves room to shift: over the epochs every token stands at every position.
         self.count = max(1, (size - context) // context)
         self.slack = size - 1 - self.count * context
-        self._context = context
+        self.context = context
         self._starts = array.starts if segments else None
         self._read = _reader(array.ids, context + 1)
 
     def gather(self, window_B: np.ndarray, shift_B: np.ndarray) -> Batch:
-        first_B = shift_B + window_B * self._context
+        first_B = shift_B + window_B * self.context
         ids_BT = self._read(first_B)
         batch = {"tokens": ids_BT[:, :-1].astype(np.int32), "targets": ids_BT[:, 1:].astype(np.int32)}
         if self._starts is None:
             return batch | {"weights": np.ones(batch["tokens"].shape, np.float32)}
-        begins_BT = document_begins(self._starts, first_B, self._context)
+        begins_BT = document_begins(self._starts, first_B, self.context)
         # The first token of a document cannot be predicted from another document, which attention does not see.
         weights_BT = (~begins_BT[:, 1:]).astype(np.float32)
         return batch | {"weights": weights_BT} | segments_of(begins_BT[:, :-1])

@@ -46,11 +46,11 @@ class Opened:
     digest: str
 
 
-def calls_of(text: str) -> tuple[str, ...]:
-    """The calls of "a,b(shots=4),c:shots=4:samples=2", in which ":key=value" stands for an argument.
+def words_of(text: str) -> list[str]:
+    """The parts of "a,b(shots=4),c:shots=4:samples=2" between its commas.
 
     Raises:
-      UserError: there is none, or one has arguments in both ways.
+      UserError: there is none.
     """
     found, depth, quote = [""], 0, ""
     for letter in text:
@@ -62,10 +62,19 @@ def calls_of(text: str) -> tuple[str, ...]:
             found.append("")
         else:
             found[-1] += letter
-    calls = tuple(_called(part.strip()) for part in found if part.strip())
-    if not calls:
+    words = [part.strip() for part in found if part.strip()]
+    if not words:
         raise UserError("no task is named", where="--tasks", allowed=", ".join(registry.names(tasks.KIND)))
-    return calls
+    return words
+
+
+def calls_of(words: Sequence[str]) -> tuple[str, ...]:
+    """The calls of words in which ":key=value" may stand for an argument.
+
+    Raises:
+      UserError: one has arguments in both ways.
+    """
+    return tuple(map(_called, words))
 
 
 def _called(text: str) -> str:

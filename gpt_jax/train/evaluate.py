@@ -1,7 +1,8 @@
 """Metrics of an objective over a fixed set of batches.
 
 Convention of language models: disjoint windows of ``model.context`` tokens in the order of the text, every target counted
-once; the first token of a window is predicted from nothing before it (nanoGPT's and most papers' way). Perplexity is
+once; the first token of a window is predicted from nothing before it (nanoGPT's and most papers' way). With ``eval.stride``
+windows overlap, and a target counts in the one with the most before it (``gpt_jax.data.overlapping``). Perplexity is
 exp(loss in nats per token). Bits per byte divide the same sum by the UTF-8 bytes that the targets stand for, so that
 tokenizers compare; they are left out where these bytes are not exactly the text's (``TokenCorpus.uneven``).
 """

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from gpt_jax import backend
 from gpt_jax.config import Config
+from gpt_jax.data.batches import InOrder
 from gpt_jax.data.open import Data, open_data
 from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.errors import UserError
@@ -98,6 +99,12 @@ class Run(ReadRun):
         """What ``tune.reference`` names, which a policy is compared with, checked against the data; None for nothing."""
         policy = isinstance(self.program.recipe.objective, Policy)
         return self._fixed_model(REFERENCE, self.config.tune.reference if policy else "")
+
+    @property
+    def validation(self) -> InOrder:
+        """The batches that an evaluation reads."""
+        settings = self.config.train
+        return self.data.valid.overlapping(settings.eval_stride).fixed(settings.batch, settings.eval_batches)
 
     @property
     def read_beside(self) -> list[Held]:
@@ -209,6 +216,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
     say("data", describe.data(data, config))
     for note in data.notes:
         say("data", note)
+    data.valid.overlapping(config.train.eval_stride)  # which may be refused
     config = with_vocab(config, data.vocab)
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
     memory.check(config, [run.program.live, run.program.fixed], mesh, run.program.trained)

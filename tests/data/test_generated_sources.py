@@ -16,6 +16,7 @@ CALLS = [
     for name in registry.names("data.sources")
     for call in registry.examples("data.sources", name)
     if name in ("instructions", "arithmetic", "countdown", "dialogue", "qa_stories", "translation", "preferences")
+    or name in ("needle", "variables")
 ]
 
 
@@ -353,6 +354,10 @@ def test_preferences_follow_their_rule(source):
         ("dialogue(least=7)", "no number is both"),
         ("qa_stories(kinds=['four'])", "of the kind four"),
         ("qa_stories(least=8)", "no number is both"),
+        ("needle(lengths=[0])", "depths from 0 to 1"),
+        ("needle(depths=[1.5])", "depths from 0 to 1"),
+        ("needle(lengths=[20])", "do not hold the statements"),
+        ("variables(lengths=[20])", "do not hold the statements"),
         ("translation(pair='french')", "no pair 'french'"),
         ("translation(direction='up')", "no direction 'up'"),
         ("preferences(style='far')", "no style 'far'"),
@@ -361,3 +366,38 @@ def test_preferences_follow_their_rule(source):
 )
 def test_bad_arguments(call, message, make_config):
     refused(make_config(source=call, tokenizer="bytes"), message)
+
+
+@pytest.mark.parametrize("length, depth", [(120, 0.0), (300, 0.5), (300, 1.0)])
+def test_a_needle_stands_where_it_is_wanted(length, depth, source):
+    for row in source(f"needle(lengths=[{length}], depths=[{depth}], count=40)").train[:40]:
+        prompt, said = row["prompt"], re.search(r"The number of the (\w+) is(\d*) (\d+)\.", row["prompt"])
+        assert length - 40 < len(prompt) <= length and (row["length"], row["depth"]) == (length, depth)
+        assert prompt.endswith(f" The number of the {said[1]} is") and row["answer"] == f" {said[3]}"
+        before = prompt[: said.start()].count(".")
+        assert abs(before / (prompt.count(".") - 1) - depth) < 0.51 / (prompt.count(".") - 1)
+
+
+def test_other_needles_give_other_keys(source):
+    for row in source("needle(lengths=[400], others=4, count=40)").train[:40]:
+        said = dict(re.findall(r"The number of the (\w+) is (\d+)\.", row["prompt"]))
+        key = re.search(r"The number of the (\w+) is$", row["prompt"])[1]
+        assert len(said) == 5 and row["answer"] == f" {said[key]}"
+
+
+@pytest.mark.parametrize("hops, others", [(0, 0), (1, 3), (5, 2)])
+def test_variables_are_followed(hops, others, source):
+    for row in source(f"variables(lengths=[400], hops={hops}, others={others}, count=40)").train[:40]:
+        known, followed = {}, 0
+        for name, value in re.findall(r"(\w) = (\w+)\.", row["prompt"]):
+            followed += value in known
+            known[name] = known.get(value, value)  # a value that was not given before could not be followed
+        assert len(known) == 1 + hops + others and followed == hops and len(row["prompt"]) <= 400
+        assert row["answer"] == f" {known[row['prompt'].split()[-2]]}"
+
+
+@pytest.mark.parametrize("depth", [0.0, 1.0])
+def test_the_first_variable_stands_where_it_is_wanted(depth, source):
+    for row in source(f"variables(lengths=[300], depths=[{depth}], others=0, count=20)").train[:20]:
+        before = row["prompt"].index(" = ")
+        assert before < 2 if depth == 0 else before > 200

@@ -10,7 +10,7 @@ from gpt_jax import registry
 from gpt_jax.errors import UserError
 from gpt_jax.judge import evaluate
 from gpt_jax.judge.evaluate import Answers
-from gpt_jax.judge.opened import calls_of, names_of, open_tasks
+from gpt_jax.judge.opened import calls_of, names_of, open_tasks, words_of
 from gpt_jax.sample.likelihood import likelihoods
 from tests.judge.answers import config, judged
 
@@ -210,7 +210,7 @@ def test_problems_that_are_too_long_are_left_out_and_counted():
 def test_what_is_written_by_hand():
     text = "a, b(x=(1, 2), y='p,q:'),c:shots=4:samples=2,d:source='e(f=3, g=\":\")'"
     calls = ("a", "b(x=(1, 2), y='p,q:')", "c(shots=4, samples=2)", "d(source='e(f=3, g=\":\")')")
-    assert calls_of(text) == calls
+    assert calls_of(words_of(text)) == calls
     assert names_of(["a", "b(x=1)", "a(x=2)", "a"]) == ["a", "b", "a_2", "a_3"]
 
 
@@ -244,7 +244,7 @@ def test_refusals(call, what):
 @pytest.mark.parametrize("text", ["", " , ", "a:shots", "a:4"])
 def test_refusals_of_lists_of_tasks(text):
     with pytest.raises(UserError):
-        calls_of(text)
+        calls_of(words_of(text))
 
 
 def test_rows_that_cannot_be_judged_are_refused():

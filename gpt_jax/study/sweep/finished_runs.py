@@ -58,9 +58,7 @@ def loss(directory: Path, **changes: Any) -> float:
     """
     run = _opened(directory, changes)
     _, state, _ = run.load()
-    return scores(run, read_params(state), run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches))[
-        "loss"
-    ]
+    return scores(run, read_params(state), run.validation)["loss"]
 
 
 def _opened(directory: Path, changes: dict[str, Any]) -> Run:
@@ -70,7 +68,7 @@ def _opened(directory: Path, changes: dict[str, Any]) -> Run:
 def accuracy(directory: Path) -> float:
     """Top-1 accuracy over the tokens that count in the validation loss."""
     run, params = opened(directory)
-    batches = run.data.valid.fixed(run.config.train.batch, run.config.train.eval_batches)
+    batches = run.validation
     hits = total = 0.0
     with jax.set_mesh(run.mesh):
         for k in range(len(batches)):

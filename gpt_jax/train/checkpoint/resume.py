@@ -23,9 +23,9 @@ class Change(enum.Enum):
 _KEYS = {
     Change.FREE: """
         data.cache
-        train.log_every train.eval_every train.eval_batches train.save_every train.keep train.keep_best
+        train.log_every train.eval_every train.eval_batches train.eval_stride train.save_every train.keep train.keep_best
         train.on_nonfinite train.watch_every train.profile train.tensorboard train.wandb
-        eval.tasks eval.split eval.batch eval.batches
+        eval.tasks eval.split eval.batch eval.batches eval.stride
     """,
     Change.BITS: """
         model.attend model.scan model.remat

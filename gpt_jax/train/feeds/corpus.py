@@ -26,8 +26,7 @@ class Corpus:
 
     @property
     def _fixed(self) -> InOrder:
-        settings = self.run.config.train
-        return self.run.data.valid.fixed(settings.batch, settings.eval_batches)
+        return self.run.validation
 
     def batch(self, k: int, state: State) -> tuple[Batch, dict[str, float]]:
         mine = meshes.my_rows(self.run.mesh, self.run.config.train.batch)

@@ -28,9 +28,7 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
         values = feed.evaluate(state, None, lambda: False)
     assert values is not None
     covered = feed.covered().replace("train.eval_batches", "eval.batches")
-    counted = (
-        f"{values['tokens']:,} tokens in disjoint windows of {config.model.context}, " if "tokens" in values else ""
-    )
+    counted = f"{values['tokens']:,} tokens in {_windows(config)}, " if "tokens" in values else ""
     print(f"step {step}, {config.eval.split} split, {counted}{covered}")
     units = {**run.program.recipe.objective.shown, "perplexity": "per token"}
     for name, value in values.items():
@@ -41,6 +39,16 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
 def _of_split(run: Run) -> Run:
     """The run whose evaluation is over what ``eval`` says."""
     train, asked = run.config.train, run.config.eval
-    train = dataclasses.replace(train, batch=asked.batch or train.batch, eval_batches=asked.batches)
+    own = {"batch": asked.batch or train.batch, "eval_batches": asked.batches, "eval_stride": asked.stride}
+    train = dataclasses.replace(train, **own)
     data = dataclasses.replace(run.data, valid=getattr(run.data, asked.split))
     return dataclasses.replace(run, config=dataclasses.replace(run.config, train=train), data=data)
+
+
+def _windows(config: Config) -> str:
+    """In words."""
+    context, stride = config.model.context, config.eval.stride
+    if not stride:
+        return f"disjoint windows of {context}"
+    before = f"each with at least {context - stride} before it but in the first window"
+    return f"windows of {context} that begin {stride} apart, each token counted once, {before}"

@@ -117,8 +117,7 @@ class Rollouts:
 
     @functools.cached_property
     def _validation(self) -> dict[str, Any]:
-        settings = self.run.config.train
-        fixed = self.run.data.valid.fixed(settings.batch, settings.eval_batches)
+        fixed = self.run.validation
         batches = [fixed[k] for k in range(len(fixed))]
         kept = np.concatenate([batch["weights"][:, 0] > 0 for batch in batches])
         return {name: np.concatenate([batch[name] for batch in batches])[kept] for name in ("prompt", "row")}

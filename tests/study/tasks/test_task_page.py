@@ -116,7 +116,7 @@ def test_results_add_up_over_commands(judged, runs):
         (["--tasks=arithmetic(problems=3)(x)"], "is not a name or a call"),
         (["--tasks=arithmetic:problems"], "is no task"),
         (["--tasks="], "no task is named"),
-        (["--compare=runs/x"], "--compare without --tasks"),
+        (["--compare=runs/x"], "--compare needs --tasks"),
         (["--tasks=arithmetic", "--compare=runs/nowhere"], "nowhere"),
         (["--tasks=dialogue:problems=4:shots=40"], "do not fit"),
     ],

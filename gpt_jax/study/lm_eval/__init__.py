@@ -1,0 +1,1 @@
+"""Tasks of EleutherAI's lm-evaluation-harness, run on a model in this process: ``evaluate`` is the way in."""
