@@ -59,6 +59,7 @@ NEEDED = {
     "export": ["--workdir=runs/q", "--to=exported"],
     "eval": ["--workdir=runs/q"],
     "sample": ["--workdir=runs/q"],
+    "chat": ["--workdir=runs/q"],
     "interpret": ["--workdir=runs/q"],
     "decoding": ["--workdir=runs/q"],
 }
