@@ -60,6 +60,7 @@ NEEDED = {
     "export": ["--workdir=runs/q", "--to=exported"],
     "eval": ["--workdir=runs/q"],
     "sample": ["--workdir=runs/q"],
+    "chat": ["--workdir=runs/q"],
     "interpret": ["--workdir=runs/q"],
     "decoding": ["--workdir=runs/q"],
     "haystack": ["--workdir=runs/q", "--lengths=80"],

@@ -10,7 +10,6 @@ from gpt_jax.limits import Natural
 from gpt_jax.registry import register
 
 PROMPTS = ("prompt", "prompt_ids", "prompts")
-LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
 
 
 @register("commands", "sample")
@@ -44,25 +43,17 @@ class Sample(Command):
             raise UserError(f"--interactive and --{(chosen or ['output'])[0]} cannot be used together", where="sample")
 
         from gpt_jax import api
-        from gpt_jax.config import Config
         from gpt_jax.sample import text
         from gpt_jax.sample.decoders import Decoders
         from gpt_jax.sample.outputs import interactive
         from gpt_jax.sample.outputs.records import Records
         from gpt_jax.sample.prompts import writer_of
-        from gpt_jax.train import describe
         from gpt_jax.train.checkpoint import directory, manifest
-        from gpt_jax.train.step import objective_of
 
-        config = Config.from_dict({**flags.config, "sample": flags.sample})
-        if not objective_of(config).writes:
-            objective = config.tune.objective
-            describe.on_stderr(
-                "note", f"{objective} trained a head that reads texts; what is written shows the rest of it"
-            )
+        config = settings.of_writing(flags)
         model = api.opened(config, flags.workdir, flags.step)
         writer = writer_of(config, model.tokenizer)
-        exact = not flags.given.isdisjoint(LENGTH)
+        exact = not flags.given.isdisjoint(settings.LENGTH)
         if flags.interactive:
             decoder = Decoders(config.model, model.params, model.tokenizer, api.draft).of(config.sample)
             interactive.Session(decoder, model.tokenizer, config.sample, exact, writer).run()

@@ -6,6 +6,9 @@ from ml_collections import ConfigDict
 
 from gpt_jax import configs
 from gpt_jax.commands.flags import Flags
+from gpt_jax.config import Config
+
+LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
 
 
 def of_file(flags: Flags) -> None:
@@ -23,3 +26,15 @@ def of_run(flags: Flags, *sections: str) -> None:
         return {"config": stored, **{section: stored[section] for section in sections}}
 
     flags.tables(tables)
+
+
+def of_writing(flags: Any) -> Config:
+    """The settings of a run that is to write, with those of --sample; a line says where it was not trained to write."""
+    from gpt_jax.train import describe
+    from gpt_jax.train.step import objective_of
+
+    config = Config.from_dict({**flags.config, "sample": flags.sample})
+    if not objective_of(config).writes:
+        head = f"{config.tune.objective} trained a head that reads texts; what is written shows the rest of it"
+        describe.on_stderr("note", head)
+    return config

@@ -1,15 +1,8 @@
 """The loop at the terminal, driven by a pipe and by a terminal of its own."""
 
 import io
-import os
-import pty
-import select
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,12 +10,10 @@ from gpt_jax.errors import UserError
 from gpt_jax.sample.engine import turns
 from gpt_jax.sample.outputs.interactive import Session
 from gpt_jax.sample.platform import CPU
+from tests.sample.terminal import CTRL_C, CTRL_D, terminal
 from tests.sample.test_outputs import SAMPLE, Letters, decoder, run
 
-ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
-import fcntl, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
 from dataclasses import replace
 from gpt_jax.sample.outputs.interactive import Session
 from tests.sample.test_outputs import SAMPLE, Decoder, Letters, config, parameters
@@ -105,44 +96,16 @@ def test_it_needs_a_tokenizer():
 def test_at_a_terminal():
     """Ctrl-C ends a text and not the loop, and Ctrl-D ends the loop. The text is longer than what a terminal buffers, so
     that it cannot end before it is interrupted."""
-    leader, follower = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        cwd=ROOT,
-        start_new_session=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "TERM": "dumb"},
-    )
-    os.close(follower)
-    try:
-        _until(leader, lambda shown: shown.endswith("> "))
-        os.write(leader, b"ab\n")
-        _until(leader, lambda shown: len(shown) > 50)
-        os.write(leader, b"\x03")
-        assert "(stopped)" in _until(leader, lambda shown: shown.endswith("\n> "))
-        os.write(leader, b":max_new_tokens 3\n")
-        _until(leader, lambda shown: shown.endswith("\n> "))
-        os.write(leader, b"fed\n")
-        assert "\nfed" in _until(leader, lambda shown: shown.endswith("\n> "))
-        os.write(leader, b"\x04")
-        _until(leader, lambda shown: "ended" in shown)
-        assert child.wait(60) == 0
-    finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-        os.close(leader)
-
-
-def _until(leader, done):
-    """What is shown until that is enough; a child that fails or is silent for long fails the test."""
-    shown, end = "", time.monotonic() + 120
-    while select.select([leader], [], [], max(0, end - time.monotonic()))[0]:
-        try:
-            shown += os.read(leader, 4096).decode("utf-8", "replace").replace("\r", "")
-        except OSError:
-            break
-        if done(shown):
-            return shown
-    raise AssertionError(f"only this was shown: {shown!r}")
+    with terminal(CHILD) as shown:
+        shown.asked()
+        shown.type("ab\n")
+        shown.until(lambda text: len(text) > 50)
+        shown.type(CTRL_C)
+        assert "(stopped)" in shown.asked()
+        shown.type(":max_new_tokens 3\n")
+        shown.asked()
+        shown.type("fed\n")
+        assert "\nfed" in shown.asked()
+        shown.type(CTRL_D)
+        shown.until(lambda text: "ended" in text)
+        assert shown.child.wait(60) == 0

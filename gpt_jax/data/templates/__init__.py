@@ -40,6 +40,7 @@ class Template:
         empty = the tokenizer's ``opening`` is put before them.
       end: the name of the special token that ends an answer; empty = the separator.
       jinja: the template as it was published for ``transformers``, which exports carry; empty where there is none.
+      dialogues: whether what it writes says who speaks, so that a model can take its turn.
     """
 
     pieces: Callable[[Sequence[Message], bool], list[Piece]]
@@ -47,6 +48,7 @@ class Template:
     begin: str = ""
     end: str = ""
     jinja: str = ""
+    dialogues: bool = True
 
 
 def turn(header: str, message: Message, content: str) -> list[Piece]:

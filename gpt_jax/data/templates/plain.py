@@ -9,7 +9,7 @@ from gpt_jax.registry import register
 @register("data.templates", "plain")
 def plain() -> Template:
     """Contents one after another, as they are; answers end with the tokenizer's separator."""
-    return Template(_pieces)
+    return Template(_pieces, dialogues=False)
 
 
 def _pieces(messages: Sequence[Message], answer: bool) -> list[Piece]:

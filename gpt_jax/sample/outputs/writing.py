@@ -157,7 +157,9 @@ def pieces(decoder: Decoder, request: Request, tokenizer: Tokenizer) -> Iterator
     character or a stop string."""
     (sampling,) = samplings_of(decoder, [request], tokenizer)
     stream = stream_of(request, tokenizer)
-    parts = decoder.stream([request.prompt.ids], max_new_tokens=request.length, sampling=sampling, seeds=[request.seed])
+    parts = decoder.beyond(request.sample.beyond_context).stream(
+        [request.prompt.ids], max_new_tokens=request.length, sampling=sampling, seeds=[request.seed]
+    )
     accepted = None
     for part in parts:
         tokens, accepted = part.tokens[0], None if part.acceptance is None else part.acceptance[0]
