@@ -97,4 +97,4 @@ $(VENV)/.core: requirements.txt | $(BIN)/python
 $(VENV)/.%: requirements/%.txt requirements.txt | $(BIN)/python
 	$(install)
 
-$(VENV)/.test: requirements/tfds.txt
+$(VENV)/.test: requirements/tfds.txt requirements/serve.txt

@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
+
 from gpt_jax import configs, registry
 from gpt_jax.commands.flags import Flags
 from gpt_jax.configs import base
 from gpt_jax.errors import Failure
 from gpt_jax.main import main
+from tests.serve import served
 from tests.printed_reader import LOOSE, Printed, argv_of, command_of, words_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +64,7 @@ NEEDED = {
     "eval": ["--workdir=runs/q"],
     "sample": ["--workdir=runs/q"],
     "chat": ["--workdir=runs/q"],
+    "serve": ["--workdir=runs/q"],
     "interpret": ["--workdir=runs/q"],
     "decoding": ["--workdir=runs/q"],
     "haystack": ["--workdir=runs/q", "--lengths=80"],
@@ -109,6 +113,8 @@ class Page:
     def _shell(self, line: str) -> str:
         words = command_of(line)
         if argv := argv_of(words):
+            if argv[0] == "serve":
+                return _served(argv[1:])
             return f"exit code {code}" if (code := main(short(argv))) else ""
         if words[0] == "python":
             self.modules.append(words[2])
@@ -168,6 +174,12 @@ def refused(verb: str, words: list[str]) -> str:
     except Failure as failure:
         return "" if "is given no value" in str(failure) else str(failure)
     return ""
+
+
+def _served(flags: list[str]) -> str:
+    """A server ends when it is stopped; it works where it comes to answer."""
+    with served.process(*flags) as (_, url):
+        return "" if httpx.get(f"{url}/v1/models").json()["data"] else "it serves no run"
 
 
 def _make(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What cases start from: a small text, token files, a finished run, a finished sweep and a Hugging Face directory."""
+"""What cases start from: a small text, token files, finished runs, a finished sweep and a Hugging Face directory."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 
 from tests.fuzz import worker
 
-RUN, SWEEP, HF, TEXT, TOKENS = "run", "sweep", "hf", "text.txt", "tokens.bin"
+RUN, CHAT, SWEEP, HF, TEXT, TOKENS = "run", "chat", "sweep", "hf", "text.txt", "tokens.bin"
+OF_CHAT = {"model.context": "128", "data.template": "chatml"}  # a run that is asked questions
 SMALL = {
     "model.layers": 1,
     "model.width": 16,
@@ -64,9 +65,9 @@ def make(folder: Path) -> Path:
     np.arange(4000, dtype="<u2").__mod__(251).tofile(folder / TOKENS)
     (folder / "study.py").write_text(STUDY)
     run, hf = folder / RUN, folder / HF
-    train = ["train", "--config=base", f"--workdir={run}", *flags(small(folder / TEXT))]
     for work in (
-        worker.command(train),
+        worker.command(_train(run, small(folder / TEXT))),
+        worker.command(_train(folder / CHAT, small(folder / TEXT) | OF_CHAT)),
         worker.command(["export", f"--workdir={run}", f"--to={hf}", "--family=llama"]),
         lambda: _sweep(folder),
     ):
@@ -74,6 +75,10 @@ def make(folder: Path) -> Path:
         if ended.code:
             raise RuntimeError(f"exit {ended.code}\n{ended.printed}\n{ended.said}")
     return folder
+
+
+def _train(run: Path, knobs: dict[str, str]) -> list[str]:
+    return ["train", "--config=base", f"--workdir={run}", *flags(knobs)]
 
 
 def _sweep(folder: Path) -> int:

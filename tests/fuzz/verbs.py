@@ -3,9 +3,24 @@
 import random
 from pathlib import Path
 
-from tests.fuzz import kit, values
-from tests.fuzz.cases import Case, Draw, changes, damaged_copy, data_file, odd_words, own_flags
+from gpt_jax.sample.outputs.requests import OF_A_LINE
+from tests.fuzz import kit, values, worker
+from tests.fuzz.cases import Case, Draw, call, changes, damaged_copy, data_file, files, odd_words, own_flags
 
+TASK = """task: mine
+dataset_path: json
+dataset_kwargs: {{data_files: {rows}}}
+test_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{prompt}}}}"
+doc_to_choice: options
+doc_to_target: 0
+"""
+# Lines of a chat that are commands, or look like some.
+TYPED = (
+    *("/help", "/history", "/undo", "/reset", "/regenerate", "/save talk.json", "/save .", "/load talk.json", "/load"),
+    *("/quit", "//to be", "/", "/max_new_tokens 3", "/system be brief", "/system", "/seed -1", "/temperature 0"),
+)
 # Files of settings that are none, or that do what such files should not.
 SETTINGS = (
     "from gpt_jax.configs import base\n\ndef get_config():\n  c = base.get_config()\n  c.train.steps = 10**30\n  return c",
@@ -69,9 +84,45 @@ def _prompts(draw: Draw) -> bytes:
 
 
 def evaluate(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
-    run = damaged_copy(draw, shared / kit.RUN, folder / "run")
+    run = damaged_copy(draw, shared / draw.choice([kit.RUN, kit.CHAT]), folder / "run")
     knobs = changes(draw, shared, draw.randint(0, 1))
-    case.argv = ["eval", f"--workdir={run}", *kit.flags(knobs), *own_flags(draw, "eval", ())]
+    asked = [] if draw.random() < 0.5 else draw.choice([_tasks, _long_text])(draw, folder, shared)
+    given = own_flags(draw, "eval", ("tasks",) if asked else ())
+    case.argv = ["eval", f"--workdir={run}", *kit.flags(knobs), *asked, *given]
+
+
+def _tasks(draw: Draw, folder: Path, shared: Path) -> list[str]:
+    (folder / "rows.jsonl").write_bytes(values.json_text(draw, {"prompt": "to", "answer": "be", "options": ["be", "or"]}))
+    asked = [call(draw, "judge.tasks", files(folder)) for _ in range(draw.randint(1, 2))]
+    if draw.random() < 0.3:
+        (folder / "task.yaml").write_bytes(values.damage(draw, TASK.format(rows=folder / "rows.jsonl").encode()))
+        asked.append(f"lm_eval:{draw.choice([folder, folder / 'task.yaml', 'none', ''])}:limit=2")
+    return [f"--tasks={','.join(asked)}"]
+
+
+def _long_text(draw: Draw, folder: Path, shared: Path) -> list[str]:
+    (folder / "book.txt").write_bytes(values.damage(draw, (shared / kit.TEXT).read_bytes()))
+    losses = [f"--losses={draw.choice([folder / 'losses.jsonl', folder, '/dev/full'])}"] if draw.random() < 0.5 else []
+    return [f"--text={draw.choice([folder / 'book.txt', folder, folder / 'none'])}", *losses]
+
+
+def haystack(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / draw.choice([kit.RUN, kit.CHAT]), folder / "run", 0.3)
+    source = call(draw, "data.sources", files(shared)) if draw.random() < 0.3 else draw.choice(["needle", "variables"])
+    lengths = draw.choice(["60", "60,90", "1000", "0", values.text(draw)])
+    given = own_flags(draw, "haystack", ("source", "lengths", "count", "depths"))
+    few = [f"--count={draw.choice(['1', '2', '0'])}", f"--depths={draw.choice(['1', '2', '-1'])}"]
+    case.argv = ["haystack", f"--workdir={run}", f"--source={source}", f"--lengths={lengths}", *few, *given]
+
+
+def chat(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
+    run = damaged_copy(draw, shared / draw.choice([kit.CHAT, kit.CHAT, kit.RUN]), folder / "run", 0.3)
+    (folder / "talk.json").write_bytes(values.json_text(draw, {"messages": [{"role": "user", "content": "to be"}]}))
+    lines = [draw.choice([values.text(draw), "to be", *TYPED]) for _ in range(draw.randint(0, 5))]
+    knob = f"/{draw.choice(sorted(OF_A_LINE))} {values.real(draw)}"
+    (folder / worker.STDIN).write_bytes("\n".join([*lines, knob]).encode("utf-8", "surrogateescape"))
+    knobs = changes(draw, shared, draw.choice([0, 1, 2]), "sample")
+    case.argv = ["chat", f"--workdir={run}", *kit.flags(knobs, ""), *own_flags(draw, "chat", ())]
 
 
 def interpret(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
@@ -168,7 +219,9 @@ VERBS = {
     "train": (train, 30),
     "plan": (plan, 8),
     "sample": (sample, 16),
-    "eval": (evaluate, 8),
+    "eval": (evaluate, 12),
+    "haystack": (haystack, 4),
+    "chat": (chat, 6),
     "interpret": (interpret, 4),
     "decoding": (decoding, 4),
     "export": (export, 5),

@@ -18,7 +18,7 @@ from pathlib import Path
 MEMORY = 8 << 30  # bytes of address space of a case
 CPU_SECONDS, SECONDS = 60, 240  # of a case, beyond which it hangs; others may be using the machine too
 LARGEST_FILE = 1 << 30
-STDOUT, STDERR = "stdout.txt", "stderr.txt"
+STDIN, STDOUT, STDERR = "stdin.txt", "stdout.txt", "stderr.txt"  # of a case, in its folder; nothing is read without the first
 STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))  # as Python opens them itself
 
 
@@ -105,7 +105,8 @@ def _become(work: Callable[[], int], folder: Path) -> None:
         for descriptor, name in ((1, STDOUT), (2, STDERR)):
             file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        typed = folder / STDIN
+        os.dup2(os.open(typed if typed.is_file() else os.devnull, os.O_RDONLY), 0)
         sys.stdin, sys.stdout, sys.stderr = (
             open(i, mode, encoding="utf-8", errors=errors) for i, mode, errors in STREAMS
         )

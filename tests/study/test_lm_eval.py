@@ -35,15 +35,19 @@ def tasks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tasks, tmp_path_factory):
+    return made(tasks, tmp_path_factory.mktemp("runs"), CONTEXT)
+
+
+def made(tasks: Path, folder: Path, context: int) -> Path:
     """A run whose random weights are large enough for its texts to differ, with tokens of several letters and a template."""
-    workdir, text = tmp_path_factory.mktemp("runs") / "tiny", tmp_path_factory.mktemp("text") / "text.txt"
+    workdir, text = folder / "tiny", folder / "text.txt"
     rows = [json.loads(line) for path in sorted(tasks.glob("*_train.jsonl")) for line in path.read_text().splitlines()]
     text.write_text("".join(f"{row.get('text', '')}{row.get('prompt', '')}{row.get('answer', '')}\n" for row in rows))
     changes = {
         "train__steps": 2,
         "train__batch": 8,
         "model__init": "gpt2(std=0.5)",
-        "model__context": CONTEXT,
+        "model__context": context,
         "model__position": "rope",
     }
     changes |= {"data__tokenizer": "bpe(vocab_size=300)", "data__template": "chatml", "model__width": 32}
@@ -86,15 +90,8 @@ def loglikelihood(lm, *pairs):
     return lm.loglikelihood([ask("loglikelihood", *pair) for pair in pairs])
 
 
-def test_every_answer_is_that_of_the_harness_s_own_model_of_the_export(run, ours, tasks, tmp_path):
-    pytest.importorskip("torch")
-    pytest.importorskip("accelerate")
-    assert launch.main(["export", f"--workdir={run}", f"--to={tmp_path / 'hf'}"]) == 0
-    arguments = {"pretrained": str(tmp_path / "hf"), "device": "cpu", "dtype": "float32"}
-    manager = lm_eval.tasks.TaskManager(include_path=str(tasks), include_defaults=False)
-    given = {"tasks": sorted(ours), "task_manager": manager, "batch_size": 4, "bootstrap_iters": 0}
-    theirs = lm_eval.simple_evaluate(model="hf", model_args=arguments, **given)
-    assert sorted(ours) == [f"gpt_jax_{name}" for name in sorted(local.TASKS)]
+def compare(ours: dict, theirs: dict) -> tuple[int, int]:
+    """How many numbers and texts are the same as those that the harness has of another model; one that is not fails."""
     compared = texts = 0
     for task, documents in ours.items():
         for row in theirs["samples"][task]:
@@ -109,6 +106,19 @@ def test_every_answer_is_that_of_the_harness_s_own_model_of_the_export(run, ours
                 else:
                     np.testing.assert_allclose(float(own), other, rtol=1e-6, atol=1e-4, err_msg=task)
                     compared += 1
+    return compared, texts
+
+
+def test_every_answer_is_that_of_the_harness_s_own_model_of_the_export(run, ours, tasks, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("accelerate")
+    assert launch.main(["export", f"--workdir={run}", f"--to={tmp_path / 'hf'}"]) == 0
+    arguments = {"pretrained": str(tmp_path / "hf"), "device": "cpu", "dtype": "float32"}
+    manager = lm_eval.tasks.TaskManager(include_path=str(tasks), include_defaults=False)
+    given = {"tasks": sorted(ours), "task_manager": manager, "batch_size": 4, "bootstrap_iters": 0}
+    theirs = lm_eval.simple_evaluate(model="hf", model_args=arguments, **given)
+    assert sorted(ours) == [f"gpt_jax_{name}" for name in sorted(local.TASKS)]
+    compared, texts = compare(ours, theirs)
     assert compared == 5 * (1 + 4 + 4) and texts == 10
     assert (
         len({tuple(answers) for name in ("sums", "sums_late") for _, answers in ours[f"gpt_jax_{name}"].values()}) > 3

@@ -108,7 +108,7 @@ class RunLM(TemplateLM):
                 bar.update()
         answers = []
         for (args, _, after), text in zip(requests, texts, strict=True):
-            said = found[tuple(text)] if text else likelihood.Likelihood([], [])
+            said = found[tuple(text)] if text else likelihood.Likelihood([], [], [], [])
             answers.append((sum(said.logprobs[-len(after) :]), all(said.likeliest[-len(after) :])))
             if args is not None:
                 self.cache_hook.add_partial("loglikelihood", args, answers[-1])
