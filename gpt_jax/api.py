@@ -9,20 +9,19 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from gpt_jax import configs
 from gpt_jax.backend import tune
-from gpt_jax.config import Config, ModelConfig
+from gpt_jax.config import Config
 from gpt_jax.data.rendering import template_of, with_tokens
 from gpt_jax.data.templates import Message
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import UserError
 from gpt_jax.interop import reading, tokenizer
 from gpt_jax.interpret import attention, residual_stream
-from gpt_jax.interpret.model import nats
-from gpt_jax.model import gpt, layout
+from gpt_jax.interpret.model import logits, nats
+from gpt_jax.model import layout
 from gpt_jax.overrides import changed
 from gpt_jax.run_directory import read_config, read_tokenizer
 from gpt_jax.sample import chunks
@@ -75,7 +74,7 @@ class Model:
           UserError: the text or ids are empty, longer than the context, or not of this vocabulary.
         """
         tokens_BT, batched = self._tokens(given, self.config.model.context)
-        logits_BTV = _logits(self.config.model, self.params, tokens_BT)
+        logits_BTV = logits(self.config.model, self.params, tokens_BT)
         return logits_BTV if batched else logits_BTV[0]
 
     def loss(self, given: Given) -> jax.Array:
@@ -89,7 +88,7 @@ class Model:
         tokens_BT, batched = self._tokens(given, self.config.model.context + 1)
         if tokens_BT.shape[1] < 2:
             raise UserError("one token has no loss: nothing predicts the first", allowed="two tokens or more")
-        loss_BT = nats(_logits(self.config.model, self.params, tokens_BT[:, :-1]), tokens_BT[:, 1:])
+        loss_BT = nats(logits(self.config.model, self.params, tokens_BT[:, :-1]), tokens_BT[:, 1:])
         return loss_BT if batched else loss_BT[0]
 
     def read(self, given: str | Sequence[int] | np.ndarray, way: str = "", stride: int = 0) -> chunks.Reading:
@@ -202,9 +201,7 @@ def load(where: Place, step: int | None = None) -> Model:
     path = local_path(str(where), "load")
     if path.parent.name == DIRECTORY and path.name.isdecimal():
         if step not in (None, int(path.name)):
-            raise UserError(
-                f"step = {step} and the directory of another one", where=str(path), fix="give one of the two"
-            )
+            raise UserError(f"step = {step} and the directory of another one", where=str(path), fix="give one of them")
         path, step = path.parent.parent, int(path.name)
     if "model_type" not in read_config(path):
         return opened(Config.from_dict(configs.of_run(path)), path, step)
@@ -301,10 +298,3 @@ def _is_single(prompts: Any) -> bool:
     if isinstance(prompts, str) or is_dialogue(prompts) or not len(prompts):
         return True
     return not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:
-    # A kernel for training may not take every length.
-    config = dataclasses.replace(config, attend="auto", remat="none")
-    return nnx.merge(gpt.graphdef(config), params)(tokens_BT)

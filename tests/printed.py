@@ -23,8 +23,8 @@ from gpt_jax.commands.flags import Flags
 from gpt_jax.configs import base
 from gpt_jax.errors import Failure
 from gpt_jax.main import main
-from tests.serve import served
 from tests.printed_reader import LOOSE, Printed, argv_of, command_of, words_of
+from tests.serve import served
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"layers": 1, "width": 24, "heads": 2, "kv_heads": 0, "head_dim": 0, "mlp_width": 0}

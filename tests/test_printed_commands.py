@@ -10,9 +10,9 @@ import shutil
 import jax
 import pytest
 
-from gpt_jax.study.lm_eval import local
 from gpt_jax.main import main
 from gpt_jax.mesh import plan
+from gpt_jax.study.lm_eval import local
 from tests.printed import CORPUS, ROOT, Page, short
 from tests.printed_reader import read
 

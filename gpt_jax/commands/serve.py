@@ -44,7 +44,8 @@ class Serve(Command):
         _check_packages()
         key = _key(flags)
 
-        from gpt_jax.serve import classifier, filters, runs
+        from gpt_jax.serve import runs
+        from gpt_jax.serve.moderation import classifier, filters
         from gpt_jax.serve.server import Server, is_loopback
         from gpt_jax.serve.settings import Bounds
         from gpt_jax.storage import local_path

@@ -10,16 +10,10 @@ STUDENT = {"data.tokenizer": "run(path='runs/q')", "data.pack": "concat", "train
 STUDENT |= {"model.layers": 2, "model.width": 96, "model.heads": 3, "model.context": 128, "model.bias": False}
 ANSWERS = {"data.source": "instructions(count=60000, families=6)", "data.template": "chatml", "train.batch": 16}
 ANSWERS |= {"train.steps": 3000, "train.eval_every": 200, "train.save_every": 400, "train.eval_batches": 0}
-# Dialogues of up to 240 tokens of the quickstart's, whose facts come up again turns later.
-TALK = {**ANSWERS, "data.source": "dialogue()", "model.context": 256, "model.position": "rope", "model.dropout": 0.1}
-TALK |= {"optim.lr": 4e-3, "optim.weight_decay": 0.1, "train.batch": 8, "train.steps": 600, "train.eval_every": 100}
-TALK |= {"train.save_every": 200, "sample.prompts": ("Hello!", "What is my name?")}
-TALK |= {"sample.temperature": 0.5, "sample.max_new_tokens": 40}
 PREFERENCES = {"reward": "reward", "dpo": "dpo(beta=0.1)", "ipo": "ipo(tau=0.1)", "kto": "kto(beta=0.1)"}
 PREFERENCES |= {"orpo": "orpo(weight=0.1)", "simpo": "simpo(beta=2.0, gamma=1.0)"}
 TUNED = {
     "sft": {**ANSWERS, "optim.lr": 4e-3, "optim.weight_decay": 0.1, "model.dropout": 0.1},
-    "dialogue": TALK,
     "lora": {**ANSWERS, "tune.adapter": "lora(rank=8)", "optim.lr": 5e-3},
     "classify": {"data.source": "which_package()", "tune.objective": "classify(classes=8)", "optim.lr": 5e-4},
     **{method: {**PAIRS, "tune.objective": call} for method, call in PREFERENCES.items()},

@@ -1,6 +1,7 @@
 """A model prepared for reading its activations: unrolled, with attention by the reference backend, over plain parameters."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -18,6 +19,14 @@ def plain(config: ModelConfig) -> ModelConfig:
 
 def merged(config: ModelConfig, params: dict) -> Any:
     return nnx.merge(gpt.graphdef(plain(config)), params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(config: ModelConfig, params: dict, tokens_BT: jax.Array) -> jax.Array:
+    """Scores of the next token, float32 [B, T, V], of parameters in the layout that ``config.scan`` says."""
+    # A kernel for training may not take every length.
+    config = dataclasses.replace(config, attend="auto", remat="none")
+    return nnx.merge(gpt.graphdef(config), params)(tokens_BT)
 
 
 def nats(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:

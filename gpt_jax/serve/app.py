@@ -18,9 +18,9 @@ from gpt_jax.serve.answers import Answer, ChatAnswer, CompletionAnswer
 from gpt_jax.serve.asking import Forbidden, chat_texts, completion_texts
 from gpt_jax.serve.engine import Engine
 from gpt_jax.serve.faults import Fault
-from gpt_jax.serve.filters import Rule
 from gpt_jax.serve.gate import Receive, Send
 from gpt_jax.serve.metrics import Metrics
+from gpt_jax.serve.moderation.filters import Rule
 from gpt_jax.serve.runs import ServedRun
 from gpt_jax.serve.settings import Bounds
 from gpt_jax.serve.tickets import Piece, Ticket

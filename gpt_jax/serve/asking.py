@@ -13,7 +13,7 @@ from gpt_jax.sample.outputs.stream import StopStrings
 from gpt_jax.sample.prompts import Prompt, encoded, prompt_of
 from gpt_jax.sample.rows import Sampling
 from gpt_jax.serve.faults import Fault, of_user_error, unsupported, wrong
-from gpt_jax.serve.filters import Rule, forbidden
+from gpt_jax.serve.moderation.filters import Rule, forbidden
 from gpt_jax.serve.runs import READY, ServedRun
 from gpt_jax.serve.settings import Bounds
 from gpt_jax.serve.tickets import Text

@@ -12,8 +12,8 @@ import jax
 from gpt_jax.errors import UserError
 from gpt_jax.sample.continuous import ContinuousBatch
 from gpt_jax.serve import faults
-from gpt_jax.serve.filters import Rule
 from gpt_jax.serve.metrics import Metrics
+from gpt_jax.serve.moderation.filters import Rule
 from gpt_jax.serve.runs import ServedRun
 from gpt_jax.serve.settings import Bounds
 from gpt_jax.serve.tickets import Piece, Text, Ticket

@@ -12,9 +12,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gpt_jax.errors import UserError
 from gpt_jax.serve.app import Routes
 from gpt_jax.serve.engine import Engine
-from gpt_jax.serve.filters import Rule
 from gpt_jax.serve.gate import LOOPBACK, Gate
 from gpt_jax.serve.metrics import Metrics
+from gpt_jax.serve.moderation.filters import Rule
 from gpt_jax.serve.runs import ServedRun
 from gpt_jax.serve.settings import Bounds
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gpt_jax.sample.outputs.stream import TextStream
 from gpt_jax.sample.rows import Row
-from gpt_jax.serve.filters import FilteredText, Rule
+from gpt_jax.serve.moderation.filters import FilteredText, Rule
 from gpt_jax.serve.runs import ServedRun
 from gpt_jax.serve.tickets import Piece, Text, Token
 

@@ -92,7 +92,9 @@ def evaluate(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
 
 
 def _tasks(draw: Draw, folder: Path, shared: Path) -> list[str]:
-    (folder / "rows.jsonl").write_bytes(values.json_text(draw, {"prompt": "to", "answer": "be", "options": ["be", "or"]}))
+    (folder / "rows.jsonl").write_bytes(
+        values.json_text(draw, {"prompt": "to", "answer": "be", "options": ["be", "or"]})
+    )
     asked = [call(draw, "judge.tasks", files(folder)) for _ in range(draw.randint(1, 2))]
     if draw.random() < 0.3:
         (folder / "task.yaml").write_bytes(values.damage(draw, TASK.format(rows=folder / "rows.jsonl").encode()))

@@ -18,7 +18,11 @@ from pathlib import Path
 MEMORY = 8 << 30  # bytes of address space of a case
 CPU_SECONDS, SECONDS = 60, 240  # of a case, beyond which it hangs; others may be using the machine too
 LARGEST_FILE = 1 << 30
-STDIN, STDOUT, STDERR = "stdin.txt", "stdout.txt", "stderr.txt"  # of a case, in its folder; nothing is read without the first
+STDIN, STDOUT, STDERR = (
+    "stdin.txt",
+    "stdout.txt",
+    "stderr.txt",
+)  # of a case, in its folder
 STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))  # as Python opens them itself
 
 

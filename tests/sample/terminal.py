@@ -40,6 +40,15 @@ class Terminal:
                 return text
         raise AssertionError(f"only this was shown: {shown!r}")
 
+    def interrupted(self) -> str:
+        """What is shown after Ctrl-C where a line is asked for. One that comes just before Python waits for a key is noticed
+        with the next one, so it is pressed again."""
+        for _ in range(PATIENCE):
+            self.type(CTRL_C)
+            if select.select([self._leader], [], [], 1)[0]:
+                return self.asked()
+        raise AssertionError("nothing was shown")
+
     def asked(self) -> str:
         """What is shown until the next line is asked for."""
         return self.until(lambda shown: shown.endswith("> "))

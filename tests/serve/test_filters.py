@@ -9,8 +9,8 @@ import pytest
 
 import launch
 from gpt_jax.errors import UserError
-from gpt_jax.serve import classifier, filters
-from gpt_jax.serve.filters import FilteredText, Look, forbidden
+from gpt_jax.serve.moderation import classifier, filters
+from gpt_jax.serve.moderation.filters import FilteredText, Look, forbidden
 from tests.serve import served
 from tests.serve.test_bounds import metric
 from tests.train import tiny

@@ -11,7 +11,7 @@ from gpt_jax.commands.flags import Flags
 from gpt_jax.errors import UserError
 from gpt_jax.main import main
 from gpt_jax.registry import lookup
-from gpt_jax.serve import filters
+from gpt_jax.serve.moderation import filters
 from gpt_jax.serve.server import Server
 from gpt_jax.serve.settings import Bounds
 from tests.printed import ROOT, _module, _pip

@@ -18,9 +18,9 @@ from gpt_jax import api
 from gpt_jax.config import Config
 from gpt_jax.data.rendering import Writer, template_of
 from gpt_jax.errors import UserError
+from gpt_jax.run_directory import read_config
 from gpt_jax.study.lm_eval import asked, evaluate, local
 from gpt_jax.study.lm_eval import model as models
-from gpt_jax.run_directory import read_config
 from tests.train import tiny
 
 CONTEXT = 48

@@ -12,7 +12,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.sample.prompts import Prompt, prompt_of
 
 SHARE = 4  # a context that is full leaves an answer of no fixed length 1 / SHARE of it
-TRAIN = "launch.py train --config=tune:dialogue --config.tune.start=RUN --workdir=NEW"
+TRAIN = "launch.py train --config=dialogue --config.tune.start=RUN --workdir=NEW"
 IMPORT = "launch.py import --from=HF_DIR --workdir=NEW --data.template=chatml"
 
 

@@ -16,9 +16,9 @@ from gpt_jax.configs import base
 from gpt_jax.data.rendering import template_of
 from gpt_jax.data.tokenizers import Tokenizer
 from gpt_jax.errors import StorageError, UserError
+from gpt_jax.sample.decode import Decoder
 from gpt_jax.study.lm_eval.asked import Asked
 from gpt_jax.study.lm_eval.spelling import Spelling
-from gpt_jax.sample.decode import Decoder
 
 PACKAGE, OLDEST = "lm_eval", (0, 4, 10)
 RESAMPLES = 1000  # for the standard errors of what is not a mean

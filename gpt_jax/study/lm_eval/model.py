@@ -17,13 +17,13 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from gpt_jax import bars
 from gpt_jax.config import SampleConfig
 from gpt_jax.errors import UserError
-from gpt_jax.study.lm_eval.generation import settings_of
-from gpt_jax.study.lm_eval.spelling import Spelling
 from gpt_jax.sample import likelihood
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.outputs.requests import Request
 from gpt_jax.sample.outputs.writing import written
 from gpt_jax.sample.prompts import Prompt
+from gpt_jax.study.lm_eval.generation import settings_of
+from gpt_jax.study.lm_eval.spelling import Spelling
 
 Pair = tuple[Any, list[int], list[int]]  # (the request's own arguments, ids of the context, ids of the continuation)
 
@@ -183,5 +183,12 @@ def _alike(request: Request) -> tuple[str, int]:
 
 def neutral(usual: SampleConfig, own: SampleConfig) -> SampleConfig:
     """``usual`` without what changes distributions; ``rows`` and ``seed`` of ``own``."""
-    off = {"temperature": 1.0, "processors": (), "stop_strings": (), "templated": False}
-    return dataclasses.replace(usual, **off, rows=own.rows, seed=own.seed)
+    return dataclasses.replace(
+        usual,
+        temperature=1.0,
+        processors=(),
+        stop_strings=(),
+        templated=False,
+        rows=own.rows,
+        seed=own.seed,
+    )

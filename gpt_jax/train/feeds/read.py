@@ -39,8 +39,9 @@ def evaluate_run(config: Config, workdir: str | Path, step: int | None) -> None:
 def _of_split(run: Run) -> Run:
     """The run whose evaluation is over what ``eval`` says."""
     train, asked = run.config.train, run.config.eval
-    own = {"batch": asked.batch or train.batch, "eval_batches": asked.batches, "eval_stride": asked.stride}
-    train = dataclasses.replace(train, **own)
+    train = dataclasses.replace(
+        train, batch=asked.batch or train.batch, eval_batches=asked.batches, eval_stride=asked.stride
+    )
     data = dataclasses.replace(run.data, valid=getattr(run.data, asked.split))
     return dataclasses.replace(run, config=dataclasses.replace(run.config, train=train), data=data)
 

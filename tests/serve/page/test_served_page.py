@@ -6,7 +6,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from tests.serve import served
-from tests.serve.page.test_page import all_of, ended, one, put, said, texts, wait
+from tests.serve.page.test_page import all_of, one, put, said, texts, wait
 
 
 def opened(browser, url):

@@ -9,7 +9,18 @@ from gpt_jax.data.rows.long_texts import check, surrounded
 from gpt_jax.limits import Limits, Seed
 from gpt_jax.registry import register
 
-KEYS = ("apple", "anchor", "basket", "candle", "feather", "garden", "hammer", "island", "jacket", "ladder")
+KEYS: tuple[str, ...] = (
+    "apple",
+    "anchor",
+    "basket",
+    "candle",
+    "feather",
+    "garden",
+    "hammer",
+    "island",
+    "jacket",
+    "ladder",
+)
 KEYS += ("mirror", "needle", "orange", "pillow", "ribbon", "saddle", "ticket", "violin", "window", "zebra")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpt_jax import api
 from gpt_jax.errors import UserError
-from gpt_jax.serve.filters import Look
+from gpt_jax.serve.moderation.filters import Look
 from gpt_jax.train.scoring import Head
 
 SENTENCE = re.compile(r"[.!?\n](?=\s|$)")
