@@ -24,7 +24,7 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"reward": "", "samples": 8, "updates": 1, "epochs": 1},
     },
     "train": {"eval_stride": 0},
-    "eval": {"stride": 0},
+    "eval": {"stride": 0, "tasks": ()},
 }  # what runs did before there were such knobs
 NO_SECTIONS = f"{CONFIG} is damaged: it holds no sections of settings"
 

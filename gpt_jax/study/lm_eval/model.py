@@ -80,7 +80,7 @@ class RunLM(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         return self._spelling.encode(string, add_special_tokens)
 
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Instance], **options: Any) -> list[tuple[float, bool]]:
         """The log-likelihood of each continuation and whether greedy decoding would write it.
 
         Raises:
@@ -129,7 +129,7 @@ class RunLM(TemplateLM):
         self.noted[CUT] += len(before) + len(after) > self.max_length + 1
         return [*before, *after][-(self.max_length + 1) :]
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Instance], **options: Any) -> list[float]:
         """The log-likelihood of each whole text, every token once, in windows of the context."""
         windows: list[Pair] = []
         counts = []
@@ -145,7 +145,7 @@ class RunLM(TemplateLM):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(self, requests: list[Instance], **options: Any) -> list[str]:
         """What is written after each context, up to the first text that ends it.
 
         Raises:
