@@ -5,7 +5,7 @@
 The checks are ``CHECKS``: greedy tokens through the cache are the uncached model's · prompts read in parts give what one
 pass gives · neighbours, padding and the length of the cache do not matter · the same seed gives the same text · rows that
 replace others write what they write alone · a mesh of 8 devices gives what one gives · beyond the context, the text is the
-one of a window.
+one of a window · rows that take requests at any time write what a batch of all writes.
 """
 
 import tests.conftest  # noqa: F401, I001  before JAX: 8 virtual devices
@@ -24,6 +24,7 @@ from gpt_jax.mesh import mesh as meshes
 from gpt_jax.sample.engine import context
 from gpt_jax.sample.decode import Decoder, Generated, Sampling
 from gpt_jax.sample.platform import CPU
+from tests.sample import test_continuous
 from tests.model.variants import calls, config, has_backend, logits, parameters
 from tests.sample.test_context import assert_scores, last_logits
 
@@ -119,6 +120,10 @@ def beyond_the_context(c: ModelConfig) -> None:
     assert_scores(got, prompts(c), uncached)
 
 
+def continuous(c: ModelConfig) -> None:
+    test_continuous.check(dataclasses.replace(c, context=64))
+
+
 CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
     cached,
     in_parts,
@@ -127,6 +132,7 @@ CHECKS: tuple[Callable[[ModelConfig], None], ...] = (
     replaced,
     on_a_mesh,
     beyond_the_context,
+    continuous,
 )
 
 

@@ -10,7 +10,7 @@ from gpt_jax.sample.decode import Sampling
 from gpt_jax.sample.engine import continuous
 from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.processors import Vocabulary
-from tests.model.variants import NAMES, VARIANTS, config
+from tests.model.variants import config
 from tests.sample.test_decode import C, decoder, prompts
 
 LENGTHS, LIMITS = (3, 40, 1, 17, 5, 33, 2), (12, 9, 20, 3, 1, 30, 8)
@@ -51,9 +51,26 @@ def served(batch, given, turns=3):
     return [found[number] for number in range(len(given))]
 
 
-@pytest.mark.parametrize("kind, name", VARIANTS, ids=NAMES)
-def test_every_variant_writes_what_a_batch_of_all_writes(kind, name):
-    c = config(context=64, **{kind: name})
+# Of each kind of cache one, and what says how a layer is computed; ``python -m tests.sample.every_variant`` tries all.
+SAMPLE = [
+    ("attention", "chunked(size=6)"),
+    ("attention", "gated_delta"),
+    ("attention", "latent(rank=6, rope_dim=2)"),
+    ("attention", "sliding(window=5)"),
+    ("position", "t5"),
+    ("norm", "dyt"),
+    ("mlp", "moe(experts=4, z=0.1)"),
+    ("block", "post(deepnorm=True, embed_skip=True)"),
+]
+
+
+@pytest.mark.parametrize("kind, name", SAMPLE)
+def test_a_variant_writes_what_a_batch_of_all_writes(kind, name):
+    check(config(context=64, **{kind: name}))
+
+
+def check(c):
+    """Of a context of 64."""
     given = requests(c)
     ids, limits, made, seeds = map(list, zip(*given, strict=True))
     expected = decoder(c).generate(ids, max_new_tokens=limits, sampling=made, seeds=seeds)
