@@ -11,10 +11,14 @@ from gpt_jax.serve.server import Server
 from gpt_jax.serve.settings import Bounds
 from tests import browser
 
-SAID = ("Hello!", "My cat is called Tom.", "I live in Rome.", "What is my cat called?")
+SAID = ("My cat is called Tom.", "What is my cat called?", "Hello!")
 SIZE = (900, 640)
 PATIENCE = 300.0  # seconds
 AT_REST = "return document.querySelector('#stop').disabled && !document.querySelector('.going')"
+LEAST_LIKELY = """
+const tokens = [...[...document.querySelectorAll(".answer")].at(-1).querySelectorAll(".t")];
+return tokens.reduce((one, other) => (other.token.logprob < one.token.logprob ? other : one));
+"""
 READY = "return document.querySelectorAll('.column option').length > 0"
 
 
@@ -48,8 +52,7 @@ def draw(driver, server: Server, said: list[str], to: str) -> None:
     for message in said:
         driver.find_element(By.ID, "message").send_keys(message + Keys.ENTER)
         until(lambda: driver.execute_script(AT_REST))
-    tokens = driver.find_elements(By.CSS_SELECTOR, ".answer .t")
-    ActionChains(driver).move_to_element(tokens[-2]).perform()
+    ActionChains(driver).move_to_element(driver.execute_script(LEAST_LIKELY)).perform()
     driver.save_screenshot(to)
 
 
