@@ -126,11 +126,16 @@ def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file by ``content``: whenever the machine stops, the old or the new contents are there, whole.
+    """Replaces a file by ``content``: whenever the machine stops, the old or the new contents are there, whole. A device or a
+    pipe, such as /dev/stdout, is written to, and stays.
 
     Raises:
       StorageError: the disk refuses.
     """
+    if _is_stream(path):
+        with writing(path), open(path, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -143,6 +148,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise refused(path, error) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a device or a pipe, or a name of one of this process's own files."""
+    return path.parent in (Path("/dev"), Path("/dev/fd")) or (
+        os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    )
 
 
 def sync_directory(path: Path) -> None:

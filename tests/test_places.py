@@ -196,3 +196,22 @@ def test_a_storage_fault_anywhere_is_none_of_ours(capsys, monkeypatch):
 def test_a_place_for_slurm_is_quoted():
     text = slurm.script(Path("/my runs/50%"), "x.py")
     assert "#SBATCH --output='/my runs/50%%/task-%a.txt'\n" in text
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    storage.write_atomically(pipe, "text")
+    assert os.read(reader, 100) == b"text" and pipe.is_fifo()
+    os.close(reader)
+    inode = os.stat("/dev/null").st_ino
+    storage.write_atomically(Path("/dev/null"), "text")
+    assert os.stat("/dev/null").st_ino == inode and Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_device_that_is_full_is_a_storage_error():
+    with pytest.raises(StorageError, match="No space left"):
+        storage.write_atomically(Path("/dev/full"), "text")
+    assert Path("/dev/full").is_char_device()
