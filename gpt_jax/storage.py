@@ -126,8 +126,9 @@ def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file by ``content``: whenever the machine stops, the old or the new contents are there, whole. A device or a
-    pipe, such as /dev/stdout, is written to, and stays.
+    """Replaces a file by ``content``: whenever the machine stops, the old or the new contents are there, whole.
+
+    A device or a pipe, such as /dev/stdout, is written to, and stays.
 
     Raises:
       StorageError: the disk refuses.
