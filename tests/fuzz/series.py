@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.fuzz import kit, worker
 from tests.fuzz.cases import Case
 from tests.fuzz.judge import faults
+from tests.fuzz.surroundings import Surroundings
 from tests.fuzz.verbs import draw_case
 
 TICK = 0.01  # seconds
@@ -24,8 +25,13 @@ def start(folder: Path) -> Path:
 def run(
     seeds: Iterable[str], folder: Path, shared: Path, jobs: int, keep: bool = False
 ) -> Iterator[tuple[Case, worker.Ended, list[str]]]:
-    """Every case with how it ended and what is wrong with that, as they end. ``keep``: leave the files."""
+    """Every case with how it ended and what is wrong with that, as they end. ``keep``: leave the files.
+
+    What has changed outside the folders of cases is held against the one that ended; of several at once it may be another.
+    """
     waiting = iter(seeds)
+    surroundings = Surroundings(folder, shared)
+    begun: set[str] = set()
     running: list[tuple[Case, worker.Child]] = []
     more = True
     try:
@@ -37,6 +43,7 @@ def run(
                     break
                 own = folder / seed
                 own.mkdir()
+                begun.add(seed)
                 case = draw_case(seed, own, shared)
                 running.append((case, worker.Child(worker.command(case.argv), own)))
             for case, child in list(running):
@@ -44,7 +51,7 @@ def run(
                 if ended is None:
                     continue
                 running.remove((case, child))
-                found = faults(case, ended)
+                found = [*faults(case, ended), *surroundings.changes(begun)]
                 if not keep:
                     shutil.rmtree(child.folder, ignore_errors=True)
                 yield case, ended, found

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz import judge
 from tests.fuzz.cases import Case
+from tests.fuzz.surroundings import Surroundings
 from tests.fuzz.verbs import VERBS
 from tests.fuzz.worker import Ended
 
@@ -50,3 +51,20 @@ def test_a_fault_is_named(verb, ended, fault, tmp_path):
 def test_what_is_half_written_is_named(tmp_path):
     (tmp_path / "config.json").touch()
     assert judge.faults(Case("x", ["import"], tmp_path), Ended(74, 1, False, "error: disk full", ""))
+
+
+def test_what_a_case_does_outside_its_folder_is_named(tmp_path):
+    shared, devices, own = (tmp_path / name for name in ("shared", "devices", "x-1"))
+    shared.mkdir(), devices.mkdir()
+    (shared / "text.txt").write_text("to be")
+    os.mkfifo(devices / "full")
+    surroundings = Surroundings(tmp_path, shared, [devices])
+    own.mkdir()
+    assert surroundings.changes([own.name]) == []
+    (shared / "text.txt").write_text("or not")
+    (tmp_path / "astray").touch()
+    (devices / "full").unlink()
+    (devices / "full").write_text("a file now")
+    found = surroundings.changes([own.name])
+    assert [Path(line.split()[0]).name for line in found] == ["astray", "full", "text.txt"]
+    assert surroundings.changes([own.name]) == []
