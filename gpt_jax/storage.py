@@ -111,8 +111,13 @@ def read_json(path: Path, missing: Any, fields: Mapping[str, Any] = MappingProxy
     except OSError as error:
         raise refused(path, error) from error
     if wrong:
-        raise StorageError(f"{path.name} is damaged: {wrong}", where=str(path), fix="remove it, or restore a copy")
+        raise damaged(path, wrong)
     return values
+
+
+def damaged(path: Path, what: str) -> StorageError:
+    """The error of a file that does not hold what was written into it."""
+    return StorageError(f"{path.name} is damaged: {what}", where=str(path), fix="remove it, or restore a copy")
 
 
 def fields_that_differ(values: Any, fields: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.run_directory import read_config
 from gpt_jax.study.lm_eval import asked, evaluate, local
 from gpt_jax.study.lm_eval import model as models
+from tests.study.report.test_report import Page
 from tests.train import tiny
 
 CONTEXT = 48
@@ -257,6 +258,11 @@ def test_the_verb_prints_and_writes_what_the_harness_does(run, tasks, tmp_path, 
     assert stories["n-shot"]["gpt_jax_stories"] == 2 and stories["n-samples"]["gpt_jax_stories"]["effective"] == 3
     assert stories["config"]["model"] == "gpt_jax" and stories["config"]["model_args"]["step"] == 2
     assert "<|im_start|>" in sums["chat_template"]
+    values = stories["results"]["gpt_jax_stories"]
+    figure = f"{values['acc,none']:.4g} ± {values['acc_stderr,none']:.2g}"
+    assert launch.main(["report", f"--workdir={folder}"]) == 0
+    shown = Page((folder / "report.html").read_text()).text
+    assert f"lm_eval:gpt_jax_stories acc {figure} 3 " in shown and "lm_eval:gpt_jax_sums exact_match" in shown
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from gpt_jax.plotting import save
 from gpt_jax.storage import make_folder, write_atomically
 from gpt_jax.study.report import markup
-from gpt_jax.study.run_page import answers, checks, pictures, sentences
+from gpt_jax.study.run_page import answers, checks, pictures, sentences, task_figures
 from gpt_jax.study.run_page.run_files import RunFiles
 from gpt_jax.study.sweep.sweep import shared_settings
 
@@ -52,6 +52,7 @@ def report(workdir: Path) -> Path:
         "<dl>" + "".join(f"<dt>{a}</dt><dd>{html.escape(b)}</dd>" for a, b in sentences.trained(run)) + "</dl>",
         "<h2>What it reached</h2>",
         *_reached(run),
+        *task_figures.judged(workdir),
         "<h2>What it wrote</h2>",
         *answers.written(workdir, tables),
         "<h2>What to look at</h2>",

@@ -61,6 +61,8 @@ def main(run: RunFiles) -> tuple[Any, str] | None:
 def small(run: RunFiles) -> tuple[Any, str] | None:
     """A figure of all panels that the run has values for, and its words; None where there are none."""
     found = [(title, unit, names) for title, unit, patterns in PANELS if (names := _names(run, patterns))]
+    tasks = {task: [name for name in names if run.points(name)] for task, names in run.of_tasks().items()}
+    found += [(f"task {task}", "", names) for task, names in tasks.items() if names]
     if not found:
         return None
     rows = math.ceil(len(found) / COLUMNS)

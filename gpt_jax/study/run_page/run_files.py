@@ -7,8 +7,8 @@ from typing import Any
 
 from gpt_jax import configs
 from gpt_jax.config import Config
-from gpt_jax.errors import StorageError
-from gpt_jax.storage import fields_that_differ, read_json
+from gpt_jax.judge.opened import names_of
+from gpt_jax.storage import damaged, fields_that_differ, read_json
 from gpt_jax.train.checkpoint import lock
 from gpt_jax.train.objectives import Objective
 from gpt_jax.train.record import environment, metrics
@@ -77,6 +77,13 @@ class RunFiles:
         """(step, value) of the records in which it is finite."""
         return [(r["step"], r[name]) for r in self.records if math.isfinite(r.get(name, math.nan))]
 
+    def of_tasks(self) -> dict[str, list[str]]:
+        """The figures of the tasks that it is asked while it is trained, by task; those of groups of problems are not among
+        them."""
+        known = dict.fromkeys(name for record in self.records for name in record if name.count("/") == 2)
+        tasks = names_of(self.config.eval.tasks)
+        return {task: [name for name in known if name.startswith(f"valid/{task}/")] for task in tasks}
+
     def values(self, name: str) -> list[float]:
         return [value for _, value in self.points(name)]
 
@@ -103,5 +110,5 @@ def _starts(path: Path) -> list[dict[str, Any]]:
     starts = read_json(path, missing={}, fields={"starts": list[dict]}).get("starts", [])
     for start in starts:
         if wrong := fields_that_differ(start, _START):
-            raise StorageError(f"{path.name} is damaged: {wrong}", where=str(path), fix="remove it, or restore a copy")
+            raise damaged(path, wrong)
     return starts

@@ -46,10 +46,12 @@ def result(run: RunFiles) -> str:
 
 
 def shown(run: RunFiles) -> Rows:
-    """What the objective shows of evaluations, where it has a finite value: first, at the best step, and last."""
+    """What the objective shows of evaluations, and the figures of tasks: first, at the best step, and last, where they have
+    finite values."""
     units = run.objective.shown
     rows = [["validation", "unit", "first", "at the best step", "last", "change"]]
-    for name in dict.fromkeys((run.objective.best.metric, *units)):
+    asked = (name.removeprefix("valid/") for names in run.of_tasks().values() for name in names)
+    for name in dict.fromkeys((run.objective.best.metric, *units, *asked)):
         if values := run.values(f"valid/{name}"):
             best = run.best.get(f"valid/{name}")
             middle = MISSING if best is None else f"{best:.4g}"

@@ -1,34 +1,19 @@
-"""The page and the server that it is a part of."""
+"""The page beside other clients of its server, and what a server may refuse it."""
 
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from tests.serve import served
-from tests.serve.page.test_page import all_of, one, put, said, texts, wait
-
-
-def opened(browser, url):
-    browser.set_window_size(1200, 800)
-    browser.get(url)
-    wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".column option"))
-    return browser
-
-
-def severe(browser):
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
-@pytest.fixture
-def page(browser, running):
-    yield opened(browser, running.url)
+from tests.serve.page.acting import all_of, one, put, said, severe, texts, wait
 
 
 def asked(running, seed, *messages):
     """What the server says to other clients."""
     knobs = {"temperature": 0.8, "seed": seed, "max_tokens": 20}
-    return running.client().chat.completions.create(model="chat", messages=messages, **knobs).choices[0].message.content
+    return (
+        running.client().chat.completions.create(model="letters", messages=messages, **knobs).choices[0].message.content
+    )
 
 
 def test_what_it_shows_is_what_the_server_says(page, running):
@@ -46,14 +31,6 @@ def test_what_it_shows_is_what_the_server_says(page, running):
     assert texts(page, ".answer")[1] == asked(running, 1, hello, answered, {"role": "user", "content": "sat"})
 
 
-def test_turns_that_do_not_fit_are_left_out(page):
-    put(page, "max_tokens", "16")
-    for text in ("the cat " * 8, "sat on " * 8, "a mat " * 8):
-        said(page, text)
-    assert "without the first" in texts(page, ".about .facts")[-1]
-    assert not all_of(page, ".error") and all("400" in message for message in severe(page))
-
-
 def test_a_run_without_a_template_says_so(page):
     Select(one(page, ".column select")).select_by_visible_text("plain")
     said(page, "hello")
@@ -61,8 +38,8 @@ def test_a_run_without_a_template_says_so(page):
     severe(page)
 
 
-def test_a_server_with_a_key_asks_for_it(browser, workdirs):
-    with served.serving([workdirs["chat"]], key="secret") as running:
+def test_a_server_with_a_key_asks_for_it(browser, runs):
+    with served.serving([runs["letters"]], key="secret") as running:
         browser.get(running.url)
         wait(browser, lambda: one(browser, "#settings").get_property("open"))
         one(browser, "#key").send_keys("secret" + Keys.TAB)
