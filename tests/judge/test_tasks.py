@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpt_jax import registry
+from gpt_jax.data.sources.translation.toy import NOUNS, VERBS
 from gpt_jax.errors import UserError
 from gpt_jax.judge import evaluate
 from gpt_jax.judge.evaluate import Answers
@@ -179,13 +180,20 @@ def test_two_models_are_compared_on_the_problems_that_both_have_answered():
 
 
 def test_the_toy_language_is_asked_in_pairs_that_were_never_seen():
-    task = opened("translation(source=\"translation(pair='toy')\", problems=50)")
-    source = registry.build("data.sources", task.source, C)
-    pairs = lambda texts: {(words[2] if len(words) > 6 else words[1], words[-3]) for words in map(str.split, texts)}
-    assert task.problems and {problem.prompt for problem in task.problems}.isdisjoint(
-        row["prompt"] for row in source.train
-    )
-    assert pairs(problem.prompt for problem in task.problems)
+    """Subjects with verbs, whatever their number, object and adjectives; each of them alone was seen."""
+    task = opened("translation(source=\"translation(pair='toy')\", problems=0)")
+    seen = {_subject_and_verb(row["prompt"]) for row in registry.build("data.sources", task.source, C).train}
+    asked = {_subject_and_verb(problem.prompt) for problem in task.problems}
+    assert len(asked) > 3 and not asked & seen
+    subjects, verbs = zip(*seen, strict=True)
+    assert all(subject in subjects and verb in verbs for subject, verb in asked)
+
+
+def _subject_and_verb(text):
+    """The numbers of the two in the made-up language's lists."""
+    words = text.split()
+    (at, verb) = next((i, v) for i, word in enumerate(words) for v, forms in enumerate(VERBS) if word in forms[:2])
+    return next(n for n, forms in enumerate(NOUNS) if words[at - 1] in forms[:2]), verb
 
 
 def test_the_runs_own_source_says_what_is_held_out():
