@@ -11,6 +11,8 @@ from types import ModuleType
 
 from gpt_jax.errors import Failure, UserError
 
+PREFIX = "settings_"  # of the names of such modules
+
 
 def load_module(path: Path) -> ModuleType:
     """A file of settings, or a study, as a module.
@@ -20,10 +22,10 @@ def load_module(path: Path) -> ModuleType:
     """
     # Files that were written beside a checkout say ``from configs import base``; it means this package.
     sys.modules.setdefault("configs", importlib.import_module("gpt_jax.configs"))
-    spec = importlib.util.spec_from_file_location(f"settings_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{PREFIX}{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise UserError(f"{path} is not a Python file", where="--config")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     with naming_errors_of(path, "the file"):
         spec.loader.exec_module(module)
     return module

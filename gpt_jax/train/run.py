@@ -17,7 +17,7 @@ from gpt_jax.data.batches import InOrder
 from gpt_jax.data.open import Data, open_data
 from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.errors import UserError
-from gpt_jax.mesh import memory, processes
+from gpt_jax.mesh import agreement, memory, processes
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.model import attend, flops, layout
 from gpt_jax.sample.searches.chosen import chosen
@@ -27,7 +27,7 @@ from gpt_jax.train.checkpoint.checkpoints import Checkpoints
 from gpt_jax.train.describe import Say
 from gpt_jax.train.forward import HEADS, FixedModel
 from gpt_jax.train.objectives.policy import Policy
-from gpt_jax.train.starting import fixed_models, parameters, places, policies, start
+from gpt_jax.train.starting import facts, fixed_models, parameters, places, policies, start
 from gpt_jax.train.starting.fixed_models import REFERENCE, TEACHER, Held
 from gpt_jax.train.starting.start import Start
 from gpt_jax.train.step import Program, State, make_program, objective_of, read_params
@@ -198,12 +198,14 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
       form: of the batches, where not the objective reads them; empty = its own.
 
     Raises:
-      UserError: mesh, batch, data or vocabulary do not fit, or knobs of sampling contradict each other.
+      UserError: mesh, batch, data or vocabulary do not fit, knobs of sampling contradict each other, or the processes of
+        the launch differ in settings, code or data.
     """
+    processes.start_processes()
+    agreement.check(functools.partial(facts.facts, config))
     chosen(config.sample)
     check_tuning(config)
     start.check(config, Path(workdir))
-    processes.start_processes()
     backend.check_precision(config.model.dtype)
     _keep_compiled()
     mesh = meshes.make(config.mesh)
@@ -211,6 +213,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
     say("devices", describe.devices(mesh))
     say("data", describe.data_to_read(config))
     data = open_data(config, form or objective_of(config).form)
+    agreement.check(lambda: {"the data's digest": data.fingerprint})
     if data.segmented:
         attend.require(config.model.attend, frozenset({"segments"}))
     say("data", describe.data(data, config))
