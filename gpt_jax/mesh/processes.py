@@ -1,6 +1,7 @@
 """Several processes as one program: who they are, found in the environment, and how they join."""
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -141,7 +142,9 @@ def _explicit(env: Mapping[str, str]) -> Launch | None:
 
 
 def _slurm(env: Mapping[str, str]) -> Launch:
-    here = _tasks_by_node(env["SLURM_STEP_TASKS_PER_NODE"])[_number(env, "SLURM_NODEID")]
+    tasks = _tasks_by_node(env["SLURM_STEP_TASKS_PER_NODE"])
+    here = tasks[_number(env, "SLURM_NODEID")]
+    _check_reachable(env, hosts=len(tasks))
     return Launch(
         count=_number(env, "SLURM_STEP_NUM_TASKS"),
         rank=_number(env, "SLURM_PROCID"),
@@ -159,12 +162,25 @@ def _open_mpi(env: Mapping[str, str]) -> Launch:
             fix="mpirun -x JAX_COORDINATOR_ADDRESS=host:port ..., the host being that of rank 0",
         )
     here, local_rank = (_number(env, f"OMPI_COMM_WORLD_LOCAL_{name}") for name in ("SIZE", "RANK"))
+    _check_reachable(env, hosts=math.ceil(_number(env, "OMPI_COMM_WORLD_SIZE") / max(here, 1)))
     return Launch(
         count=_number(env, "OMPI_COMM_WORLD_SIZE"),
         rank=_number(env, "OMPI_COMM_WORLD_RANK"),
         coordinator=env.get("JAX_COORDINATOR_ADDRESS"),
         local_devices=_local_devices(env, here, local_rank),
     )
+
+
+def _check_reachable(env: Mapping[str, str], hosts: int) -> None:
+    """Refuses a coordinator that each of several hosts would look for on itself."""
+    address = env.get("JAX_COORDINATOR_ADDRESS", "")
+    if hosts > 1 and re.match(r"(localhost|127\.[\d.]+|\[?::1\]?)(:\d+)?$", address):
+        raise UserError(
+            f"JAX_COORDINATOR_ADDRESS={address} is each host itself, and this launch has {hosts} of them",
+            where="environment",
+            allowed="a name or an address of the host of process 0 that the others reach",
+            fix="unset it, where the launcher says who process 0 is (srun does), or name that host",
+        )
 
 
 def _local_devices(env: Mapping[str, str], tasks: int, rank: int) -> tuple[int, ...] | None:

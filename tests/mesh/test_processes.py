@@ -89,6 +89,20 @@ def test_open_mpi():
     assert find_launch(newer | {"JAX_COORDINATOR_ADDRESS": "h:1"}) == Launch(4, 3, "h:1", (1,))
 
 
+@pytest.mark.parametrize("address", ["localhost:1", "127.0.0.1:1", "127.1.2.3", "[::1]:1"])
+def test_a_coordinator_that_other_hosts_cannot_reach_is_refused(address):
+    loopback = {"JAX_COORDINATOR_ADDRESS": address}
+    several = "is each host itself, and this launch has"
+    with pytest.raises(UserError, match=f"{several} 3"):
+        find_launch(SLURM | loopback)
+    with pytest.raises(UserError, match=f"{several} 2"):
+        find_launch(OPEN_MPI | loopback)
+    here = {"SLURM_STEP_TASKS_PER_NODE": "3", "SLURM_NODEID": "0", "SLURM_LOCALID": "2"}
+    assert find_launch(SLURM | here | loopback).coordinator == address
+    assert find_launch(OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"} | loopback).coordinator == address
+    assert find_launch(SLURM | {"JAX_COORDINATOR_ADDRESS": "127host:1"}).coordinator == "127host:1"
+
+
 def test_two_processes_share_a_batch(tmp_path):
     finished = run_processes(["-m", "tests.mesh.two_processes"], tmp_path, count=2, devices=4, seconds=240)
     assert [process.returncode for process in finished] == [0, 0], (
