@@ -87,6 +87,8 @@ def changes(draw: Draw, shared: Path, count: int, *sections: str) -> dict[str, s
             found[key] = repr(tuple(call(draw, key, files(shared)) for _ in range(draw.randint(0, 2))))
         elif key == "sample.order" and draw.random() < 0.8:
             found[key] = draw.choice(sorted(ORDERS))
+        elif key == "data.cache":
+            found[key] = values.place(draw)
         elif key in named:
             found[key] = call(draw, named[key], files(shared))
         else:

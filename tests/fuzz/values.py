@@ -47,6 +47,12 @@ def text(draw: random.Random) -> str:
     return draw.choice(TEXTS)
 
 
+def place(draw: random.Random) -> str:
+    """Where something is to be written, in the case's folder or where nothing can be: a path out of it would be followed, as
+    a user's is, and that is no fault."""
+    return draw.choice([one for one in TEXTS if not one.startswith("../")])
+
+
 def like(draw: random.Random, default: Any) -> str:
     """The text of a value that might stand where ``default`` does: mostly of its type, else of another."""
     if draw.random() < 0.08:
