@@ -182,17 +182,16 @@ def test_two_models_are_compared_on_the_problems_that_both_have_answered():
 def test_the_toy_language_is_asked_in_pairs_that_were_never_seen():
     """Subjects with verbs, whatever their number, object and adjectives; each of them alone was seen."""
     task = opened("translation(source=\"translation(pair='toy')\", problems=0)")
-    seen = {_subject_and_verb(row["prompt"]) for row in registry.build("data.sources", task.source, C).train}
-    asked = {_subject_and_verb(problem.prompt) for problem in task.problems}
+    seen = {_subject_and_verb(row["prompt"].split()) for row in registry.build("data.sources", task.source, C).train}
+    asked = {_subject_and_verb(problem.prompt.split()) for problem in task.problems}
     assert len(asked) > 3 and not asked & seen
     subjects, verbs = zip(*seen, strict=True)
     assert all(subject in subjects and verb in verbs for subject, verb in asked)
 
 
-def _subject_and_verb(text):
+def _subject_and_verb(words):
     """The numbers of the two in the made-up language's lists."""
-    words = text.split()
-    (at, verb) = next((i, v) for i, word in enumerate(words) for v, forms in enumerate(VERBS) if word in forms[:2])
+    at, verb = next((i, v) for i, word in enumerate(words) for v, forms in enumerate(VERBS) if word in forms[:2])
     return next(n for n, forms in enumerate(NOUNS) if words[at - 1] in forms[:2]), verb
 
 

@@ -1,7 +1,6 @@
 """environment.json: what a run ran on, one entry per start (the first, and every resumption)."""
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import socket
@@ -16,20 +15,9 @@ import jax
 
 from gpt_jax.errors import StorageError
 from gpt_jax.storage import read_json, write_json
+from gpt_jax.train.starting.facts import versions
 
 NAME = "environment.json"
-_PACKAGES = (
-    "gpt_jax",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "tokenizers",
-    "ml-collections",
-    "numpy",
-)
 _FLAGS = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_default_matmul_precision")
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "LIBTPU_INIT_ARGS", "OMP_NUM_THREADS", "SLURM_JOB_ID")
 _BEGINNINGS = ("JAX_", "XLA_", "NCCL_")  # of variables that may change numbers, devices or speed
@@ -46,7 +34,7 @@ def environment() -> dict[str, Any]:
         "pid": os.getpid(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": _versions(),
+        "packages": versions(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processes": jax.process_count(),
         "devices": {
@@ -85,16 +73,6 @@ def write(
     start = environment() | {"mesh": dict(mesh), "together": group_size}
     start |= {"parent": dict(parent)} if parent else {}
     return write_json(path, {"starts": [*history["starts"], start]})
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
 
 
 def _git(folder: Path) -> dict[str, Any] | None:

@@ -11,14 +11,38 @@ import gpt_jax
 from gpt_jax.config import Config, flatten
 from gpt_jax.user_code import PREFIX
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+PACKAGES = (
+    "gpt_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tokenizers",
+    "ml-collections",
+    "numpy",
+)
 
 
 def facts(config: Config) -> dict[str, str]:
     """Name -> value; of the code a digest."""
-    versions = {f"the version of {name}": importlib.metadata.version(name) for name in PACKAGES}
     knobs = {f"config.{name}": repr(value) for name, value in flatten(config).items()}
-    return knobs | versions | {"the version of Python": platform.python_version(), "the code's digest": _code()}
+    installed = {"Python": platform.python_version(), **versions()}
+    return (
+        knobs | {f"the version of {name}": value for name, value in installed.items()} | {"the code's digest": _code()}
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that numbers may depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
 
 
 def _code() -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from gpt_jax.errors import StorageError
 from gpt_jax.train.record import environment
+from gpt_jax.train.starting import facts
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,8 +36,8 @@ def test_what_is_told(monkeypatch):
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(environment, "_PACKAGES", ("no-such-package",))
-    assert environment._versions() == {"no-such-package": "none"}
+    monkeypatch.setattr(facts, "PACKAGES", ("no-such-package",))
+    assert facts.versions() == {"no-such-package": "none"}
 
 
 def git(folder: Path, *args: str) -> str:
