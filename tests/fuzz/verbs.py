@@ -193,9 +193,8 @@ def sweep(draw: Draw, folder: Path, shared: Path, case: Case) -> None:
         ("{}", "{'x': 1}"),
     ):
         study = study.replace(old, new) if draw.random() < 0.5 else study
-    if draw.random() < 0.5:
-        study = values.damage(draw, study.encode()).decode("latin-1")
-    (folder / "study.py").write_text(study, "utf-8")
+    data = study.encode("utf-8", "surrogatepass")
+    (folder / "study.py").write_bytes(values.damage(draw, data) if draw.random() < 0.5 else data)
     # Its workers are processes of their own, which import everything anew: what is right is refused by a wrong flag.
     wrong = draw.choice(
         ["--jobs=-1", f"--config.train.steps={draw.choice(['0', '-1', 'nan'])}", "--together=x", "--jobz=2"]
