@@ -6,6 +6,7 @@ Which variables are followed, recorded or refused stands in docs/distributed.md.
 import ctypes
 import functools
 import os
+import re
 import tempfile
 import warnings
 from typing import Any
@@ -32,6 +33,7 @@ ASYNC_DISPATCH = (
     "jax_cpu_enable_async_dispatch"  # of jax.config; JAX reads no variable for it, we read its name in capitals
 )
 TRUE = ("1", "true", "yes", "on")
+VIRTUAL = "--xla_force_host_platform_device_count"  # of XLA_FLAGS: devices that a CPU is taken for
 
 
 NUMBERS = "a run's numbers would be others than its configuration says"
@@ -212,3 +214,18 @@ def run_where_called() -> None:
     import jax
 
     jax.config.update(ASYNC_DISPATCH, os.environ.get(ASYNC_DISPATCH.upper(), "").lower() in TRUE)
+
+
+def let_devices_wait() -> None:
+    """Gives XLA two threads for every virtual device of a CPU, unless the environment sets NPROC, which XLA reads. Call it
+    before anything asks JAX for devices.
+
+    It has as many as there are cores otherwise, and devices that wait for others in a collective can hold all of those that
+    the others need.
+    """
+    import jax
+
+    asked = re.search(rf"{VIRTUAL}=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    count = max(int(asked[1]) if asked else 1, jax.config.jax_num_cpu_devices)
+    if count > 1 and 2 * count > (os.cpu_count() or 1):
+        os.environ.setdefault("NPROC", str(2 * count))

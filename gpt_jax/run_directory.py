@@ -25,6 +25,10 @@ BEFORE: dict[str, dict[str, Any]] = {
     },
     "train": {"eval_stride": 0},
     "eval": {"stride": 0, "tasks": ()},
+    "mesh": {
+        **{"context_strategy": "ring", "rounds": 1, "microbatches": 0, "start_timeout": 300, "heartbeat_timeout": 20},
+        **{"step_timeout": 600.0, "phase_timeout": 3600.0},
+    },
 }  # what runs did before there were such knobs
 NO_SECTIONS = f"{CONFIG} is damaged: it holds no sections of settings"
 

@@ -11,6 +11,7 @@ from tests import xla
 VIRTUAL_DEVICES = 8
 
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), xla.flags(VIRTUAL_DEVICES)]).strip()
+os.environ.setdefault("NPROC", str(2 * VIRTUAL_DEVICES))  # see backend.let_devices_wait
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from gpt_jax import backend
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.train.step import can_be_exact
@@ -104,3 +105,18 @@ def test_steps_that_can_be_exact_on_a_gpu(model, exact):
     values = base.get_config()
     values.model.update(model, layers=4)
     assert can_be_exact(Config.from_dict(values).model) == exact
+
+
+@pytest.mark.parametrize("flags, there, wanted", [
+    ("--xla_force_host_platform_device_count=4096", None, "8192"),
+    ("--xla_force_host_platform_device_count=4096", "3", "3"),
+    ("", None, None),
+])  # fmt: skip
+def test_virtual_devices_have_threads_to_wait_in(flags, there, wanted, monkeypatch):
+    """With two on two cores, a step over experts and tensor hangs for good."""
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setenv("NPROC", there or "")
+    if there is None:
+        monkeypatch.delenv("NPROC")
+    backend.let_devices_wait()
+    assert os.environ.get("NPROC") == wanted

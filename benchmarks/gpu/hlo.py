@@ -1,4 +1,4 @@
-"""Optimised HLO as text: the kernels of a program, what each reads, writes and multiplies, and what part of a step it is."""
+"""The kernels of a program in optimised HLO: what each reads, writes and multiplies, and what part of a step it is."""
 
 import collections
 import math
@@ -6,41 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4} | {
-    "f64": 8,
-    "s64": 8,
-    "u64": 8,
-}
+from gpt_jax.mesh.hlo import SHAPE, Computation, Instruction, dimensions, parse, shape, size, turns
+
 FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "optimization-barrier"}
 SLICES = {"dynamic-slice", "slice", "gather"}
-SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
-HEAD = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\) -> .* \{$")
-LINE = re.compile(r"\s+(ROOT )?%([\w.\-]+) = (.*)$")
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """A line of HLO: %name = type op(operands), attributes."""
-
-    name: str
-    type: str
-    op: str
-    operands: tuple[str, ...]
-    attributes: str
-    root: bool
-
-    def attribute(self, pattern: str) -> str:
-        """The first group of the pattern in the attributes, or ""."""
-        found = re.search(pattern, self.attributes)
-        return found[1] if found else ""
-
-    @property
-    def source(self) -> str:
-        """What of our program it comes from: JAX's name stack."""
-        return self.attribute(r'op_name="([^"]*)"')
-
-
-Computation = dict[str, Instruction]
 
 
 @dataclass(frozen=True)
@@ -60,54 +29,6 @@ class Kernel:
         return self.instruction.attribute(r'custom_call_target="([^"]*)"') or self.instruction.op
 
 
-def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """All computations by name, and the name of the entry."""
-    computations: dict[str, Computation] = {}
-    entry, current = "", None
-    for line in text.splitlines():
-        if head := HEAD.match(line):
-            current = computations[head[2]] = {}
-            entry = head[2] if head[1] else entry
-        elif current is not None and (found := LINE.match(line)):
-            instruction = _instruction(found[2], re.sub(r"/\*.*?\*/", "", found[3]), bool(found[1]))
-            current[instruction.name] = instruction
-    return computations, entry
-
-
-def _instruction(name: str, rest: str, root: bool) -> Instruction:
-    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
-    kind, rest = rest[:end], rest[end:].strip()
-    start = rest.index("(")
-    end = _closing(rest, start)
-    return Instruction(
-        name, kind, rest[:start], tuple(re.findall(r"%([\w.\-]+)", rest[start:end])), rest[end + 1 :], root
-    )
-
-
-def _closing(text: str, start: int) -> int:
-    depth = 0
-    for i in range(start, len(text)):
-        depth += (text[i] == "(") - (text[i] == ")")
-        if not depth:
-            return i
-    raise ValueError(f"no closing bracket in {text[:80]}")
-
-
-def size(kind: str) -> int:
-    """Bytes of a type; a tuple's is the sum."""
-    return sum(BYTES.get(dtype, 0) * math.prod(_dimensions(shape)) for dtype, shape in SHAPE.findall(kind))
-
-
-def shape(kind: str) -> list[int]:
-    """Axis sizes of a type, of a tuple's first member."""
-    found = SHAPE.search(kind)
-    return _dimensions(found[2]) if found else []
-
-
-def _dimensions(text: str) -> list[int]:
-    return [int(n) for n in text.split(",") if n]
-
-
 def kernels(text: str) -> list[Kernel]:
     """What a call of the program launches; loops by their known number of turns, once where that is not known."""
     computations, entry = parse(text)
@@ -120,8 +41,7 @@ def _kernels(computations: Mapping[str, Computation], name: str, times: int) -> 
         if i.op in FREE:
             continue
         if i.op == "while":
-            turns = int(i.attribute(r'known_trip_count":\{"n":"(\d+)"') or 1)
-            yield from _kernels(computations, i.attribute(r"body=%([\w.\-]+)"), times * turns)
+            yield from _kernels(computations, i.attribute(r"body=%([\w.\-]+)"), times * turns(i))
         elif i.op == "call":
             yield from _kernels(computations, i.attribute(r"to_apply=%([\w.\-]+)"), times)
         else:
@@ -178,7 +98,7 @@ def _fusion(body: Computation, out: str) -> tuple[int, int, int]:
 
 
 def _dot_flops(i: Instruction, computation: Computation) -> int:
-    axes = _dimensions(i.attribute(r"lhs_contracting_dims=\{([\d,]*)\}"))
+    axes = dimensions(i.attribute(r"lhs_contracting_dims=\{([\d,]*)\}"))
     left = shape(computation[i.operands[0]].type)
     return 2 * math.prod(shape(i.type)) * math.prod(left[a] for a in axes)
 
@@ -220,5 +140,5 @@ def category(kernel: Kernel, vocab: int, width: int) -> str:
 
 
 def has_logits(types: tuple[str, ...], vocab: int, width: int) -> bool:
-    arrays = [_dimensions(text) for kind in types for _, text in SHAPE.findall(kind)]
+    arrays = [dimensions(text) for kind in types for _, text in SHAPE.findall(kind)]
     return any(vocab in sizes and math.prod(sizes) // vocab not in (1, width) for sizes in arrays)

@@ -151,7 +151,14 @@ class MeshConfig:
     context: Axis
     expert: Axis
     pipeline: Axis
+    context_strategy: str
+    rounds: Annotated[int, Limits(1, 64)]
+    microbatches: Annotated[int, Limits(0, 2**16)]
     rules: str
+    start_timeout: Count
+    heartbeat_timeout: Count
+    step_timeout: Positive
+    phase_timeout: Positive
 
 
 @dataclass(frozen=True)

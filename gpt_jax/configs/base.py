@@ -113,11 +113,18 @@ def get_config() -> ConfigDict:
     c.mesh = s = ConfigDict()  # devices along each axis; -1 = the rest
     s.data = -1  # batch split, parameters replicated
     s.fsdp = 1  # batch and parameters split
-    s.tensor = 1  # heads and mlp channels split
-    s.context = 1  # sequence split
-    s.expert = 1
-    s.pipeline = 1
+    s.tensor = 1  # heads, mlp channels and vocabulary split
+    s.context = 1  # the tokens of every text split
+    s.expert = 1  # batch split, and the experts of a mixture
+    s.pipeline = 1  # layers split
+    s.context_strategy = "ring"  # how split texts are attended to, in gpt_jax/mesh/context_strategy
+    s.rounds = 1  # runs of layers that each stage of a pipeline has: with more it waits less, and sends more
+    s.microbatches = 0  # that a pipeline cuts a batch into; 0 = about twice its stages
     s.rules = "default"  # the table of (path regex -> axes) in gpt_jax/mesh/rules.py
+    s.start_timeout = 300  # seconds that several processes wait for each other at the start
+    s.heartbeat_timeout = 20  # after which a process that does not answer ends the others
+    s.step_timeout = 600.0  # that a step may take, of several processes, before they end with their stacks written down
+    s.phase_timeout = 3600.0  # the same of compilation, an evaluation, a save, and reading the state
 
     c.sample = p = ConfigDict()
     p.max_new_tokens = 200

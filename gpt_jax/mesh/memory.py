@@ -38,7 +38,8 @@ def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
     needed = {"state": arrays}
     if trained is not None:
         rows = math.ceil(config.train.batch / config.train.accumulate / meshes.batch_shards(mesh))
-        stream = (config.model.layers + 2) * rows * config.model.context * config.model.width
+        tokens = rows * math.ceil(config.model.context / mesh.shape["context"])
+        stream = (config.model.layers + 2) * tokens * config.model.width
         gradients = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(trained))
         needed |= {"gradients": gradients, "activations": stream * (4 if config.model.dtype == "float32" else 2)}
     total, available = sum(needed.values()), _of_device(mesh)

@@ -14,8 +14,8 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh.processes import open_connections
 
 AXES = ("data", "fsdp", "tensor", "context", "expert", "pipeline")
-BATCH_AXES = ("data", "fsdp")  # split the rows of a batch between them
-REFUSED_AXES = ("context", "expert", "pipeline")  # nothing here splits anything along them yet
+BATCH_AXES = ("data", "fsdp", "expert")  # split the rows of a batch between them
+TOKEN_AXES = ("context", "tensor")  # split the tokens of the residual stream
 THE_REST = -1
 
 
@@ -25,7 +25,7 @@ def make(config: MeshConfig) -> Mesh:
     Axes are of type Auto: the compiler inserts the collectives, so that model code names no axis.
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices, or an axis is not available.
+      UserError: the sizes do not multiply to the number of devices.
     """
     mesh = jax.make_mesh(sizes(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
     open_connections(mesh)
@@ -39,14 +39,6 @@ def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:
       UserError: as ``make``.
     """
     asked = {axis: getattr(config, axis) for axis in AXES}
-    for axis in REFUSED_AXES:
-        if asked[axis] != 1:
-            raise UserError(
-                f"the mesh axis {axis!r} is not available in this version",
-                where=f"config.mesh.{axis}",
-                allowed="1",
-                fix=f"set mesh.{axis} to 1; data, fsdp and tensor are available",
-            )
     return tuple(_resolve(asked, devices).values())
 
 
@@ -59,21 +51,35 @@ def fitting(config: MeshConfig) -> MeshConfig:
     return dataclasses.replace(config, **smaller)
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How every array of a batch is sharded: its first axis over data and fsdp, replicated over the others."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+def batch_sharding(mesh: Mesh, shape: tuple[int, ...] = ()) -> NamedSharding:
+    """How an array of a batch is sharded: its first axis over data, fsdp and expert, and its last over context where it
+    divides and is not the first; replicated over the others."""
+    parts = mesh.shape["context"]
+    if len(shape) < 2 or parts == 1 or shape[-1] % parts:
+        return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES, *(None,) * (len(shape) - 2), "context"))
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Pieces a batch is cut into: data * fsdp."""
+    """Pieces a batch is cut into: data * fsdp * expert."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def token_axes(mesh: Mesh, length: int) -> tuple[str, ...]:
+    """The axes that split ``length`` tokens of the residual stream. Between products that tensor splits, norms and sums
+    need no device to have all of them (Korthikanti et al. 2022, "sequence parallelism")."""
+    found: tuple[str, ...] = ()
+    for axis in TOKEN_AXES:
+        if mesh.shape[axis] > 1 and length % math.prod(mesh.shape[name] for name in (*found, axis)) == 0:
+            found += (axis,)
+    return found
 
 
 def check_batch(mesh: Mesh, batch: int, accumulate: int) -> None:
     """Refuses a global batch (sequences) whose micro-batches do not divide over the mesh.
 
     Raises:
-      UserError: batch / accumulate is no multiple of data * fsdp.
+      UserError: batch / accumulate is no multiple of data * fsdp * expert.
     """
     shards = batch_shards(mesh)
     if batch % (accumulate * shards):
@@ -81,9 +87,11 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int) -> None:
         nearest = max(step, round(batch / step) * step)
         raise UserError(
             f"train.batch = {batch} in {accumulate} micro-batches does not divide over the {shards} devices of "
-            f"data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}",
+            + " x ".join(
+                f"{axis}={mesh.shape[axis]}" for axis in BATCH_AXES if axis != "expert" or mesh.shape[axis] > 1
+            ),
             where="config.train.batch",
-            allowed=f"a multiple of train.accumulate * data * fsdp = {step}",
+            allowed=f"a multiple of train.accumulate * data * fsdp * expert = {step}",
             fix=f"for example --config.train.batch={nearest}",
         )
 
@@ -103,7 +111,7 @@ def my_rows(mesh: Mesh, batch: int) -> tuple[int, int]:
 
 def put_batch(batch_rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Global arrays [B, ...] from this process's rows of each (those of ``my_rows``)."""
-    sharding, shards = batch_sharding(mesh), batch_shards(mesh)
+    shards = batch_shards(mesh)
     first, last = my_rows(mesh, shards)
 
     def put(rows: np.ndarray) -> jax.Array:
@@ -112,9 +120,10 @@ def put_batch(batch_rows: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax
 
         def piece(index: tuple[slice, ...]) -> np.ndarray:
             low, high, _ = index[0].indices(batch)
-            return rows[low - start : high - start]
+            return rows[(slice(low - start, high - start), *index[1:])]
 
-        return jax.make_array_from_callback((batch, *rows.shape[1:]), sharding, piece)
+        shape = (batch, *rows.shape[1:])
+        return jax.make_array_from_callback(shape, batch_sharding(mesh, shape), piece)
 
     return {name: put(np.asarray(rows)) for name, rows in batch_rows.items()}
 

@@ -18,6 +18,9 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.mesh.chips import Chip
+from gpt_jax.mesh.pipeline import Schedule, schedule_of
+from gpt_jax.mesh.spread import check as check_mesh
+from gpt_jax.mesh.traffic import by_axes, collectives
 from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
@@ -60,6 +63,8 @@ class Plan:
       trained: the number of parameters that have gradients.
       state: part of the state ("params", "opt", ...) -> (bytes in all, bytes per device).
       memory: of the compiled step; None where the backend does not report it.
+      sent: (axes of the mesh, kind of collective) -> bytes that a device sends in a step, of the compiled step.
+      schedule: of the pipeline; of one stage where there is none.
       attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
       table: every array of the state.
       savings: flags that would lower the memory, each with what it does, the most useful first.
@@ -75,6 +80,8 @@ class Plan:
     steps: int
     state: dict[str, tuple[int, int]]
     memory: Memory | None
+    sent: dict[tuple[tuple[str, ...], str], float]
+    schedule: Schedule
     attention: tuple[tuple[str, str], ...]
     table: tuple[rules.Placement, ...]
     savings: tuple[str, ...]
@@ -144,12 +151,14 @@ def plan(
       UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
     """
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
+    check_mesh(mesh, config)
     table = rules.describe(state, mesh, config.mesh.rules, bool(config.model.scan))
     model, here = config.model, mesh.devices.flat[0].platform
     platform = chip.platform if chip else here
     mechanisms = _mechanisms(config, platform)
     compiled = model.attend if platform == here else _alike(mechanisms)
-    memory = _memory(lower(mesh, compiled).compile().memory_analysis())
+    program = lower(mesh, compiled).compile()
+    memory = _memory(program.memory_analysis())
     return Plan(
         mesh=dict(mesh.shape),
         backend=here,
@@ -161,6 +170,8 @@ def plan(
         steps=config.train.steps,
         state=_state_bytes(state, table),
         memory=memory,
+        sent=by_axes(collectives(program.as_text() or "", mesh.shape)) if mesh.size > 1 else {},
+        schedule=schedule_of(mesh, config),
         attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
         savings=_savings(config, mesh, memory, chip),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gpt_jax.mesh import rules
 from gpt_jax.mesh.chips import GB, Chip
+from gpt_jax.mesh.pipeline import Schedule
 from gpt_jax.mesh.plan import Plan
 
 TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
@@ -29,6 +30,8 @@ def render(plan: Plan, chip: Chip | None = None) -> str:
         "attention         mechanism: backend",
         *(f"  {call}: {chosen}" for call, chosen in plan.attention),
         *_render_memory(plan),
+        *_render_sent(plan),
+        *_render_pipeline(plan.schedule),
         *(_render_chip(plan, chip) if chip else []),
         "",
         *_render_table(plan.table),
@@ -50,6 +53,28 @@ def _render_memory(plan: Plan) -> list[str]:
         ]
     lines.append("state             in all, per device")
     return lines + [f"  {part:<15} {_bytes(whole)}, {_bytes(piece)}" for part, (whole, piece) in plan.state.items()]
+
+
+def _render_sent(plan: Plan) -> list[str]:
+    """What a device sends in a step, by the axis of the mesh whose devices it exchanges with."""
+    if not plan.sent:
+        return []
+    lines = [f"sent per device    in a step, as compiled for {plan.backend}"]
+    for axes in sorted({axes for axes, _ in plan.sent}):
+        kinds = {kind: size for (crossed, kind), size in sorted(plan.sent.items()) if crossed == axes}
+        parts = ", ".join(f"{kind} {_bytes(round(size))}" for kind, size in kinds.items())
+        lines.append(f"  {' x '.join(axes):<15} {_bytes(round(sum(kinds.values())))}: {parts}")
+    return lines
+
+
+def _render_pipeline(schedule: Schedule) -> list[str]:
+    if schedule.stages == 1:
+        return []
+    rounds = f", {schedule.rounds} rounds" if schedule.rounds > 1 else ""
+    return [
+        f"pipeline          a stage waits {schedule.bubble:.0%} of a pass: {schedule.stages} stages{rounds}, "
+        f"{schedule.count} micro-batches",
+    ]
 
 
 def _render_chip(plan: Plan, chip: Chip) -> list[str]:

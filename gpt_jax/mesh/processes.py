@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax import backend
+from gpt_jax.config import MeshConfig
 from gpt_jax.errors import UserError
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -54,23 +55,27 @@ def find_launch(env: Mapping[str, str]) -> Launch | None:
     return None
 
 
-def start_processes() -> None:
+def start_processes(limits: MeshConfig | None = None) -> None:
     """Joins this process to the others of its launch, if it has any, and sets how CPUs run programs. Call it before
     anything asks JAX for devices.
+
+    Args:
+      limits: has the seconds to wait for others; None: JAX's own.
 
     Raises:
       UserError: the environment contradicts itself, JAX is in use already, the others cannot be reached, or there are no
         devices.
     """
     backend.run_where_called()
+    backend.let_devices_wait()
     launch = find_launch(os.environ)
     if launch is not None and not jax.distributed.is_initialized():
         backend.check_flags()
-        _join(launch)
+        _join(launch, limits)
     backend.first_contact()
 
 
-def _join(launch: Launch) -> None:
+def _join(launch: Launch, limits: MeshConfig | None) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -78,6 +83,7 @@ def _join(launch: Launch) -> None:
             launch.count,
             launch.rank,
             None if launch.local_devices is None else list(launch.local_devices),
+            **({} if limits is None else _waiting(limits)),
         )
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
@@ -91,6 +97,15 @@ def _join(launch: Launch) -> None:
             f"the processes must join before JAX is used: {error}",
             fix="leave jax.devices() and arrays out of config files and of whatever is imported before",
         ) from error
+
+
+def _waiting(limits: MeshConfig) -> dict[str, int]:
+    """How long JAX waits for others: the arguments of ``jax.distributed.initialize``."""
+    return {
+        "initialization_timeout": limits.start_timeout,
+        "heartbeat_timeout_seconds": limits.heartbeat_timeout,
+        "shutdown_timeout_seconds": limits.heartbeat_timeout,
+    }
 
 
 def open_connections(mesh: Mesh) -> None:

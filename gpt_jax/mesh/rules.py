@@ -1,9 +1,9 @@
 """How every array of a run is split over the mesh: tables of (path regex -> mesh axes), outside the model.
 
-A row gives a mesh axis or None for each trailing dimension of the arrays it is about; what is left in front (the layer
-axis of stacked blocks) is not split. The first row whose regex is found in an array's path applies. The paths of an
-optimizer's statistics end in the path of their parameter, so the same rows serve them. What an adapter trains is below the
-path of the weight that it is about, and is split as that weight's inputs or outputs are.
+A row gives a mesh axis or None for each trailing dimension of the arrays it is about. What is left in front is the layer
+axis of stacked blocks, which is split over pipeline. The first row whose regex is found in an array's path applies. The
+paths of an optimizer's statistics end in the path of their parameter, so the same rows serve them. What an adapter trains is
+below the path of the weight that it is about, and is split as that weight's inputs or outputs are.
 
 A table of your own is a function registered under "mesh.rules" and named in ``mesh.rules``:
 
@@ -160,10 +160,17 @@ def _place(path: str, shape: tuple, mesh: Mesh, table: list, rules: str, scanned
             notes.append(f"{size} does not divide over {axis}={mesh.shape[axis]}")
         else:
             spec.append(axis)
+    spec = [*_leading(shape[: len(shape) - len(axes)], mesh, stacked), *spec]
     while spec and spec[-1] is None:
         spec.pop()
-    leading = [None] * (len(shape) - len(axes)) if spec else []
-    return PartitionSpec(*leading, *spec), "; ".join(notes)
+    return PartitionSpec(*spec), "; ".join(notes)
+
+
+def _leading(shape: tuple, mesh: Mesh, stacked: bool) -> list[str | None]:
+    """Of the dimensions that no row names: the layers of a stack are split."""
+    stages = mesh.shape["pipeline"]
+    split = stacked and len(shape) > 0 and stages > 1 and shape[0] % stages == 0
+    return ["pipeline" if split and i == 0 else None for i in range(len(shape))]
 
 
 def _axes(path: str, rank: int, table: list) -> tuple[str | None, ...] | None:

@@ -48,7 +48,7 @@ class Residual(nnx.Module):
     def join(self, x_BTD: jax.Array, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
         """The stream with a branch added."""
         shortcut = self.given.shortcut
-        return (x_BTD if shortcut == 1 else shortcut * x_BTD) + self.kept(y_BTD, where, site)
+        return where.spread.between((x_BTD if shortcut == 1 else shortcut * x_BTD) + self.kept(y_BTD, where, site))
 
     def kept(self, y_BTD: jax.Array, where: Where, site: int) -> jax.Array:
         """A branch after dropout, scaled."""
@@ -92,7 +92,7 @@ class PreNormBlock(nnx.Module):
         x_BTD = self.residual.start(x_BTD, where)
         y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
         x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
-        y_BTD, report = self.mlp(self.norm2(x_BTD))
+        y_BTD, report = self.mlp(self.norm2(x_BTD), where)
         return self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -124,7 +124,7 @@ class PostNormBlock(nnx.Module):
         x_BTD = self.residual.start(x_BTD, where)
         y_BTD, cache = self.attention(x_BTD, where, cache)
         x_BTD = self.norm1(self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE))
-        y_BTD, report = self.mlp(x_BTD)
+        y_BTD, report = self.mlp(x_BTD, where)
         return self.norm2(self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE)), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -149,7 +149,7 @@ class SandwichBlock(nnx.Module):
         x_BTD = self.residual.start(x_BTD, where)
         y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
         x_BTD = self.residual.join(x_BTD, self.norm1_out(y_BTD), where, ATTENTION_DROPOUT_SITE)
-        y_BTD, report = self.mlp(self.norm2(x_BTD))
+        y_BTD, report = self.mlp(self.norm2(x_BTD), where)
         return self.residual.join(x_BTD, self.norm2_out(y_BTD), where, MLP_DROPOUT_SITE), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -178,7 +178,7 @@ class ParallelBlock(nnx.Module):
         x_BTD = self.residual.start(x_BTD, where)
         normed_BTD = self.norm1(x_BTD)
         y_BTD, cache = self.attention(normed_BTD, where, cache)
-        z_BTD, report = self.mlp(normed_BTD if self.norm2 is None else self.norm2(x_BTD))
+        z_BTD, report = self.mlp(normed_BTD if self.norm2 is None else self.norm2(x_BTD), where)
         x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
         return x_BTD + self.residual.kept(z_BTD, where, MLP_DROPOUT_SITE), cache, report
 

@@ -14,7 +14,7 @@ from gpt_jax.model import init as initial
 from gpt_jax.model.cache import NOTHING, hold, rings
 from gpt_jax.model.lookup import lookup
 from gpt_jax.model.readout import Projection, Readout, logits_of
-from gpt_jax.model.where import Place, Where, dropout
+from gpt_jax.model.where import ALONE, Place, Spread, Where, dropout
 
 EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
 
@@ -68,7 +68,13 @@ class GPT(nnx.Module):
         return self.logits(x_BTD)
 
     def hidden(
-        self, tokens_BT, positions_BT=None, segments_BT=None, keys_B=None, place: Place | None = None
+        self,
+        tokens_BT,
+        positions_BT=None,
+        segments_BT=None,
+        keys_B=None,
+        place: Place | None = None,
+        spread: Spread = ALONE,
     ) -> tuple[jax.Array, dict]:
         """The normalised last state of the residual stream, [B, T, D] in ``config.dtype``, and what the layers report of
         themselves: name -> an array with a leading axis of the layers that report it.
@@ -79,11 +85,17 @@ class GPT(nnx.Module):
           segments_BT: document numbers; attention stays within equal ones.
           keys_B: one dropout key an example, or None for none.
           place: applied to the stream before the first layer and after each; where sharding constraints go.
+          spread: how devices share the work.
         """
-        where = Where(positions_BT=positions_BT, segments_BT=segments_BT, keys_B=keys_B)
+        where = Where(positions_BT=positions_BT, segments_BT=segments_BT, keys_B=keys_B, spread=spread)
         where = where if place is None else dataclasses.replace(where, place=place)
-        x_BTD, _, report = self._run(tokens_BT, where, cache=None)
-        return x_BTD, report
+        moves = None if spread.texts is None else spread.texts.moves(tokens_BT.shape[1])
+        if moves is None:
+            x_BTD, _, report = self._run(tokens_BT, where, cache=None)
+            return x_BTD, report
+        enter, leave = moves
+        x_BTD, _, report = self._run(enter(tokens_BT), where.moved(enter, tokens_BT.shape[1]), cache=None)
+        return leave(x_BTD), report
 
     def extend(self, tokens_BT, cache: dict, start, positions_BT, window: int = 0) -> tuple[jax.Array, dict]:
         """``hidden`` of T more tokens after those in the cache, and the cache with them appended.
@@ -170,10 +182,11 @@ class GPT(nnx.Module):
     def _scanned(self, x_BTD, where, cache):
         step = _remat(self.config.remat)
         period = len(self.config.attentions)
-        if cache is None and self.config.scan >= self.config.layers:
+        stages = where.spread.stages if cache is None else None
+        if cache is None and stages is None and self.config.scan >= self.config.layers:
             return self._in_line(x_BTD, where)
 
-        def cycle(x_BTD, inputs):
+        def cycle(where, x_BTD, inputs):
             blocks, layer, caches = inputs
             out, reports = {}, []
             for j in range(period):
@@ -182,10 +195,13 @@ class GPT(nnx.Module):
                 reports.append(report)
             return x_BTD, (None if caches is None else out, _stacked(reports))
 
-        first_layers = jnp.arange(0, self.config.layers, period)
-        stacks = dict(self.blocks.items()), first_layers, cache
-        x_BTD, (cache, report) = jax.lax.scan(cycle, x_BTD, stacks, unroll=max(1, int(self.config.scan) // period))
-        return x_BTD, cache, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report)
+        def layers(x_BTD, where, stacks):
+            unroll = max(1, int(self.config.scan) // period)
+            x_BTD, (cache, report) = jax.lax.scan(functools.partial(cycle, where), x_BTD, stacks, unroll=unroll)
+            return x_BTD, cache, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), report)
+
+        stacks = dict(self.blocks.items()), jnp.arange(0, self.config.layers, period), cache
+        return layers(x_BTD, where, stacks) if stages is None else stages.run(layers, x_BTD, where, stacks)
 
 
 @jax.custom_vjp

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,62 @@ class Tokens:
 Place = Callable[[jax.Array], jax.Array]
 
 
+class Texts(Protocol):
+    """How the tokens of a text are split over devices (``gpt_jax.mesh.context``)."""
+
+    def moves(self, length: int) -> tuple[Place, Place] | None:
+        """To the order in which the model's arrays hold tokens and back, of arrays [B or 1, T, …]; None: as they come."""
+
+    def attention(self, backend: Any, dropping: bool) -> Callable:
+        """What computes attention in the place of ``backend.run``.
+
+        Args:
+          dropping: whether weights are dropped in this pass.
+        """
+
+
+class Experts(Protocol):
+    """How experts are split over devices (``gpt_jax.mesh.experts``)."""
+
+    def dropless(self, experts: Any, x_BTD: jax.Array, chosen_BTK: jax.Array, weight_BTK: jax.Array) -> jax.Array:
+        """What ``Experts.dropless`` gives of all tokens, [B, T, D]."""
+
+    def limited(
+        self, experts: Any, x_BTD: jax.Array, chosen_BTK: jax.Array, weight_BTK: jax.Array, room: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """What ``Experts.limited`` gives."""
+
+
+class Stages(Protocol):
+    """How layers are split over devices (``gpt_jax.mesh.pipeline``)."""
+
+    def run(self, layers: Callable, x_BTD: jax.Array, where: "Where", stack: Any) -> tuple[jax.Array, None, dict]:
+        """What ``layers(x_BTD, where, stack)`` gives: the stream after them, no cache, and their reports.
+
+        Args:
+          layers: takes any run of successive layers, of any of the rows.
+          stack: of all layers, a leading axis of every array.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """How devices share the work of a pass; not at all, unless it is given (``gpt_jax.mesh.spread``).
+
+    Args:
+      between: a constraint on the residual stream between the branches of a layer.
+      texts, experts, stages: None where all devices have them whole.
+    """
+
+    between: Place = lambda x_BTD: x_BTD
+    texts: Texts | None = None
+    experts: Experts | None = None
+    stages: Stages | None = None
+
+
+ALONE = Spread()
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Where:
@@ -57,11 +113,13 @@ class Where:
     embedded_BTD: jax.Array | None = None  # the residual stream before the first layer
     values_BKTH: jax.Array | None = None  # the first layer's values, for attention that mixes them in
     window: int = dataclasses.field(default=0, metadata={"static": True})  # positions that cached attention goes back
+    order_1T: jax.Array | None = None  # of tokens in their row, where the arrays hold them otherwise; None: 0, 1, 2, …
     place: Place = dataclasses.field(default=lambda x_BTD: x_BTD, metadata={"static": True})  # see ``GPT.hidden``
+    spread: Spread = dataclasses.field(default=ALONE, metadata={"static": True})
 
     def queries(self, length: int) -> Tokens:
         """The ``length`` tokens that the layer is given."""
-        place_1T = jnp.arange(length)[None]
+        place_1T = jnp.arange(length)[None] if self.order_1T is None else self.order_1T
         position_BT = place_1T if self.positions_BT is None else self.positions_BT
         if self.held is None:
             return Tokens(place_1T, position_BT, self.segments_BT)
@@ -74,6 +132,23 @@ class Where:
             return self.queries(length)
         held_BS = self.held[length]
         return Tokens(held_BS, held_BS, None, held_BS >= 0)
+
+    def moved(self, move: Place, length: int) -> "Where":
+        """The same of ``length`` tokens that the arrays hold in another order."""
+        order_1T = jnp.arange(length)[None]
+        position_BT = order_1T if self.positions_BT is None else self.positions_BT
+        segments_BT = None if self.segments_BT is None else move(self.segments_BT)
+        return dataclasses.replace(
+            self, positions_BT=move(position_BT), segments_BT=segments_BT, order_1T=move(order_1T)
+        )
+
+    def over_rows(self, f: Callable[[jax.Array], jax.Array]) -> "Where":
+        """The same, with ``f`` applied to every array that has an entry for each row."""
+        names = ["segments_BT", "keys_B", "embedded_BTD", "values_BKTH"]
+        if self.positions_BT is not None and len(self.positions_BT) > 1:
+            names.append("positions_BT")
+        found = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(self, **{name: f(a) for name, a in found.items() if a is not None})
 
     def for_layer(self, layer: jax.Array | int) -> "Where":
         """The same, with the number and the dropout keys of one layer."""

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import NamedSharding
 
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.mesh.spread import BatchSplit
 from gpt_jax.model import gpt, where
 from gpt_jax.train import losses, token_scores
 from gpt_jax.train.adapters import Adapter
@@ -23,15 +23,14 @@ TOKEN_ARRAYS = ("tokens", "targets", "weights", "segments", "positions")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step is compiled from: settings, the model's code, what is minimised and what is trained, and the number of
-    shards and the sharding of a batch."""
+    """What a step is compiled from: settings, the model's code, what is minimised and what is trained, and how a mesh splits
+    a batch."""
 
     config: Config
     graphdef: nnx.GraphDef
     objective: Objective
     adapter: Adapter
-    shards: int
-    batch: NamedSharding
+    split: BatchSplit
 
 
 @jax.tree_util.register_dataclass
@@ -76,15 +75,16 @@ class ModelForward:
 
     def cross_entropy(self, batch: Batch) -> Sums:
         rows, _ = _flat(batch)
-        settings = self.recipe.config.train
+        settings, split = self.recipe.config.train, self.recipe.split
+        x_XtD, targets_Xt, weights_Xt = map(split.by_device, (self._hidden(rows), rows["targets"], rows["weights"]))
         return losses.cross_entropy(
-            self._hidden(rows),
+            x_XtD,
             self.model.projection(),
-            rows["targets"],
-            rows["weights"],
+            targets_Xt,
+            weights_Xt,
             z_loss=settings.z_loss,
             chunk=settings.loss_chunk,
-            shards=self.recipe.shards,
+            shards=split.pieces(*rows["targets"].shape),
         )
 
     def log_probs(self, batch: Batch, states: jax.Array | None = None) -> jax.Array:
@@ -113,35 +113,38 @@ class ModelForward:
     def beside(self, score: Callable, batch: Batch, name: str) -> Any:
         fixed: FixedModel = jax.tree.map(jax.lax.stop_gradient, self.fixed[name])
         other = nnx.merge(gpt.graphdef(fixed.model), fixed.params)
-        x_BTD = self._hidden(batch)
+        x_BTD, split = self._hidden(batch), self.recipe.split
         parts = (batch.get(part) for part in ("positions", "segments"))
-        y_BTD, _ = other.hidden(batch["tokens"], *parts, None, self._place)
-        return token_scores.over_both(
+        y_BTD, _ = other.hidden(batch["tokens"], *parts, None, split.place, split.spread)
+        found = token_scores.over_both(
             functools.partial(score, ids=fixed.ids),
-            (x_BTD, y_BTD),
+            (split.by_device(x_BTD), split.by_device(y_BTD)),
             (self.model.projection(), other.projection()),
-            batch["targets"],
+            split.by_device(batch["targets"]),
             chunk=self.recipe.config.train.loss_chunk,
-            shards=self.recipe.shards,
+            shards=split.pieces(*x_BTD.shape[:2]),
         )
+        return jax.tree.map(functools.partial(split.whole_rows, rows=len(x_BTD)), found)
 
     def _scores(self, score: token_scores.Score, batch: Batch, states: jax.Array | None = None) -> Any:
         rows, leading = _flat(batch)
-        chunk, shards = self.recipe.config.train.loss_chunk, self.recipe.shards
+        chunk, split = self.recipe.config.train.loss_chunk, self.recipe.split
         x_BTD = self._hidden(rows) if states is None else states.reshape(-1, *states.shape[-2:])
-        projection = self.model.projection()
-        found = token_scores.over_logits(score, x_BTD, projection, rows["targets"], chunk=chunk, shards=shards)
-        return jax.tree.map(lambda found_BT: found_BT.reshape(*leading, -1), found)
+        found = token_scores.over_logits(
+            score,
+            split.by_device(x_BTD),
+            self.model.projection(),
+            split.by_device(rows["targets"]),
+            chunk=chunk,
+            shards=split.pieces(*x_BTD.shape[:2]),
+        )
+        return jax.tree.map(lambda found_Xt: split.whole_rows(found_Xt, len(x_BTD)).reshape(*leading, -1), found)
 
     def _hidden(self, rows: Batch) -> jax.Array:
         parts = (rows.get(name) for name in ("positions", "segments", "keys"))
-        x_BTD, self.report = self.model.hidden(rows["tokens"], *parts, self._place)
+        split = self.recipe.split
+        x_BTD, self.report = self.model.hidden(rows["tokens"], *parts, split.place, split.spread)
         return x_BTD
-
-    @property
-    def _place(self) -> where.Place:
-        # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
-        return functools.partial(jax.lax.with_sharding_constraint, shardings=self.recipe.batch)
 
 
 def _flat(batch: Batch) -> tuple[Batch, tuple[int, ...]]:

@@ -20,6 +20,7 @@ from gpt_jax.train.run import open_run
 from gpt_jax.train.signals import StopRequest
 from gpt_jax.train.step import State, compile_step
 from gpt_jax.train.trainer import Trainer
+from gpt_jax.train.watchdog import STEP, Watchdog
 
 
 def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]:
@@ -35,27 +36,36 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
       StorageError: the disk refuses.
     """
     started = time.time()
-    processes.start_processes()
+    processes.start_processes(config.mesh)
     with StopRequest() as stop:
         stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))
-        with jax.set_mesh(run.mesh), found_by_jax(run.workdir), Trainer.open(run, stop, started) as (trainer, state):
-            last = min(until or run.config.train.steps, run.config.train.steps)
-            state, step = _steps(trainer, state, last)
-            stop.wait_for_steps()
-            return trainer.finish(state, step, last)
+        with (
+            jax.set_mesh(run.mesh),
+            found_by_jax(run.workdir),
+            Watchdog(run.workdir, run.config.mesh) as watchdog,
+        ):
+            watchdog.begin("reading the state")
+            with Trainer.open(run, stop, started) as (trainer, state):
+                last = min(until or run.config.train.steps, run.config.train.steps)
+                state, step = _steps(trainer, watchdog, state, last)
+                stop.wait_for_steps()
+                watchdog.begin("the end of the run")
+                return trainer.finish(state, step, last)
 
 
-def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
+def _steps(trainer: Trainer, watchdog: Watchdog, state: State, last: int) -> tuple[State, int]:
     """Steps until ``last``, or until a signal asks to stop; returns the saved state and its step."""
     run, recorder, stop = trainer.run, trainer.recorder, trainer.stop
     settings = run.config.train
     feed = trainer.feed
+    watchdog.begin("an evaluation", trainer.start)
     trainer.evaluate_if_missed(state, last)
     stop.check()
 
     for k in range(trainer.start, last):
+        watchdog.begin(STEP, k)
         if feed.waits:
             recorder.flush(state)
         with profiler.step(run.workdir, settings.profile, k):
@@ -63,8 +73,10 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
             watched = settings.watch_every and (k + 1) % settings.watch_every == 0
             advance = run.program.watch_step if watched else run.program.step
             if k == trainer.start:
+                watchdog.begin("compilation", k)
                 recorder.progress.compiled(compile_step(advance, state, batch, recorder.hyper))
                 stop.wait_for_steps()
+                watchdog.begin(STEP, k)
             state, metrics = advance(state, batch, recorder.hyper)
         step = k + 1
         recorder.queue(step, {**metrics, **said}, batch, state)
@@ -74,9 +86,11 @@ def _steps(trainer: Trainer, state: State, last: int) -> tuple[State, int]:
         if step % feed.every or not (evaluating or saving or stop.agreed()):
             continue
         recorder.flush(state)
+        watchdog.begin("an evaluation", step)
         loss = trainer.evaluate(state, step) if evaluating else None
         stopping = stop.agreed()
         if saving or stopping:
+            watchdog.begin("a save", step)
             trainer.save(state, step, loss)
         if stopping:
             return state, step

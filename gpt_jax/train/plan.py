@@ -41,8 +41,10 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
 
     def lower(mesh, attend):
         planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)
-        sharding = meshes.batch_sharding(mesh)
-        batch = {name: jax.ShapeDtypeStruct(*array, sharding=sharding) for name, array in arrays.items()}
+        batch = {
+            name: jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.batch_sharding(mesh, shape))
+            for name, (shape, dtype) in arrays.items()
+        }
         with jax.set_mesh(mesh):
             hyper = {**hyper_scalars(config), **({"fixed": fixed} if fixed else {})}
             return planned.step.lower(program.live, batch, hyper)

@@ -24,6 +24,7 @@ from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.mesh import collectives, rules
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.spread import split_of
 from gpt_jax.model import gpt, layout
 from gpt_jax.storage import make_folder, refused, write_atomically
 from gpt_jax.train import describe
@@ -173,8 +174,7 @@ def _scorer(run: Run, found: start.Start, model: ModelConfig) -> Score:
         gpt.graphdef(model),
         run.program.recipe.objective,
         NoAdapter(),
-        meshes.batch_shards(mesh),
-        meshes.batch_sharding(mesh),
+        split_of(mesh, config.mesh),
     )
 
     def score(params, batch):

@@ -19,6 +19,7 @@ from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import agreement, memory, processes
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.spread import check as check_mesh
 from gpt_jax.model import attend, flops, layout
 from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.storage import cache_folder
@@ -182,7 +183,7 @@ def open_to_read(config: Config, workdir: str | Path) -> ReadRun:
 
 def to_read(config: Config) -> Config:
     """The configuration with a mesh that fits the devices: what was trained on eight is read on one."""
-    processes.start_processes()
+    processes.start_processes(config.mesh)
     backend.check_precision(config.model.dtype)
     mesh = meshes.fitting(config.mesh)
     if mesh != config.mesh:
@@ -201,7 +202,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
       UserError: mesh, batch, data or vocabulary do not fit, knobs of sampling contradict each other, or the processes of
         the launch differ in settings, code or data.
     """
-    processes.start_processes()
+    processes.start_processes(config.mesh)
     agreement.check(functools.partial(facts.facts, config))
     chosen(config.sample)
     check_tuning(config)
@@ -221,6 +222,7 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
         say("data", note)
     data.valid.overlapping(config.train.eval_stride)  # which may be refused
     config = with_vocab(config, data.vocab)
+    check_mesh(mesh, config)
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
     memory.check(config, [run.program.live, run.program.fixed], mesh, run.program.trained)
     say("parameters", describe.parameters(config, run.program.trained))

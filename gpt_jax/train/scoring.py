@@ -128,7 +128,7 @@ class Head:
     def _over(self, windows: ExampleWindows, most: int = AT_ONCE) -> np.ndarray:
         """What the head says of all windows, [N, …], ``most`` at a time."""
         found = []
-        shards = self.run.program.recipe.shards
+        shards = self.run.program.recipe.split.shards
         rows = -(-(AT_ONCE if windows.count <= AT_ONCE else most) // shards) * shards
         with jax.set_mesh(self.run.mesh):
             for first in range(0, windows.count, rows):

@@ -19,7 +19,7 @@ from gpt_jax import backend, registry
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.limits import folded
 from gpt_jax.mesh import memory, rules
-from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.spread import split_of
 from gpt_jax.model import attend, gpt, layout
 from gpt_jax.model.mlp import moe
 from gpt_jax.train import optim
@@ -148,8 +148,7 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
         gpt.graphdef(config.model),
         objective_of(config),
         adapter_of(config),
-        meshes.batch_shards(mesh),
-        meshes.batch_sharding(mesh),
+        split_of(mesh, config.mesh),
     )
 
     def init(seed, params=None):

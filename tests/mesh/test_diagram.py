@@ -185,7 +185,7 @@ def test_placements_are_read_from_what_blocks_do():
 def test_a_block_of_ones_own_is_drawn_as_it_computes(monkeypatch):
     class Backwards(PreNormBlock):
         def __call__(self, x_BTD, where: Where, cache=None):
-            y_BTD, report = self.mlp(self.norm2(x_BTD))
+            y_BTD, report = self.mlp(self.norm2(x_BTD), where)
             x_BTD = x_BTD + 0.25 * y_BTD
             y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
             return x_BTD + y_BTD, cache, report

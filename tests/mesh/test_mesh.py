@@ -31,14 +31,6 @@ def test_a_mesh_that_does_not_match_the_devices_is_refused_with_one_that_does(si
     assert example.size == 8
 
 
-@pytest.mark.parametrize("axis", ["context", "expert", "pipeline"])
-@pytest.mark.parametrize("size", [2, -1])
-def test_axes_to_come_are_refused(axis, size):
-    with pytest.raises(UserError, match=f"{axis}.*not available in this version") as caught:
-        meshes.make(mesh_config(data=4, **{axis: size}))
-    assert caught.value.where == f"config.mesh.{axis}"
-
-
 def test_a_batch_has_to_divide_over_the_mesh_in_every_micro_batch():
     mesh = meshes.make(mesh_config(data=2, fsdp=2, tensor=2))
     meshes.check_batch(mesh, 8, 2)
@@ -64,6 +56,17 @@ def test_put_batch_keeps_every_row_in_its_place(sizes):
         np.testing.assert_array_equal(np.asarray(array), rows[name])
     per_device = 16 // meshes.batch_shards(mesh)
     assert {shard.data.shape for shard in batch["tokens"].addressable_shards} == {(per_device, 5)}
+
+
+def test_put_batch_splits_texts_where_they_divide():
+    mesh = meshes.make(mesh_config(data=2, context=4))
+    rows = {"tokens": np.arange(16 * 12).reshape(16, 12), "pairs": np.arange(16 * 16).reshape(16, 2, 8)}
+    whole = {"odd": np.arange(16 * 5).reshape(16, 5), "rewards": np.arange(16.0)}
+    batch = meshes.put_batch(rows | whole, mesh)
+    for name, array in (rows | whole).items():
+        np.testing.assert_array_equal(np.asarray(batch[name]), array)
+    shapes = {name: {shard.data.shape for shard in array.addressable_shards} for name, array in batch.items()}
+    assert shapes == {"tokens": {(8, 3)}, "pairs": {(8, 2, 2)}, "odd": {(8, 5)}, "rewards": {(8,)}}
 
 
 def test_a_sum_over_a_split_batch_is_the_sum_of_its_rows():

@@ -156,6 +156,20 @@ def test_scores_that_the_chip_does_not_keep_are_not_counted(capsys):
     assert found[""] > scores and found["24GB"] < 0.7 * scores
 
 
+def test_what_goes_between_devices_and_how_long_a_pipeline_waits(capsys):
+    values = base.get_config()
+    values.model.update(layers=4, width=32, heads=8, context=64, vocab=64, scan=True)
+    values.train.update(batch=16, steps=10)
+    values.mesh.update(data=2, fsdp=2, pipeline=2)
+    print_plan(Config.from_dict(values), None, "")
+    lines = capsys.readouterr().out.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("sent per device"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("pipeline"))
+    assert "a stage waits 20% of a pass: 2 stages, 4 micro-batches" in lines[end]
+    sent = {line[:17].strip(): line[17:] for line in lines[begin + 1 : end]}
+    assert "collective-permute" in sent["pipeline"] and "all-gather" in sent["fsdp"] and "all-reduce" in sent["data"]
+
+
 def test_dimensions_that_do_not_divide_stand_in_the_table():
     config = gpt2_config(data=4, tensor=2)
     state = gpt2_state()

@@ -11,6 +11,7 @@ from gpt_jax import registry
 from gpt_jax.commands.flags import Flags
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.spread import check
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINTED = re.compile(r"launch\.py (train|plan) +(--config=[^`\n]*?(?:--devices|--config\.mesh)[^`\n#]*)", re.MULTILINE)
@@ -39,6 +40,7 @@ def test_a_printed_command_divides_its_batch(verb, words, devices):
     devices = getattr(values, "devices", None) or devices
     mesh = AbstractMesh(meshes.sizes(config.mesh, devices), meshes.AXES)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
+    check(mesh, config)
 
 
 def test_the_documents_print_some_for_a_cluster_too():

@@ -9,6 +9,7 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.model.mlp.experts import ExpertLinear
 from gpt_jax.model.mlp.grouped import BLOCK, blocked_dot
+from gpt_jax.model.where import Where
 from gpt_jax.train.losses import over_layers, with_experts
 from tests.model import oracle
 from tests.model.variants import config
@@ -30,7 +31,7 @@ def run(call: str, x, **changes):
     graphdef, values = built(call, **changes)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.float64, values)
-        y, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(params, jnp.float64(x))
+        y, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, Where()))(params, jnp.float64(x))
         return np.asarray(y), jax.tree.map(np.asarray, report), values
 
 
@@ -115,7 +116,7 @@ def test_the_balance_bias_is_pushed_against_the_load():
     params = jax.tree.map(jnp.float32, values)
 
     def loss(params):
-        _, report = nnx.merge(graphdef, params)(jnp.float32(X))
+        _, report = nnx.merge(graphdef, params)(jnp.float32(X), Where())
         return report["moe_loss"], report["moe_load"]
 
     gradient, load = jax.grad(loss, has_aux=True)(params)

@@ -188,7 +188,7 @@ def test_feed_forward_networks(name):
     module = registry.build("model.mlp", name, config(), nnx.Rngs(params=0))
     graphdef, state = nnx.split(module)
     p = jax.tree.map(lambda a: random.standard_normal(a.shape).astype(np.float32), nnx.to_pure_dict(state))
-    got, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x))(p, X)
+    got, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, Where()))(p, X)
     up = np.float64(X) @ p["up"]["w"] + p["up"]["bias"]
     hidden = UNITS[name](X @ np.float64(p["gate"]["w"]) + p["gate"]["bias"], up) if "gate" in p else FORMULAS[name](up)
     right = hidden @ p["down"]["w"] + p["down"]["bias"]

@@ -145,16 +145,16 @@ def arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
     return {path: np.asarray(leaf) for path, leaf in found.items()}
 
 
-def differences(workdir: Path, reference: Path) -> Iterator[str]:
+def differences(workdir: Path, reference: Path, last: int = STEPS) -> Iterator[str]:
     """What two ended runs differ in: their last state bit for bit, each record of each step, damaged checkpoints."""
-    found, wanted = arrays(workdir, STEPS), arrays(reference, STEPS)
+    found, wanted = arrays(workdir, last), arrays(reference, last)
     if found.keys() != wanted.keys():
         yield f"other arrays: {sorted(found.keys() ^ wanted.keys())}"
     for path in found.keys() & wanted.keys():
         if found[path].dtype != wanted[path].dtype or found[path].tobytes() != wanted[path].tobytes():
             yield f"other bits in {path}"
     steps = [record["step"] for record in records(workdir) if "train/loss" in record]
-    if steps != list(range(1, STEPS + 1)):
+    if steps != list(range(1, last + 1)):
         yield f"metrics.jsonl does not hold each step once: {len(steps)} records, {len(set(steps))} steps"
     for record, other in zip(records(workdir), records(reference), strict=False):
         if record != other:

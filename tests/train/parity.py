@@ -26,11 +26,12 @@ class Layout:
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
+    context: int = 1
     processes: int = 1
 
     @property
     def devices(self) -> int:
-        return self.data * self.fsdp * self.tensor // self.processes
+        return self.data * self.fsdp * self.tensor * self.context // self.processes
 
 
 ALONE = Layout()
@@ -39,6 +40,7 @@ LAYOUTS = {
     "fsdp=8": Layout(fsdp=8),
     "tensor=2 x data=4": Layout(data=4, tensor=2),
     "2 processes, fsdp=8": Layout(fsdp=8, processes=2),
+    "2 processes, context=8": Layout(context=8, processes=2),
 }
 
 
@@ -74,6 +76,7 @@ def command(layout: Layout, dtype: str, steps: int, folder: Path) -> list[str]:
         "mesh.data": layout.data,
         "mesh.fsdp": layout.fsdp,
         "mesh.tensor": layout.tensor,
+        "mesh.context": layout.context,
     }
     flags = [f"--config.{key}={value}" for key, value in knobs.items()]
     return ["launch.py", "train", "--config=configs/base.py", f"--workdir={folder / 'run'}", *flags]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import registry
+from gpt_jax.mesh.spread import BatchSplit
 from gpt_jax.model import gpt
 from gpt_jax.train import gradients, step
 from tests.model import variants
@@ -23,7 +23,7 @@ def gradient(model, batch, **changes) -> tuple[dict, dict]:
     """(metrics, gradients) of one batch, on one device."""
     config = dataclasses.replace(tiny.config(**changes), model=model)
     parts = step.objective_of(config), step.adapter_of(config)
-    recipe = gradients.Recipe(config, gpt.graphdef(model), *parts, 1, SingleDeviceSharding(jax.devices()[0]))
+    recipe = gradients.Recipe(config, gpt.graphdef(model), *parts, BatchSplit())
     params = variants.parameters(dataclasses.replace(model, dtype="float32"))
     dtype = jnp.promote_types(model.dtype, jnp.float32)
     state = {"step": jnp.int32(0), "params": jax.tree.map(lambda leaf: leaf.astype(dtype), params)}

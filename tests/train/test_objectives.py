@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import SingleDeviceSharding
 
 from gpt_jax import registry
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.spread import BatchSplit, split_of
 from gpt_jax.model import gpt
 from gpt_jax.train import losses
 from gpt_jax.train.forward import HEADS, FixedModel, Recipe
@@ -86,9 +86,8 @@ class Case:
     def program(self, accumulate: int = 1, mesh=None) -> Callable[[Batch], Found]:
         """(metrics, gradients) of a batch."""
         config = dataclasses.replace(self.config, train=dataclasses.replace(self.config.train, accumulate=accumulate))
-        sharding = SingleDeviceSharding(jax.devices()[0]) if mesh is None else meshes.batch_sharding(mesh)
-        shards = 1 if mesh is None else meshes.batch_shards(mesh)
-        recipe = Recipe(config, gpt.graphdef(config.model), objective_of(config), adapter_of(config), shards, sharding)
+        split = BatchSplit() if mesh is None else split_of(mesh, config.mesh)
+        recipe = Recipe(config, gpt.graphdef(config.model), objective_of(config), adapter_of(config), split)
         compiled = jax.jit(functools.partial(loss_and_grads, recipe))
         state, hyper = {"step": jnp.int32(0), "params": self.params}, {**hyper_scalars(config), **self.fixed}
         return lambda batch: compiled(state, batch if mesh is None else meshes.put_batch(batch, mesh), hyper)
@@ -165,16 +164,15 @@ def check_still(call: str, steps: int = 20) -> None:
 
 def test_the_loss_of_a_language_model_is_compiled_as_cross_entropy_alone():
     """The seams cost nothing: the step's program has the same text as one that knows of no objectives."""
-    config, sharding = tiny.config(), SingleDeviceSharding(jax.devices()[0])
-    recipe = Recipe(config, gpt.graphdef(config.model), objective_of(config), adapter_of(config), 1, sharding)
-    place = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding)
+    config = tiny.config()
+    recipe = Recipe(config, gpt.graphdef(config.model), objective_of(config), adapter_of(config), BatchSplit())
 
     def direct(state, batch, hyper):
         count = jnp.maximum(batch["weights"].sum(), 1)
 
         def mean(params):
             model = nnx.merge(gpt.graphdef(config.model), params)
-            x_BTD, _ = model.hidden(batch["tokens"], None, None, None, place)
+            x_BTD, _ = model.hidden(batch["tokens"])
             sums = losses.cross_entropy(
                 x_BTD, model.projection(), batch["targets"], batch["weights"], z_loss=0.0, chunk=0, shards=1
             )

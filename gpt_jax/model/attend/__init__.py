@@ -22,7 +22,7 @@ from gpt_jax.model.where import Tokens, Where, dropout
 Pair = tuple[jax.Array, jax.Array]
 
 DROPOUT_SITE = 0
-# What a backend may be unable to do. A mechanism needs all but the last two; those depend on how the model is called.
+# What a backend may be unable to do. A mechanism needs all but the last three; those depend on how the model is called.
 FEATURES = {
     "reach": "a rule of its own for which keys are visible",
     "window": "a sliding window",
@@ -36,6 +36,7 @@ FEATURES = {
     "dropout": "dropout on attention weights",
     "segments": "packed documents",
     "cache": "cached decoding",
+    "part": "the queries of a part of the text alone",
 }
 EVERYTHING = frozenset(FEATURES)
 
@@ -194,6 +195,12 @@ def require(call: str, features: frozenset[str], platform: str = "", dtype: str 
       UserError: it cannot; the message names what, and the backends that can.
     """
     chosen = backend(call)
+    check(chosen, features, platform, dtype)
+    return chosen
+
+
+def check(chosen: Backend, features: frozenset[str], platform: str = "", dtype: str = "") -> None:
+    """Refuses a backend that cannot do what is needed. Arguments and errors as of ``require``."""
     refusal = chosen.refusal(features, platform, dtype)
     if refusal:
         others = [backend(name) for name in registry.names("model.attend")]
@@ -209,12 +216,13 @@ def require(call: str, features: frozenset[str], platform: str = "", dtype: str 
             allowed=", ".join(able) or "none of the backends can",
             fix=fix,
         )
-    return chosen
 
 
 def asked(spec: AttentionSpec, queries: Tokens, keys: Tokens) -> frozenset[str]:
     """The features that a call needs: the specification's, and those of how it is called."""
-    called = {"segments": queries.segment_BT is not None, "cache": keys.valid_BT is not None}
+    cached = keys.valid_BT is not None
+    part = not cached and queries.order_BT.shape[-1] != keys.order_BT.shape[-1]
+    called = {"segments": queries.segment_BT is not None, "cache": cached, "part": part}
     return spec.features | {name for name, given in called.items() if given}
 
 
@@ -240,7 +248,9 @@ def attend(
     def drop(weights_BNTS):
         return dropout(weights_BNTS, spec.dropout, where.keys_B, DROPOUT_SITE)
 
-    return chosen.run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras or Extras(), drop)
+    texts = where.spread.texts
+    run = chosen.run if texts is None else texts.attention(chosen, where.keys_B is not None)
+    return run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras or Extras(), drop)
 
 
 def _told_apart(spec: AttentionSpec, layer: jax.Array | int, dtype: jnp.dtype) -> AttentionSpec:

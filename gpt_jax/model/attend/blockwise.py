@@ -30,6 +30,17 @@ def blockwise(*, block: Rows = 512) -> Backend:
 
 
 def _run(block, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
+    b, n, t, _ = q_BNTH.shape
+    cached = keys.valid_BT is not None
+    sizes, q, k, v, queries, keys = laid_out(block, q_BNTH, k_BKSH, v_BKSJ, queries, keys)
+    blocks = _every(sizes, q, k) if cached else reachable(spec, sizes, queries, keys)
+    sink = None if extras.sink_N is None else extras.sink_N.reshape(q.shape[1:3])
+    y = _attend(spec, sizes, blocks, queries, keys, q, k, v, sink, extras.position)
+    return y[:, :, :, :t].reshape(b, n, t, -1)
+
+
+def laid_out(block, q_BNTH, k_BKSH, v_BKSJ, queries, keys):
+    """The sizes of blocks of queries and of keys; q [B, K, G, T, H], k, v and the tokens, filled up to whole blocks."""
     b, n, t, h = q_BNTH.shape
     k = k_BKSH.shape[1]
     sizes = min(block, t), min(block, k_BKSH.shape[2])
@@ -37,13 +48,8 @@ def _run(block, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     k_, v = (_pad(a, sizes[1], 2) for a in (k_BKSH, v_BKSJ))
     queries = jax.tree.map(lambda a: _pad(a, sizes[0], a.ndim - 1), queries)
     real_BS = jnp.ones((1, k_BKSH.shape[2]), bool) if keys.valid_BT is None else keys.valid_BT
-    cached = keys.valid_BT is not None
     keys = jax.tree.map(lambda a: _pad(a, sizes[1], a.ndim - 1), keys)
-    keys = dataclasses.replace(keys, valid_BT=_pad(real_BS, sizes[1], 1))
-    blocks = _every(sizes, q, k_) if cached else _reachable(spec, sizes, queries, keys)
-    sink = None if extras.sink_N is None else extras.sink_N.reshape(k, n // k)
-    y = _attend(spec, sizes, blocks, queries, keys, q, k_, v, sink, extras.position)
-    return y[:, :, :, :t].reshape(b, n, t, -1)
+    return sizes, q, k_, v, queries, dataclasses.replace(keys, valid_BT=_pad(real_BS, sizes[1], 1))
 
 
 def _pad(a, size, axis):
@@ -62,15 +68,16 @@ def _scores(spec, queries, keys, q_BKGTH, k_BKSH, position):
 
 
 def _every(sizes, q, k):
-    """What ``_reachable`` says of a cache, which may hold its tokens in any order."""
+    """What ``reachable`` says of a cache, which may hold its tokens in any order."""
     count_t, count_s = q.shape[3] // sizes[0], k.shape[2] // sizes[1]
     return jnp.zeros(count_t, jnp.int32), jnp.full(count_t, count_s, jnp.int32)
 
 
-def _reachable(spec, sizes, queries, keys):
+def reachable(spec, sizes, queries, keys):
     """Per block of queries, the first and one past the last block of keys that it may see, by order and window alone.
 
-    Positions of a row rise with its order wherever they are seen, so the distance in order bounds that in positions.
+    Positions of a row rise with its order wherever they are seen, so the distance in order bounds that in positions. Order
+    rises along the keys, and may leave tokens out.
     """
     size_t, size_s = sizes
     order_q, order_k = queries.order_BT.reshape(-1, size_t), keys.order_BT.reshape(-1, size_s)
@@ -79,7 +86,7 @@ def _reachable(spec, sizes, queries, keys):
     if not width:
         return jnp.zeros_like(last), last
     oldest = order_q[:, 0] - width + 1
-    return jnp.minimum(jnp.maximum(oldest // size_s, 0), last), last
+    return jnp.sum(order_k.max(1) < oldest[:, None], axis=1), last
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -88,6 +95,12 @@ def _attend(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
 
 
 def _forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
+    y, logz = forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position, q.dtype)
+    return y, (blocks, queries, keys, q, k, v, sink, position, y, logz)
+
+
+def forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position, y_dtype):
+    """y [B, K, G, T, J], and the logarithms of the softmaxes' denominators, [B, K, G, T]."""
     size_t, size_s = sizes
     count_t = q.shape[3] // size_t
     first, last = blocks
@@ -115,20 +128,43 @@ def _forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
         y = jnp.zeros((*shape, v.shape[-1]), dtype)
         top, total, y = jax.lax.fori_loop(first[i], last[i], add, (top, total, y))
         total = jnp.where(total > 0, total, 1)
-        return (y / total[..., None]).astype(q.dtype), top + jnp.log(total)
+        return (y / total[..., None]).astype(y_dtype), top + jnp.log(total)
 
     y, logz = jax.lax.map(row, jnp.arange(count_t))
-    y, logz = _join(y), _join(logz)
-    return y, (blocks, queries, keys, q, k, v, sink, position, y, logz)
+    return _join(y), _join(logz)
 
 
 def _backward(spec, sizes, saved, dy):
-    """dS = P (dP - sum of dy y), block by block, and through the scores to what made them."""
-    (first, last), queries, keys, q, k, v, sink, position, y, logz = saved
+    blocks, queries, keys, q, k, v, sink, position, y, logz = saved
+    mean = mean_of(dy, y)
+    found = backward(spec, sizes, blocks, queries, keys, q, k, v, position, logz, mean, dy)
+    dq, dk, dv = (d.astype(a.dtype) for d, a in zip(found[:3], (q, k, v), strict=True))
+    return None, None, None, dq, dk, dv, sink_gradient(sink, logz, mean), found[3]
+
+
+def mean_of(dy, y):
+    """sum of dy y, [B, K, G, T]: the mean of a softmax's derivatives, by its weights."""
+    dtype = wide(y.dtype)
+    return (dy.astype(dtype) * y.astype(dtype)).sum(-1)
+
+
+def sink_gradient(sink, logz, mean):
+    if sink is None:
+        return None
+    return -(jnp.exp(sink[..., None].astype(logz.dtype) - logz) * mean).sum((0, 3)).astype(sink.dtype)
+
+
+def backward(spec, sizes, blocks, queries, keys, q, k, v, position, logz, mean, dy):
+    """dS = P (dP - mean), block by block, and through the scores to what made them: dq, dk and dv in float32 or better, and
+    the gradient of the position's parameters.
+
+    Args:
+      logz: of the whole softmax, of which these keys may be a part.
+    """
+    first, last = blocks
     size_t, size_s = sizes
     count_t = q.shape[3] // size_t
     dtype = wide(q.dtype)
-    mean = (dy.astype(dtype) * y.astype(dtype)).sum(-1)
 
     def row(carry, i):
         dk, dv, d_position = carry
@@ -156,10 +192,7 @@ def _backward(spec, sizes, saved, dy):
 
     zeros = (jnp.zeros(k.shape, dtype), jnp.zeros(v.shape, dtype), jax.tree.map(jnp.zeros_like, position))
     (dk, dv, d_position), dq = jax.lax.scan(row, zeros, jnp.arange(count_t))
-    d_sink = None
-    if sink is not None:
-        d_sink = -(jnp.exp(sink[..., None].astype(dtype) - logz) * mean).sum((0, 3)).astype(sink.dtype)
-    return (None, None, None, _join(dq).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), d_sink, d_position)
+    return _join(dq), dk, dv, d_position
 
 
 _attend.defvjp(_forward, _backward)

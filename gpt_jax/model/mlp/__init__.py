@@ -1,1 +1,1 @@
-"""The position-wise feed-forward networks: x_BTD -> (y_BTD, what the layer reports of itself, by name)."""
+"""The position-wise feed-forward networks: (x_BTD, where) -> (y_BTD, what the layer reports of itself, by name)."""

@@ -10,6 +10,7 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.limits import Or, Rows
 from gpt_jax.model.linear import Linear
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
+from gpt_jax.model.where import Where
 from gpt_jax.registry import register
 
 
@@ -28,7 +29,7 @@ class MLP(nnx.Module):
         self.gate = Linear((config.width,), hidden, config, rngs, "mlp") if name in GATES else None
         self.down = Linear(hidden, (config.width,), config, rngs, "mlp", "residual")
 
-    def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
+    def __call__(self, x_BTD: jax.Array, where: Where) -> tuple[jax.Array, dict]:
         if self.gate is None:
             return self.down(ACTIVATIONS[self.name](self.up(x_BTD))), {}
         return self.down(GATES[self.name](self.gate(x_BTD), self.up(x_BTD))), {}

@@ -1,6 +1,7 @@
 """A mixture of experts: a router sends every token to a few of many feed-forward networks."""
 
 import dataclasses
+import functools
 import math
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from gpt_jax.model.linear import Linear
 from gpt_jax.model.mlp.activations import ACTIVATIONS, GATES
 from gpt_jax.model.mlp.dense import MLP
 from gpt_jax.model.mlp.experts import Experts
+from gpt_jax.model.where import Where
 from gpt_jax.registry import options, register
 
 ROUTERS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
@@ -63,24 +65,27 @@ class MoE(nnx.Module):
         self.shared = MLP(given.activation, config, rngs, width) if given.shared else None
         self.balance = nnx.Param(jnp.zeros(given.experts)) if given.bias_balance else None
 
-    def __call__(self, x_BTD: jax.Array) -> tuple[jax.Array, dict]:
+    def __call__(self, x_BTD: jax.Array, where: Where) -> tuple[jax.Array, dict]:
         """Reports "moe_loss", to be added to the mean loss, "moe_load" [E], the share of choices each expert got,
         "moe_dropped", the share of choices that were dropped, and with ``balance`` "moe_pull" [E], the derivative of the
         loss by the loads. To a part of a batch (the batch's loads - its own) . moe_pull is added, for the parts' losses to
         average to the batch's."""
-        b, t, d = x_BTD.shape
+        t, split = x_BTD.shape[1], where.spread.experts
         logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
         chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
         dropped = jnp.zeros(())
         if self.given.capacity and t > 1:
             room = math.ceil(self.given.capacity * self.given.top_k * t / self.given.experts)
-            y_BTD, served_BTK = self.experts.limited(x_BTD, chosen_BTK, weight_BTK, room)
+            limited = self.experts.limited if split is None else functools.partial(split.limited, self.experts)
+            y_BTD, served_BTK = limited(x_BTD, chosen_BTK, weight_BTK, room)
             dropped = 1 - served_BTK.mean()
+        elif split is not None:
+            y_BTD = split.dropless(self.experts, x_BTD, chosen_BTK, weight_BTK)
         else:
-            flat = (a.reshape(b * t, -1) for a in (x_BTD, chosen_BTK, weight_BTK))
-            y_BTD = self.experts.dropless(*flat).reshape(b, t, d)
+            flat = (a.reshape(-1, a.shape[-1]) for a in (x_BTD, chosen_BTK, weight_BTK))
+            y_BTD = self.experts.dropless(*flat).reshape(x_BTD.shape)
         if self.shared is not None:
-            y_BTD += self.shared(x_BTD)[0]
+            y_BTD += self.shared(x_BTD, where)[0]
         load_E = jax.nn.one_hot(chosen_BTK, self.given.experts).mean((0, 1, 2))
         share_E = (p_BTE / p_BTE.sum(-1, keepdims=True)).mean((0, 1))
         report = {"moe_load": load_E, "moe_dropped": dropped}
@@ -121,6 +126,17 @@ class MoE(nnx.Module):
 def moe(config: ModelConfig, rngs: nnx.Rngs, **given) -> MoE:
     """A mixture of experts of ``model.mlp_width`` each."""
     return MoE(config, rngs, Options(**given))
+
+
+def joined(reports: dict) -> dict:
+    """The report of a batch, from those of its equal parts: each array has an axis of parts in front. See ``MoE``."""
+    if "moe_load" not in reports:
+        return jax.tree.map(lambda a: a.mean(0), reports)
+    load_LE = reports["moe_load"].mean(0)
+    if "moe_pull" in reports:
+        missing = jax.lax.stop_gradient(load_LE - reports["moe_load"])
+        reports = {**reports, "moe_loss": reports["moe_loss"] + (missing * reports["moe_pull"]).sum(-1)}
+    return jax.tree.map(lambda a: a.mean(0), reports)
 
 
 def _check(given: Options) -> None:

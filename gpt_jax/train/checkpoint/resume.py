@@ -26,11 +26,13 @@ _KEYS = {
         train.log_every train.eval_every train.eval_batches train.eval_stride train.save_every train.keep train.keep_best
         train.on_nonfinite train.watch_every train.profile train.tensorboard train.wandb
         eval.tasks eval.split eval.batch eval.batches eval.stride
+        mesh.start_timeout mesh.heartbeat_timeout mesh.step_timeout mesh.phase_timeout
     """,
     Change.BITS: """
         model.attend model.scan model.remat
         train.accumulate train.loss_chunk
-        mesh.data mesh.fsdp mesh.tensor mesh.context mesh.expert mesh.pipeline mesh.rules
+        mesh.data mesh.fsdp mesh.tensor mesh.context mesh.expert mesh.pipeline mesh.context_strategy
+        mesh.rounds mesh.microbatches mesh.rules
     """,
     Change.HORIZON: """
         train.steps

@@ -62,8 +62,7 @@ class Scorer:
             gpt.graphdef(fixed.model),
             own.objective,
             NoAdapter(),
-            own.shards,
-            own.batch,
+            own.split,
         )
 
         def score(params, batch):

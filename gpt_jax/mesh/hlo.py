@@ -1,0 +1,92 @@
+"""Optimised HLO as text: its computations and their instructions."""
+
+import math
+import re
+from dataclasses import dataclass
+
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4} | {
+    "f64": 8,
+    "s64": 8,
+    "u64": 8,
+}
+SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+HEAD = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\) -> .* \{$")
+LINE = re.compile(r"\s+(ROOT )?%([\w.\-]+) = (.*)$")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A line of HLO: %name = type op(operands), attributes."""
+
+    name: str
+    type: str
+    op: str
+    operands: tuple[str, ...]
+    attributes: str
+    root: bool
+
+    def attribute(self, pattern: str) -> str:
+        """The first group of the pattern in the attributes, or ""."""
+        found = re.search(pattern, self.attributes)
+        return found[1] if found else ""
+
+    @property
+    def source(self) -> str:
+        """What of our program it comes from: JAX's name stack."""
+        return self.attribute(r'op_name="([^"]*)"')
+
+
+Computation = dict[str, Instruction]
+
+
+def parse(text: str) -> tuple[dict[str, Computation], str]:
+    """All computations by name, and the name of the entry."""
+    computations: dict[str, Computation] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        if head := HEAD.match(line):
+            current = computations[head[2]] = {}
+            entry = head[2] if head[1] else entry
+        elif current is not None and (found := LINE.match(line)):
+            instruction = _instruction(found[2], re.sub(r"/\*.*?\*/", "", found[3]), bool(found[1]))
+            current[instruction.name] = instruction
+    return computations, entry
+
+
+def _instruction(name: str, rest: str, root: bool) -> Instruction:
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    kind, rest = rest[:end], rest[end:].strip()
+    start = rest.index("(")
+    end = _closing(rest, start)
+    return Instruction(
+        name, kind, rest[:start], tuple(re.findall(r"%([\w.\-]+)", rest[start:end])), rest[end + 1 :], root
+    )
+
+
+def _closing(text: str, start: int) -> int:
+    depth = 0
+    for i in range(start, len(text)):
+        depth += (text[i] == "(") - (text[i] == ")")
+        if not depth:
+            return i
+    raise ValueError(f"no closing bracket in {text[:80]}")
+
+
+def turns(loop: Instruction) -> int:
+    """Of a while loop; 1 where the compiler does not know."""
+    return int(loop.attribute(r'known_trip_count":\{"n":"(\d+)"') or 1)
+
+
+def size(kind: str) -> int:
+    """Bytes of a type; a tuple's is the sum."""
+    return sum(BYTES.get(dtype, 0) * math.prod(dimensions(shape)) for dtype, shape in SHAPE.findall(kind))
+
+
+def shape(kind: str) -> list[int]:
+    """Axis sizes of a type, of a tuple's first member."""
+    found = SHAPE.search(kind)
+    return dimensions(found[2]) if found else []
+
+
+def dimensions(text: str) -> list[int]:
+    return [int(n) for n in text.split(",") if n]

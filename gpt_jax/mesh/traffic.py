@@ -1,0 +1,120 @@
+"""What a compiled program sends between devices: its collectives, in bytes and by the axes of the mesh that they cross."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpt_jax.mesh.hlo import Computation, Instruction, parse, size, turns
+
+# Bytes that a device sends, by those of its result and the devices n of a group: rings, which send least.
+SENT = {
+    "all-gather": lambda result, n: result * (n - 1) / n,
+    "all-reduce": lambda result, n: 2 * result * (n - 1) / n,
+    "reduce-scatter": lambda result, n: result * (n - 1),
+    "all-to-all": lambda result, n: result * (n - 1) / n,
+    "collective-permute": lambda result, n: result,
+}
+CALLS = re.compile(r"(?:to_apply|body|calls)=%([\w.\-]+)")
+BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+LISTED = re.compile(r"\{([\d,]+)\}")
+COUNTED = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective of a program.
+
+    Args:
+      kind: of ``SENT``.
+      axes: of the mesh, that its groups of devices cross.
+      sent: bytes that a device sends, once.
+      times: that it runs; loops of an unknown number of turns count as one.
+      source: JAX's name stack.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    sent: float
+    times: int
+    source: str
+
+
+def collectives(text: str, mesh: Mapping[str, int]) -> list[Collective]:
+    """Those of a call of a program.
+
+    Args:
+      text: ``Compiled.as_text()``.
+      mesh: axis -> devices along it, of the mesh that it was compiled for, in its order.
+    """
+    computations, entry = parse(text)
+    return list(_of_computation(computations, entry, 1, mesh))
+
+
+def by_axes(found: list[Collective]) -> dict[tuple[tuple[str, ...], str], float]:
+    """(axes, kind) -> bytes that a device sends."""
+    sums: dict[tuple[tuple[str, ...], str], float] = {}
+    for one in found:
+        key = one.axes, one.kind
+        sums[key] = sums.get(key, 0) + one.sent * one.times
+    return sums
+
+
+def _of_computation(
+    computations: Mapping[str, Computation], name: str, times: int, mesh: Mapping[str, int]
+) -> Iterator[Collective]:
+    for i in computations[name].values():
+        kind = i.op.removesuffix("-start")
+        if kind in SENT:
+            groups = _groups(i, math.prod(mesh.values()))
+            count = len(groups[0]) if groups else 1
+            sent = SENT[kind](_result(i, kind), count)
+            if sent:
+                yield Collective(kind, _axes(groups, mesh), sent, times, i.source)
+        elif i.op in ("while", "call", "fusion", "conditional", "async-start"):
+            inner = times * (turns(i) if i.op == "while" else 1)
+            branches = re.findall(r"%([\w.\-]+)", i.attribute(BRANCHES.pattern))
+            for called in [*CALLS.findall(i.attributes), *branches]:
+                yield from _of_computation(computations, called, inner, mesh)
+
+
+def _result(i: Instruction, kind: str) -> int:
+    """Bytes of what it makes. The type of a start names its operands first, but for an all-reduce's."""
+    if not i.op.endswith("-start") or kind == "all-reduce":
+        return size(i.type)
+    return size(i.type) - size(_first_member(i.type))
+
+
+def _first_member(kind: str) -> str:
+    """Of (a, b, …), each of which may be a tuple."""
+    depth, first = 0, ""
+    for letter in kind[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth:
+            break
+        first += letter
+    return first
+
+
+def _groups(i: Instruction, devices: int) -> list[list[int]]:
+    """The devices that exchange with each other; of a permutation, every pair."""
+    if counted := COUNTED.search(i.attributes):
+        shape, order = ([int(n) for n in counted[j].split(",")] for j in (1, 2))
+        ids = np.arange(devices).reshape(order)
+        if counted[3]:
+            ids = ids.transpose([int(n) for n in counted[3].split(",")])
+        return ids.reshape(shape).tolist()
+    found = i.attribute(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
+    listed = [[int(n) for n in group.split(",")] for group in LISTED.findall(found)]
+    return listed or [list(range(devices))]
+
+
+def _axes(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, ...]:
+    places = np.stack(np.unravel_index(np.arange(math.prod(mesh.values())), tuple(mesh.values())))
+    crossed = np.zeros(len(mesh), bool)
+    for group in groups:
+        of_group = places[:, group]
+        crossed |= (of_group != of_group[:, :1]).any(1)
+    return tuple(axis for axis, differs in zip(mesh, crossed, strict=True) if differs)
