@@ -11,7 +11,8 @@ from gpt_jax.mesh import experts, pipeline
 from gpt_jax.mesh.context.check import check as check_context
 from gpt_jax.mesh.context.texts import TextSplit
 from gpt_jax.mesh.context_strategy import strategy_of
-from gpt_jax.mesh.mesh import BATCH_AXES, batch_shards, token_axes
+from gpt_jax.mesh.gathered import LayerWeights
+from gpt_jax.mesh.mesh import BATCH_AXES, TOKEN_AXES, batch_shards, token_axes
 from gpt_jax.model.where import ALONE, Place, Spread
 
 
@@ -73,6 +74,9 @@ def split_of(mesh: Mesh, config: MeshConfig) -> BatchSplit:
     place = functools.partial(_place, mesh)
     spread = Spread(
         between=place,
+        layer=LayerWeights(mesh, config.rules) if mesh.shape["fsdp"] > 1 else ALONE.layer,
+        read=functools.partial(_read, mesh) if mesh.shape["tensor"] > 1 else ALONE.read,
+        write=functools.partial(_write, mesh) if mesh.shape["tensor"] > 1 else ALONE.write,
         texts=TextSplit(mesh, strategy_of(config)) if mesh.shape["context"] > 1 else None,
         experts=experts.ExpertSplit(mesh),
         stages=pipeline.LayerSplit(mesh, config) if mesh.shape[pipeline.AXIS] > 1 else None,
@@ -93,5 +97,19 @@ def check(mesh: Mesh, config: Config) -> None:
 
 def _place(mesh: Mesh, x_BTD: jax.Array) -> jax.Array:
     # Else the compiler may split the stream as the parameters are, by channels, and keep every device's rows on all.
-    spec = PartitionSpec(BATCH_AXES, token_axes(mesh, x_BTD.shape[1]))
-    return jax.lax.with_sharding_constraint(x_BTD, NamedSharding(mesh, spec))
+    return _split_by(mesh, TOKEN_AXES, x_BTD)
+
+
+def _split_by(mesh: Mesh, axes: tuple[str, ...], x_BTD: jax.Array) -> jax.Array:
+    tokens = tuple(axis for axis in token_axes(mesh, x_BTD.shape[1]) if axis in axes)
+    return jax.lax.with_sharding_constraint(x_BTD, NamedSharding(mesh, PartitionSpec(BATCH_AXES, tokens)))
+
+
+# Devices along tensor, which split the tokens of the stream, split the channels within a branch: it reads all of their
+# tokens, and of what it adds each keeps some. Gradients go the other way. Else the compiler may gather weights.
+def _read(mesh: Mesh, x_BTD: jax.Array) -> jax.Array:
+    return _split_by(mesh, ("context",), _split_by(mesh, TOKEN_AXES, x_BTD))
+
+
+def _write(mesh: Mesh, x_BTD: jax.Array) -> jax.Array:
+    return _split_by(mesh, TOKEN_AXES, _split_by(mesh, ("context",), x_BTD))

@@ -1,7 +1,7 @@
 """One layer of the stack: attention and an MLP around a residual stream, and where the norms are."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,12 @@ class Residual(nnx.Module):
         return y_BTD if self.given.branch == 1 else self.given.branch * y_BTD
 
 
+def _branch(part: nnx.Module, x_BTD: jax.Array, where: Where, *cache: dict | None) -> tuple[jax.Array, Any]:
+    """What attention or an MLP makes of its input, on devices that may share the work."""
+    y_BTD, beside = part(where.spread.read(x_BTD), where, *cache)
+    return where.spread.write(y_BTD), beside
+
+
 def _norm(config: ModelConfig) -> nnx.Module:
     return registry.build("model.norm", config.norm, config.width, config, where="config.model.norm")
 
@@ -90,9 +96,9 @@ class PreNormBlock(nnx.Module):
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         """The stream after this layer, the cache with these tokens, and what the layer reports (statistics by name)."""
         x_BTD = self.residual.start(x_BTD, where)
-        y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
+        y_BTD, cache = _branch(self.attention, self.norm1(x_BTD), where, cache)
         x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
-        y_BTD, report = self.mlp(self.norm2(x_BTD), where)
+        y_BTD, report = _branch(self.mlp, self.norm2(x_BTD), where)
         return self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -122,9 +128,9 @@ class PostNormBlock(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
-        y_BTD, cache = self.attention(x_BTD, where, cache)
+        y_BTD, cache = _branch(self.attention, x_BTD, where, cache)
         x_BTD = self.norm1(self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE))
-        y_BTD, report = self.mlp(x_BTD, where)
+        y_BTD, report = _branch(self.mlp, x_BTD, where)
         return self.norm2(self.residual.join(x_BTD, y_BTD, where, MLP_DROPOUT_SITE)), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -147,9 +153,9 @@ class SandwichBlock(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
-        y_BTD, cache = self.attention(self.norm1(x_BTD), where, cache)
+        y_BTD, cache = _branch(self.attention, self.norm1(x_BTD), where, cache)
         x_BTD = self.residual.join(x_BTD, self.norm1_out(y_BTD), where, ATTENTION_DROPOUT_SITE)
-        y_BTD, report = self.mlp(self.norm2(x_BTD), where)
+        y_BTD, report = _branch(self.mlp, self.norm2(x_BTD), where)
         return self.residual.join(x_BTD, self.norm2_out(y_BTD), where, MLP_DROPOUT_SITE), cache, report
 
     def attended(self, x_BTD: jax.Array, where: Where) -> jax.Array:
@@ -177,8 +183,8 @@ class ParallelBlock(nnx.Module):
     def __call__(self, x_BTD: jax.Array, where: Where, cache: dict | None = None) -> Out:
         x_BTD = self.residual.start(x_BTD, where)
         normed_BTD = self.norm1(x_BTD)
-        y_BTD, cache = self.attention(normed_BTD, where, cache)
-        z_BTD, report = self.mlp(normed_BTD if self.norm2 is None else self.norm2(x_BTD), where)
+        y_BTD, cache = _branch(self.attention, normed_BTD, where, cache)
+        z_BTD, report = _branch(self.mlp, normed_BTD if self.norm2 is None else self.norm2(x_BTD), where)
         x_BTD = self.residual.join(x_BTD, y_BTD, where, ATTENTION_DROPOUT_SITE)
         return x_BTD + self.residual.kept(z_BTD, where, MLP_DROPOUT_SITE), cache, report
 

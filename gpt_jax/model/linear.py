@@ -18,8 +18,15 @@ def matmul(x_BTD: jax.Array, w_DF: jax.Array, dtype: jnp.dtype | None = None) ->
     product, but copies the transpose of anything of higher rank (docs/performance.md has the figures).
     """
     b, t, d = x_BTD.shape
+    if _shared():
+        return jnp.matmul(x_BTD, w_DF, preferred_element_type=dtype)
     y_XF = jnp.matmul(x_BTD.reshape(b * t, d), w_DF, preferred_element_type=dtype)
     return y_XF.reshape(b, t, w_DF.shape[1])
+
+
+def _shared() -> bool:
+    """Whether devices share the work: the tokens of a row may be split then as rows are, which one axis cannot be."""
+    return jax.sharding.get_abstract_mesh().size > 1
 
 
 def spread(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -29,7 +36,7 @@ def spread(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     faster than a sum over leading axes (docs/performance.md). On a GPU only that of a matrix is: for a sum over 32 rows or
     more XLA would lay out the activations of the whole model with the batch as their last axis.
     """
-    if jax.default_backend() != "cpu" and v.ndim == 1:
+    if v.ndim == 1 and (_shared() or jax.default_backend() != "cpu"):
         return jnp.broadcast_to(v, shape)
     return _spread(shape, v.ndim, v)
 

@@ -79,10 +79,15 @@ class Spread:
 
     Args:
       between: a constraint on the residual stream between the branches of a layer.
+      read, write: constraints on what a branch reads of it, normalised, and on what it adds.
+      layer: the parameters of a layer as it computes with them, in a type.
       texts, experts, stages: None where all devices have them whole.
     """
 
     between: Place = lambda x_BTD: x_BTD
+    read: Place = lambda x_BTD: x_BTD
+    write: Place = lambda x_BTD: x_BTD
+    layer: Callable[[Any, jnp.dtype], Any] = lambda layer, dtype: layer
     texts: Texts | None = None
     experts: Experts | None = None
     stages: Stages | None = None
