@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gpt_jax.mesh.hlo import SHAPE, Computation, Instruction, dimensions, parse, shape, size, turns
+from gpt_jax.mesh.planning.hlo import SHAPE, Computation, Instruction, dimensions, dot_flops, parse, shape, size, turns
 
 FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "optimization-barrier"}
 SLICES = {"dynamic-slice", "slice", "gather"}
@@ -57,7 +57,7 @@ def _kernel(computations: Mapping[str, Computation], computation: Computation, i
         flops = _custom_flops(i, computation)
         written -= sum(size(f"u8[{n}]") for n in re.findall(r"\b[su]8\[(\d+)\]", i.type))  # room to work in
     elif i.op == "dot":
-        flops = _dot_flops(i, computation)
+        flops = dot_flops(i, computation)
     return Kernel(i, operands, times, read, written, flops)
 
 
@@ -90,17 +90,11 @@ def _fusion(body: Computation, out: str) -> tuple[int, int, int]:
             sliced = uses and len(part) == len(uses)
             read += sum(size(u.type) for u in part if u.op in SLICES) if sliced else size(i.type)
         elif i.op == "dot":
-            flops += _dot_flops(i, body)
+            flops += dot_flops(i, body)
         elif i.op == "custom-call":
             flops += _custom_flops(i, body)
             written -= sum(size(f"u8[{n}]") for n in re.findall(r"\b[su]8\[(\d+)\]", i.type))
     return read, max(written, 0), flops
-
-
-def _dot_flops(i: Instruction, computation: Computation) -> int:
-    axes = dimensions(i.attribute(r"lhs_contracting_dims=\{([\d,]*)\}"))
-    left = shape(computation[i.operands[0]].type)
-    return 2 * math.prod(shape(i.type)) * math.prod(left[a] for a in axes)
 
 
 def _custom_flops(i: Instruction, computation: Computation) -> int:

@@ -15,6 +15,7 @@ class Plan(Command):
 
     usage = (
         "--config=configs/gpt2.py:124m [--devices=8 --chip=h100]",
+        "--config=configs/gpt3.py:175b --devices=512 --chip=h100 [--fit]",
         "--config=configs/gpt2.py:124m --diagram=text",
     )
 
@@ -23,6 +24,8 @@ class Plan(Command):
         virtual = "compile for so many virtual CPU devices; those of this machine if not given"
         flags.integer("devices", None, virtual, Annotated[int, Limits(1, 2048)])
         flags.string("chip", "", "chip to compare with, such as h100, or a memory size, such as 24GB")
+        flags.boolean("fit", False, "look for the fastest mesh, batch and recomputation that fit the chip")
+        flags.number("price", 0.0, "of an hour of a chip, to say what the run costs", Annotated[float, Limits(0, 1e6)])
         flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
 
     def run(self, flags: Any) -> None:
@@ -34,4 +37,5 @@ class Plan(Command):
             return
         from gpt_jax.train.plan import print_plan
 
-        print_plan(config, flags.devices, flags.chip)
+        given = [name.removeprefix("config.") for name in flags.given]
+        print_plan(config, flags.devices, flags.chip, fit=flags.fit, given=given, price=flags.price)

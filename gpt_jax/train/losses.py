@@ -52,10 +52,16 @@ def chunk_length(shape: tuple[int, ...], projection: Projection, chunk: int, sha
     return 0 if tokens * shards >= shape[0] * shape[1] else _positions(shape, tokens * shards, shards)
 
 
-def logits_at_once() -> int:
-    """Elements of the logits that a device holds at once, where ``train.loss_chunk`` leaves it open."""
-    stats = None if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats()
-    return max(LOGITS_AT_ONCE, (stats or {}).get("bytes_limit", 0) // MEMORY_PER_LOGIT)
+def logits_at_once(memory: int | None = None) -> int:
+    """Elements of the logits that a device holds at once, where ``train.loss_chunk`` leaves it open.
+
+    Args:
+      memory: bytes of the device; None: of those here.
+    """
+    if memory is None:
+        stats = None if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats()
+        memory = (stats or {}).get("bytes_limit", 0)
+    return max(LOGITS_AT_ONCE, memory // MEMORY_PER_LOGIT)
 
 
 def _positions(shape: tuple[int, ...], tokens: int, shards: int) -> int:

@@ -1,46 +1,97 @@
 """A run planned without training: its step is lowered and compiled, and never run."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import jax
 
 from gpt_jax.backend import first_contact
 from gpt_jax.config import Config
-from gpt_jax.mesh import chips, memory, plan_text
+from gpt_jax.errors import UserError
+from gpt_jax.mesh import memory
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh import plan as plans
-from gpt_jax.train import reference
+from gpt_jax.mesh.planning import chips, text
+from gpt_jax.mesh.planning import fit as fitting
+from gpt_jax.mesh.planning import plan as plans
+from gpt_jax.mesh.planning.chips import Chip
+from gpt_jax.mesh.planning.fit import Proposal
+from gpt_jax.train import losses, reference
 from gpt_jax.train.forward import FixedModel
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.run import with_vocab
 from gpt_jax.train.starting import fixed_models
 from gpt_jax.train.step import hyper_scalars, make_program, objective_of
 
+TRIED = 3  # proposals that are compiled, at most
 
-def print_plan(config: Config, devices: int | None, chip: str) -> None:
-    """Prints the plan of a run.
+
+def print_plan(
+    config: Config,
+    devices: int | None,
+    chip: str,
+    fit: bool = False,
+    given: Collection[str] = (),
+    price: float = 0.0,
+) -> None:
+    """Prints the plan of a run; of the settings that fit the chip best where the configuration as it is does not.
 
     Args:
       devices: virtual CPU devices to compile for; None = those of this machine.
       chip: a name or memory size for ``chips.find``.
+      fit: plan with the fastest settings in any case.
+      given: knobs that stay as they are, as "mesh.fsdp".
+      price: of an hour of a chip.
 
     Raises:
       UserError: an unknown chip, or a configuration that does not fit the devices.
     """
     compared = chips.find(chip)
+    if fit and (compared is None or not compared.known):
+        raise UserError("--fit has no chip to fit", where="--chip", allowed=", ".join(chips.CHIPS))
     if devices is not None:
         plans.virtual_devices(devices)
     first_contact()
-    mesh = meshes.make(config.mesh)
     config = with_vocab(config, _planned_vocab(config))
+    reason = fitting.unfit(config, jax.device_count(), compared) if compared and compared.known else ""
+    if compared is None or not (fit or reason):
+        made = _compiled(config, compared)
+    else:
+        found = fitting.proposals(config, jax.device_count(), compared, given)
+        made, proposal = _first_that_fits(config, found, compared)
+        print(text.render_proposals(proposal, found, reason, compared, jax.device_count()))
+    print(text.render(made, compared, price), end="")
+
+
+def _first_that_fits(config: Config, found: list[Proposal], chip: Chip) -> tuple[plans.Plan, Proposal]:
+    """Of proposals the first whose memory, as compiled, fits; else that which needs least of those that were compiled."""
+    tried: list[tuple[int, plans.Plan, Proposal]] = []
+    more = 1.0  # of what one was thought to need, that it needs as compiled
+    for proposal in found:
+        if len(tried) == TRIED or proposal.memory * more > chip.memory:
+            continue
+        made = _compiled(proposal.applied(config), chip)
+        needed = made.memory.total if made.memory else 0
+        if needed <= chip.memory:
+            return made, proposal
+        tried.append((needed, made, proposal))
+        more = max(more, needed / proposal.memory)
+    _, made, proposal = min(tried, key=lambda one: one[0])
+    return made, proposal
+
+
+def _compiled(config: Config, chip: Chip | None) -> plans.Plan:
+    mesh = meshes.make(config.mesh)
     program = make_program(config, mesh)
     memory.check_sizes(config, program.live)
     arrays, fixed = arrays_of(config), dict(program.fixed)
     if teacher := program.recipe.objective.teacher:
         fixed["teacher"] = fixed_models.planned(fixed_models.TEACHER, teacher, config, mesh)
+    train = config.train
+    if chip is not None and not train.loss_chunk:
+        train = replace(train, loss_chunk=losses.logits_at_once(chip.memory) // config.model.vocab)
 
     def lower(mesh, attend):
-        planned = make_program(replace(config, model=replace(config.model, attend=attend)), mesh)
+        planned = make_program(replace(config, train=train, model=replace(config.model, attend=attend)), mesh)
         batch = {
             name: jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.batch_sharding(mesh, shape))
             for name, (shape, dtype) in arrays.items()
@@ -50,8 +101,7 @@ def print_plan(config: Config, devices: int | None, chip: str) -> None:
             return planned.step.lower(program.live, batch, hyper)
 
     read = {name: tree.params if isinstance(tree, FixedModel) else tree for name, tree in fixed.items()}
-    made = plans.plan(config, mesh, {**program.live, **read}, lower, compared, program.trained)
-    print(plan_text.render(made, compared), end="")
+    return plans.plan(config, mesh, {**program.live, **read}, lower, chip, program.trained)
 
 
 def arrays_of(config: Config) -> dict[str, tuple[tuple[int, ...], str]]:

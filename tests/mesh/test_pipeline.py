@@ -8,7 +8,7 @@ import pytest
 
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh.pipeline import AXIS, LayerSplit, Schedule, microbatches
-from gpt_jax.mesh.traffic import by_axes, collectives
+from gpt_jax.mesh.planning.traffic import by_axes, collectives
 from gpt_jax.model.where import Where
 from tests.mesh.sizes import mesh_config
 

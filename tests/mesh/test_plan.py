@@ -7,10 +7,11 @@ import pytest
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
-from gpt_jax.mesh import chips, rules
 from gpt_jax.mesh import mesh as meshes
-from gpt_jax.mesh.plan import BLOCKWISE, Memory, plan, virtual_devices
-from gpt_jax.mesh.plan_text import render
+from gpt_jax.mesh import rules
+from gpt_jax.mesh.planning import chips
+from gpt_jax.mesh.planning.plan import BLOCKWISE, Memory, plan, virtual_devices
+from gpt_jax.mesh.planning.text import render
 from gpt_jax.train.plan import print_plan
 from tests.mesh import trees
 
@@ -101,8 +102,19 @@ def test_rendering_folds_equal_layers_and_names_what_is_not_split(sharded):
 def test_rendering_for_a_chip_says_whether_it_fits_and_how_long(sharded):
     text = render(sharded, chips.find("h100"))
     assert "fits: " in text and "of 80 GB" in text
-    seconds = sharded.flops_per_token["nanogpt"] * BATCH * CONTEXT / (8 * 989e12)
-    assert f"{seconds:.4g} s a step" in text
+    assert "s a step, as estimated" not in text  # a plan for no chip
+
+    config = gpt2_config(data=1, fsdp=8)
+    text = render(
+        plan(config, meshes.make(config.mesh), gpt2_state(), lowering(gpt2_state(), config), chips.find("h100")),
+        chips.find("h100"),
+        2.0,
+    )
+    (line,) = [line for line in text.splitlines() if "s a step, as estimated" in line]
+    seconds = float(line.split()[1])
+    share = sharded.flops_per_token["nanogpt"] * BATCH * CONTEXT / (8 * 989e12) / seconds
+    assert f"MFU {share:.0%}" in text and 0.01 < share < 0.52
+    assert f"{BATCH * CONTEXT / seconds / 8:,.0f} tokens/s a device"[:3] in text and "at 2 an hour" in text
 
 
 def test_what_does_not_fit_is_told_what_helps(sharded):

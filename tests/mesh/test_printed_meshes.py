@@ -11,6 +11,7 @@ from gpt_jax import registry
 from gpt_jax.commands.flags import Flags
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.planning import chips, fit
 from gpt_jax.mesh.spread import check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,10 @@ def test_a_printed_command_divides_its_batch(verb, words, devices):
     values = flags.parse(shlex.split(words))
     config = Config.from_dict(values.config)
     devices = getattr(values, "devices", None) or devices
+    chip = chips.find(getattr(values, "chip", ""))
+    if verb == "plan" and chip and fit.unfit(config, devices, chip):
+        assert fit.proposals(config, devices, chip, [name.removeprefix("config.") for name in values.given])
+        return
     mesh = AbstractMesh(meshes.sizes(config.mesh, devices), meshes.AXES)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     check(mesh, config)

@@ -10,8 +10,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpt_jax import registry
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.planning.traffic import Collective, by_axes, collectives
 from gpt_jax.mesh.spread import split_of
-from gpt_jax.mesh.traffic import Collective, by_axes, collectives
 from gpt_jax.model.where import Where
 from tests.mesh.sizes import mesh_config
 from tests.model import variants
@@ -60,6 +60,36 @@ def test_bytes_axes_and_turns_are_read():
         Collective("reduce-scatter", ("data",), 64, 1, ""),
         Collective("all-to-all", ("data",), 64, 1, ""),
     ]
+
+
+ONE = """
+ENTRY %main (w: f32[4]) -> f32[32] {{
+  %w = f32[4]{{0}} parameter(0)
+  ROOT %gathered = f32[32]{{0}} all-gather(%w), replica_groups={groups}, dimensions={{0}}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    "groups, axes",
+    [
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", ("tensor",)),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", ("data", "fsdp")),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0':(1)2}", ("data",)),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0':(2)2}", ("fsdp",)),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'a'}", ("tensor",)),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}", ("data", "fsdp")),
+        ("mesh['axis_0'=2,'axis_1'=2,'axis_2'=2] {'axis_0','axis_2'}", ("data", "tensor")),
+    ],
+)
+def test_groups_are_read_where_they_are_axes_of_a_mesh(groups, axes):
+    (found,) = collectives(ONE.format(groups=groups), MESH)
+    assert found.axes == axes
+
+
+def test_groups_in_an_unknown_form_are_no_group_of_all():
+    with pytest.raises(ValueError, match="cannot be read"):
+        collectives(ONE.format(groups="every-other"), MESH)
 
 
 def test_equal_kinds_over_equal_axes_add_up():

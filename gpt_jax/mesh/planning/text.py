@@ -5,18 +5,42 @@ import re
 from dataclasses import replace
 
 from gpt_jax.mesh import rules
-from gpt_jax.mesh.chips import GB, Chip
 from gpt_jax.mesh.pipeline import Schedule
-from gpt_jax.mesh.plan import Plan
+from gpt_jax.mesh.planning.chips import GB, Chip
+from gpt_jax.mesh.planning.fit import Proposal
+from gpt_jax.mesh.planning.plan import Plan
+from gpt_jax.mesh.planning.roofline import Estimate
 
 TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
 
 
-def render(plan: Plan, chip: Chip | None = None) -> str:
+SHOWN = 5  # proposals
+
+
+def render_proposals(chosen: Proposal, found: list[Proposal], reason: str, chip: Chip, devices: int) -> str:
+    """Settings that fit, as flags, and the fastest of all.
+
+    Args:
+      reason: why the configuration as it is does not fit; "" where it does.
+    """
+    lines = [f"as configured     {reason}"] if reason else []
+    lines += [
+        f"planned with      {chosen.flags or 'the configuration as it is'}",
+        f"                  of {len(found):,} settings that fit {devices} x {chip.name} by estimate these are the fastest"
+        + (":" if chosen is found[0] else "; those faster than it did not fit as compiled:"),
+    ]
+    for proposal in found[:SHOWN]:
+        size, share = proposal.memory / chip.memory, proposal.estimate.utilisation(chip, devices)
+        lines.append(f"  {proposal.estimate.seconds:8.4g} s, MFU {share:.0%}, memory {size:.0%}: {proposal.flags}")
+    return "\n".join(lines)
+
+
+def render(plan: Plan, chip: Chip | None = None, price: float = 0.0) -> str:
     """A plan as text: a page of figures, then the sharding table with equal layers folded into one row.
 
     Args:
-      chip: says as well whether it would hold the step, what to do if not, and how long a step would take at least.
+      chip: says as well whether it would hold the step, what to do if not, and how long a step would take.
+      price: of an hour of it; 0 = nothing is said of it.
     """
     axes = " x ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
     lines = [
@@ -32,7 +56,7 @@ def render(plan: Plan, chip: Chip | None = None) -> str:
         *_render_memory(plan),
         *_render_sent(plan),
         *_render_pipeline(plan.schedule),
-        *(_render_chip(plan, chip) if chip else []),
+        *(_render_chip(plan, chip, price) if chip else []),
         "",
         *_render_table(plan.table),
     ]
@@ -77,7 +101,7 @@ def _render_pipeline(schedule: Schedule) -> list[str]:
     ]
 
 
-def _render_chip(plan: Plan, chip: Chip) -> list[str]:
+def _render_chip(plan: Plan, chip: Chip, price: float) -> list[str]:
     lines = [f"on {chip.name}"]
     if plan.memory is not None:
         share = plan.memory.total / chip.memory
@@ -92,14 +116,23 @@ def _render_chip(plan: Plan, chip: Chip) -> list[str]:
                 f"                  (compiled for {plan.backend}: temporaries differ somewhat on a {chip.platform}, where"
                 " the backends above compute attention)"
             )
-    if chip.rate is not None:
-        work = plan.flops_per_token[TIME_CONVENTION] * plan.tokens_per_step
-        seconds = work / chip.rate / math.prod(plan.mesh.values())
-        lines.append(
-            f"  time            {seconds:.4g} s a step at 100% MFU ({TIME_CONVENTION}, {chip.rate / 1e12:g} TFLOP/s)"
-        )
-        lines.append(f"                  {seconds * plan.steps / 3600:.4g} hours for {plan.steps:,} steps")
-    return lines
+    return lines + ([] if plan.estimate is None else _render_time(plan, plan.estimate, chip, price))
+
+
+def _render_time(plan: Plan, estimate: Estimate, chip: Chip, price: float) -> list[str]:
+    devices, seconds = math.prod(plan.mesh.values()), estimate.seconds
+    parts = {"products": estimate.products, "attention": estimate.attention, "memory": estimate.memory}
+    parts |= {f"along {axis}": time for axis, time in estimate.sent.items()} | {"waits": estimate.waits}
+    shown = ", ".join(f"{name} {time / seconds:.0%}" for name, time in parts.items() if time >= 0.005 * seconds)
+    rate, hours = (chip.rate or 0) / 1e12, seconds * plan.steps / 3600
+    cost = f", {hours * devices * price:,.0f} at {price:g} an hour" if price else ""
+    return [
+        f"  time            {seconds:.4g} s a step, as estimated (docs/planning.md says how far off that may be)",
+        f"                  {shown}",
+        f"                  MFU {estimate.utilisation(chip, devices):.0%} ({TIME_CONVENTION}, {rate:g} TFLOP/s), "
+        f"{plan.tokens_per_step / seconds / devices:,.0f} tokens/s a device",
+        f"                  {hours:.4g} hours for {plan.steps:,} steps: {hours * devices:,.0f} chip-hours{cost}",
+    ]
 
 
 def _render_table(table: tuple[rules.Placement, ...]) -> list[str]:

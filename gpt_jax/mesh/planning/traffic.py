@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpt_jax.mesh.hlo import Computation, Instruction, parse, size, turns
+from gpt_jax.mesh.planning.hlo import CALLING, CALLS, Computation, Instruction, parse, size, turns
 
 # Bytes that a device sends, by those of its result and the devices n of a group: rings, which send least.
 SENT = {
@@ -17,9 +17,10 @@ SENT = {
     "all-to-all": lambda result, n: result * (n - 1) / n,
     "collective-permute": lambda result, n: result,
 }
-CALLS = re.compile(r"(?:to_apply|body|calls)=%([\w.\-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 LISTED = re.compile(r"\{([\d,]+)\}")
+NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
+NAMED_AXIS = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?")  # or a factor of one: 'axis':(those to its left)its size
 COUNTED = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 
 
@@ -73,7 +74,7 @@ def _of_computation(
             sent = SENT[kind](_result(i, kind), count)
             if sent:
                 yield Collective(kind, _axes(groups, mesh), sent, times, i.source)
-        elif i.op in ("while", "call", "fusion", "conditional", "async-start"):
+        elif i.op in CALLING:
             inner = times * (turns(i) if i.op == "while" else 1)
             branches = re.findall(r"%([\w.\-]+)", i.attribute(BRANCHES.pattern))
             for called in [*CALLS.findall(i.attributes), *branches]:
@@ -99,16 +100,49 @@ def _first_member(kind: str) -> str:
 
 
 def _groups(i: Instruction, devices: int) -> list[list[int]]:
-    """The devices that exchange with each other; of a permutation, every pair."""
+    """The devices that exchange with each other; of a permutation, every pair.
+
+    Raises:
+      ValueError: they are given in a way that is not known.
+    """
+    if named := NAMED.search(i.attributes):
+        return _along(named[1], _ordered(devices, named[2] or str(devices), named[3]), named[4])
     if counted := COUNTED.search(i.attributes):
-        shape, order = ([int(n) for n in counted[j].split(",")] for j in (1, 2))
-        ids = np.arange(devices).reshape(order)
-        if counted[3]:
-            ids = ids.transpose([int(n) for n in counted[3].split(",")])
-        return ids.reshape(shape).tolist()
+        return _ordered(devices, counted[2], counted[3]).reshape(_numbers(counted[1])).tolist()
     found = i.attribute(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
     listed = [[int(n) for n in group.split(",")] for group in LISTED.findall(found)]
+    if not listed and "replica_groups=" in i.attributes and "replica_groups={}" not in i.attributes:
+        raise ValueError(f"these groups of devices cannot be read: {i.attributes}")
     return listed or [list(range(devices))]
+
+
+def _ordered(devices: int, shape: str, axes: str | None) -> np.ndarray:
+    """Their numbers in the order of an array of so many axes, transposed."""
+    ids = np.arange(devices).reshape(_numbers(shape))
+    return ids.transpose(_numbers(axes)) if axes else ids
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
+
+
+def _along(mesh: str, ids: np.ndarray, axes: str) -> list[list[int]]:
+    """The groups of devices along some axes of a mesh, as "'a'=4,'b'=2" and "'b'"."""
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+    factors: list[int] = []
+    crossed: list[int] = []
+    asked = {name: (int(left or 1), int(part or sizes[name])) for name, left, part in NAMED_AXIS.findall(axes)}
+    for name, whole in sizes.items():
+        left, own = asked.get(name, (1, 1))
+        crossed.append(len(factors) + 1)
+        factors += [left, own, whole // left // own]
+    kept = [axis for axis in range(len(factors)) if axis not in crossed]
+    return (
+        ids.reshape(factors)
+        .transpose([*kept, *crossed])
+        .reshape(-1, math.prod(factors[axis] for axis in crossed))
+        .tolist()
+    )
 
 
 def _axes(groups: list[list[int]], mesh: Mapping[str, int]) -> tuple[str, ...]:

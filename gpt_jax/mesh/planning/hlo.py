@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4} | {
@@ -11,6 +12,8 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "
 }
 SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 HEAD = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\) -> .* \{$")
+CALLS = re.compile(r"(?:to_apply|body|calls)=%([\w.\-]+)")
+CALLING = ("while", "call", "fusion", "conditional", "async-start")
 LINE = re.compile(r"\s+(ROOT )?%([\w.\-]+) = (.*)$")
 
 
@@ -90,3 +93,27 @@ def shape(kind: str) -> list[int]:
 
 def dimensions(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
+
+
+def products(text: str) -> int:
+    """FLOPs of the matrix products of a call of a program, those in loops as often as they run."""
+    computations, entry = parse(text)
+    return _products(computations, entry)
+
+
+def dot_flops(i: Instruction, computation: Computation) -> int:
+    """Of a product."""
+    axes = dimensions(i.attribute(r"lhs_contracting_dims=\{([\d,]*)\}"))
+    left = shape(computation[i.operands[0]].type)
+    return 2 * math.prod(shape(i.type)) * math.prod(left[a] for a in axes)
+
+
+def _products(computations: Mapping[str, Computation], name: str) -> int:
+    found = 0
+    for i in computations[name].values():
+        if i.op == "dot":
+            found += dot_flops(i, computations[name])
+        elif i.op in CALLING:
+            inner = sum(_products(computations, called) for called in CALLS.findall(i.attributes))
+            found += inner * (turns(i) if i.op == "while" else 1)
+    return found

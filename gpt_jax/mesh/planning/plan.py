@@ -17,10 +17,12 @@ from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
-from gpt_jax.mesh.chips import Chip
 from gpt_jax.mesh.pipeline import Schedule, schedule_of
+from gpt_jax.mesh.planning.chips import Chip
+from gpt_jax.mesh.planning.fit import layout_of
+from gpt_jax.mesh.planning.roofline import Estimate, Shape, estimate
+from gpt_jax.mesh.planning.traffic import by_axes, collectives
 from gpt_jax.mesh.spread import check as check_mesh
-from gpt_jax.mesh.traffic import by_axes, collectives
 from gpt_jax.model import attend, flops, gpt
 from gpt_jax.model.attend import auto
 
@@ -65,6 +67,7 @@ class Plan:
       memory: of the compiled step; None where the backend does not report it.
       sent: (axes of the mesh, kind of collective) -> bytes that a device sends in a step, of the compiled step.
       schedule: of the pipeline; of one stage where there is none.
+      estimate: of the time of a step on a chip that is known well enough.
       attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
       table: every array of the state.
       savings: flags that would lower the memory, each with what it does, the most useful first.
@@ -82,6 +85,7 @@ class Plan:
     memory: Memory | None
     sent: dict[tuple[tuple[str, ...], str], float]
     schedule: Schedule
+    estimate: Estimate | None
     attention: tuple[tuple[str, str], ...]
     table: tuple[rules.Placement, ...]
     savings: tuple[str, ...]
@@ -172,10 +176,17 @@ def plan(
         memory=memory,
         sent=by_axes(collectives(program.as_text() or "", mesh.shape)) if mesh.size > 1 else {},
         schedule=schedule_of(mesh, config),
+        estimate=_estimate(config, mesh, chip),
         attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
         savings=_savings(config, mesh, memory, chip),
     )
+
+
+def _estimate(config: Config, mesh: Mesh, chip: Chip | None) -> Estimate | None:
+    if chip is None or not chip.known:
+        return None
+    return estimate(Shape.of(config.model), layout_of(config, dict(mesh.shape)), chip)
 
 
 @dataclass(frozen=True)
