@@ -56,16 +56,15 @@ def quantized(
     def update(grads, state, params=None):
         leaves, treedef = jax.tree.flatten(grads)
         coded = {name: _leaves(getattr(state, name), treedef) for name in moments}
-        directions, rows, other = [], [], state
+        directions, rows, other, done = [], [], state, None
         for i, grad in enumerate(leaves):
             given = {name: coded[name][i] for name in moments}
-            if rows:
-                # One parameter after another, so that the moments of one alone are there in float32.
-                grad, given, rows[-1] = jax.lax.optimization_barrier((grad, given, rows[-1]))
+            grad = grad if done is None else _after(grad, done)
             read = {name: _read(*given[name], signed) for name, signed in moments.items()}
             direction, other = inner.update(grad, state._replace(**read))
             directions.append(direction)
             rows.append({name: _written(getattr(other, name), given[name], moments[name]) for name in moments})
+            done = next((scales for _, scales in rows[-1].values() if scales is not None), done)
         trees = {
             name: Quantized(*(treedef.unflatten([row[name][j] for row in rows]) for j in (0, 1))) for name in moments
         }
@@ -123,38 +122,29 @@ def _decade(k: int, signed: bool) -> np.ndarray:
 def _codes(ratios: jax.Array, signed: bool) -> jax.Array:
     """The nearest code of numbers up to 1, by arithmetic: a search in the code book would be a gather for each number."""
     book, zero, bits = code_book(signed).astype(np.float64), 127 if signed else 0, int(not signed)
-    firsts = [zero + 2 ** (k + bits) - bits for k in range(DECADES)]
-    edges = [np.float32(book[first - 1 : first + 1].mean()) for first in (*firsts, 255)]
     size = jnp.abs(ratios)
-    decade = sum((size > edge).astype(jnp.int32) for edge in edges[1:-1])
-    count = _power_of_two(decade + bits)
-    within = jnp.floor((size * _power_of_ten(DECADES - 1 - decade) - 0.1) * (count / 0.9))
-    found = jnp.clip(within, 0, count - 1) + count - bits
-    found = jnp.where(size > (edges[0] if signed else 0), found, 0)
-    found = jnp.where(ratios > edges[-1], 255 - zero, found)  # 1 has no counterpart below 0
+    found = jnp.zeros_like(size)
+    for k in range(DECADES):
+        count, first = 2 ** (k + bits), 2 ** (k + bits) - bits
+        edge = np.float32(book[zero + first - 1 : zero + first + 1].mean()) if k or signed else 0
+        steps = jnp.floor(size * np.float32(count / 0.9 * 10.0 ** (DECADES - 1 - k)) - np.float32(count / 9))
+        found = jnp.where(size > edge, first + jnp.clip(steps, 0, count - 1), found)
+    found = jnp.where(ratios > np.float32(book[-2:].mean()), 255 - zero, found)  # 1 has no counterpart below 0
     return (zero + jnp.where(ratios < 0, -found, found)).astype(jnp.uint8)
 
 
 def _values(codes: jax.Array, signed: bool) -> jax.Array:
     """What codes stand for: ``code_book``'s values, which are linear in the code within a decade."""
     zero, bits = 127 if signed else 0, int(not signed)
-    code = codes.astype(jnp.int32) - zero
+    code = codes.astype(jnp.float32) - zero
     size = jnp.abs(code)
-    place = (size + bits).astype(jnp.float32)
-    power = (jax.lax.bitcast_convert_type(place, jnp.int32) >> 23) - 127  # of two, the largest up to it
-    digits = 0.9 * ((place + 0.5) / _power_of_two(power)) - 0.8
-    value = digits * _power_of_ten(power - bits) / 10.0 ** (DECADES - 1)
-    value = jnp.where(size == 0, 0, jnp.where(code == 255 - zero, 1, value))
+    value = jnp.zeros(codes.shape, jnp.float32)
+    for k in range(DECADES):
+        first, slope = 2 ** (k + bits) - bits, 0.9 / 2 ** (k + bits) * 10.0 ** (k + 1 - DECADES)
+        least = np.float32(10.0 ** (k - DECADES) + slope / 2)
+        value = jnp.where(size >= first, least + np.float32(slope) * (size - first), value)
+    value = jnp.where(code == 255 - zero, 1, value)
     return jnp.where(code < 0, -value, value)
-
-
-def _power_of_two(n: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type((n + 127) << 23, jnp.float32)
-
-
-def _power_of_ten(n: jax.Array) -> jax.Array:
-    """Of 0 to 7, exact in float32."""
-    return jnp.where(n & 1, 10.0, 1.0) * jnp.where(n & 2, 100.0, 1.0) * jnp.where(n & 4, 1e4, 1.0).astype(jnp.float32)
 
 
 def _cut(x: jax.Array, block: int) -> jax.Array:
@@ -162,6 +152,15 @@ def _cut(x: jax.Array, block: int) -> jax.Array:
     rest = -x.shape[-1] % block
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, rest)]) if rest else x
     return x.reshape(*x.shape[:-1], -1, block)
+
+
+def _after(x: jax.Array, done: jax.Array) -> jax.Array:
+    """x, once ``done`` is there: one parameter after another, the moments of few are there in float32 at a time."""
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier((x, done))[0]
+    # XLA's CPU backend drops barriers before it orders operations. A step with a scale that is not finite is not applied.
+    first = done[(0,) * done.ndim]
+    return jnp.where(jnp.isnan(first), first, x)
 
 
 def _blank(params: Any, signed: bool, scanned: bool) -> Quantized:
