@@ -135,7 +135,6 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
         ("model.layers", (period if m.scan else m.layers) <= MOST_UNROLLED, f"1 to {MOST_UNROLLED}; more if scanned"),
         ("model.bias", isinstance(m.bias, bool) or set(m.bias) <= set(BIASES), f"true, false, or some of {BIASES}"),
         ("model.dtype", m.dtype in DTYPES, ", ".join(DTYPES)),
-        ("model.remat", m.remat in ("none", "full", "dots"), "none, full, dots"),
         ("data.pack", c.data.pack in PACKS, ", ".join(PACKS)),
         ("train.batch", t.batch % t.accumulate == 0, f"a multiple of train.accumulate = {t.accumulate}"),
         ("train.on_nonfinite", t.on_nonfinite in ("stop", "skip"), "stop, skip"),
@@ -149,7 +148,7 @@ def _limits(c: Config) -> list[tuple[str, bool, str]]:
 
 def _named(c: Config) -> list[tuple[str, str, tuple[str, ...]]]:
     """(kind, key, calls): the knobs that name a registered variant."""
-    parts = ("attend", "position", "norm", "mlp", "block", "init")
+    parts = ("attend", "position", "norm", "mlp", "block", "init", "remat")
     return [
         ("model.attention", "model.attention", c.model.attentions),
         *((f"model.{part}", f"model.{part}", (getattr(c.model, part),)) for part in parts),

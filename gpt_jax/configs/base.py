@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     # True: one scanned layer, which compiles faster; False: unrolled layers, which run faster on CPU; a number: so many
     # layers a turn of the scan, all of them being the fastest on a GPU; -1: True beyond 32 layers, False up to them.
     m.scan = any_of(-1)
-    m.remat = "none"  # what the backward pass recomputes: none, full, dots
+    m.remat = "none"  # what is kept for the backward pass: in gpt_jax/model/remat.py
 
     c.data = d = ConfigDict()
     d.source = any_of("python_stdlib()")  # a name in gpt_jax/data/sources, or a list of (weight, name)

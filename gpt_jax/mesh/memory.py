@@ -10,9 +10,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.model import remat
 
 # Where Linux says how much memory a container may use, in its two versions of control groups.
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -32,8 +34,11 @@ def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
       trained: those of the parameters that have gradients; None: nothing is trained.
 
     Raises:
-      UserError: it does not fit.
+      UserError: it does not fit, or activations are to be kept in a host's memory that the devices lack.
     """
+    if trained is not None:
+        device = mesh.local_devices[0]
+        check_offload(config.model.remat, device.platform, {space.kind for space in device.addressable_memories()})
     arrays = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state))
     needed = {"state": arrays}
     if trained is not None:
@@ -49,6 +54,27 @@ def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
             f"this needs at least {_spelt(total)} on each device, which has {_spelt(available)}: {parts}",
             where="config.model, config.train.batch" if trained is not None else "config.model",
             fix=FIX,
+        )
+
+
+def check_offload(call: str, platform: str, kinds: Collection[str]) -> None:
+    """Refuses to keep activations in the host's memory where there is no such memory beside the devices' own: on a CPU JAX
+    would leave them where they are without a word.
+
+    Args:
+      call: a policy, ``model.remat``.
+      kinds: of the memories that a device can address, by JAX's names.
+
+    Raises:
+      UserError: the policy asks for it.
+    """
+    if remat.policy(call).offloads and (platform == "cpu" or remat.HOST not in kinds):
+        raise UserError(
+            f"model.remat={call!r} moves activations from the devices to {remat.HOST} memory, and a {platform} has "
+            + ("none beside its own" if platform == "cpu" else f"none: {', '.join(sorted(kinds))}"),
+            where="config.model.remat",
+            allowed=", ".join(name for name in registry.names("model.remat") if not remat.policy(name).offloads),
+            fix="--config.model.remat=full needs the least memory without it",
         )
 
 

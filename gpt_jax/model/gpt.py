@@ -11,28 +11,13 @@ from flax import nnx
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init as initial
+from gpt_jax.model import remat
 from gpt_jax.model.cache import NOTHING, hold, rings
 from gpt_jax.model.lookup import lookup
 from gpt_jax.model.readout import Projection, Readout, logits_of
 from gpt_jax.model.where import ALONE, Place, Spread, Where, dropout
 
 EMBED_DROPOUT_LAYER = 2**31 - 1  # a "layer" of its own, for the keys of the embedding's dropout
-
-MOVES = ("sharding_constraint", "reshape", "squeeze", "transpose")  # what computes nothing
-
-
-def _computes(primitive: Any, *_: Any, **params: Any) -> bool:
-    """Whether there is something to keep for the backward pass. Moved weights were as many as all that layers gather."""
-    if "call_jaxpr" in params:
-        return any(_computes(e.primitive, **e.params) for e in params["call_jaxpr"].eqns)
-    return primitive.name not in MOVES
-
-
-REMAT_POLICIES = {
-    "none": _computes,
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
 
 
 class Embedding(nnx.Module):
@@ -172,7 +157,7 @@ class GPT(nnx.Module):
         return None if give is None else give(block.attended(x_BTD, where))
 
     def _unrolled(self, x_BTD, where, cache):
-        step = _remat(self.config.remat, where.spread)
+        step = _step(self.config.remat, where.spread)
         new_cache, reports = {}, []
         for i in range(self.config.layers):
             layer_cache = None if cache is None else cache[str(i)]
@@ -182,7 +167,7 @@ class GPT(nnx.Module):
 
     def _in_line(self, x_BTD, where):
         """Layers that are stacked, one after another without a loop."""
-        step, period, reports = _remat(self.config.remat, where.spread), len(self.config.attentions), []
+        step, period, reports = _step(self.config.remat, where.spread), len(self.config.attentions), []
         layers = {j: _apart(stack) for j, stack in self.blocks.items()}
         for i in range(self.config.layers):
             x_BTD, _, report = step(layers[str(i % period)][i // period], x_BTD, where, i, None)
@@ -190,7 +175,7 @@ class GPT(nnx.Module):
         return x_BTD, None, _stacked(reports)
 
     def _scanned(self, x_BTD, where, cache):
-        step = _remat(self.config.remat, where.spread)
+        step = _step(self.config.remat, where.spread)
         period = len(self.config.attentions)
         stages = where.spread.stages if cache is None else None
         if cache is None and stages is None and self.config.scan >= self.config.layers:
@@ -232,14 +217,12 @@ def _stacked(reports: list[dict]) -> dict:
     return {name: jnp.stack([report[name] for report in reports if name in report]) for name in sorted(names)}
 
 
-def _remat(policy: str, spread: Spread):
+def _step(policy: str, spread: Spread):
     def step(block, x_BTD, where, layer, cache):
         x_BTD, cache, report = where.spread.layer(block, x_BTD.dtype)(x_BTD, where.for_layer(layer), cache)
         return where.place(x_BTD), cache, report
 
-    if policy == "none" and spread.layer is ALONE.layer:
-        return step
-    return jax.checkpoint(step, policy=REMAT_POLICIES[policy], static_argnums=())
+    return remat.recomputed(step, policy, gathers=spread.layer is not ALONE.layer)
 
 
 def _blocks(config: ModelConfig, key: jax.Array) -> dict[str, Any]:

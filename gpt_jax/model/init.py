@@ -107,7 +107,7 @@ def mup(
       base_head_dim: the head dim at which the score scale is the usual one; 0 = this model's.
     """
     m = config.width / base_width
-    hidden = {"adamw": 1 / m, "lion": 1 / m, "muon": m**-0.5}
+    hidden = {"adamw": 1 / m, "adamw8bit": 1 / m, "lion": 1 / m, "muon": m**-0.5}
     deviation = {
         "linear": m**-0.5,
         "query": m**-0.5,

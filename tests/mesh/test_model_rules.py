@@ -44,6 +44,8 @@ def test_the_state_of_every_optimizer_lies_with_its_parameters(name, scanned):
     mesh = meshes.make(mesh_config(data=2, fsdp=2, tensor=2))
     of_params = {row.path: row for row in rules.describe(params, mesh, "default", scanned)}
     for row in rules.describe(opt, mesh, "default", scanned):
+        if "scales" in row.path.split("/"):  # with fewer numbers on the last axis: tests/train/test_eight_bit.py
+            continue
         twin = next((r for path, r in of_params.items() if row.path.endswith(path) and r.shape == row.shape), None)
         if twin is None:  # a scalar, or Adafactor's means
             assert row.spec == PartitionSpec(), row

@@ -110,6 +110,7 @@ class AttentionSpec:
       mixing: scores and weights are mixed across heads (Shazeer et al. 2020).
       values: v's heads have another width than k's.
       dropout: probability, on the softmax's weights.
+      recompute: scores and weights are not kept for the backward pass (``model.remat``).
     """
 
     scale: float
@@ -120,11 +121,12 @@ class AttentionSpec:
     mixing: bool = False
     values: bool = False
     dropout: float = 0.0
+    recompute: bool = False
 
     @property
     def features(self) -> frozenset[str]:
         """What a backend has to be able to do: a field that is set is needed, whether ``FEATURES`` knows it or not."""
-        fields = {field.name for field in dataclasses.fields(self)} - {"scale", "reach"}
+        fields = {field.name for field in dataclasses.fields(self)} - {"scale", "reach", "recompute"}
         return self.reach.features | {name for name in fields if getattr(self, name)}
 
 
@@ -241,7 +243,7 @@ def attend(
     Raises:
       UserError: the backend cannot do it.
     """
-    spec = _told_apart(spec, where.layer, q_BNTH.dtype)
+    spec = _told_apart(dataclasses.replace(spec, recompute=where.recompute), where.layer, q_BNTH.dtype)
     queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
     chosen = require(call, asked(spec, queries, keys), jax.default_backend(), str(q_BNTH.dtype))
 

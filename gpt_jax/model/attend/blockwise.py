@@ -6,10 +6,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from gpt_jax.errors import UserError
 from gpt_jax.limits import Rows
 from gpt_jax.model.attend import EVERYTHING, Backend, capped, wide
+from gpt_jax.model.remat import CORE
 from gpt_jax.registry import register
 
 HIDDEN = -1e30  # a score that is not seen; finite, so that differences of two are not nan
@@ -95,7 +97,8 @@ def _attend(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
 
 
 def _forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position):
-    y, logz = forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position, q.dtype)
+    found = forward(spec, sizes, blocks, queries, keys, q, k, v, sink, position, q.dtype)
+    y, logz = (checkpoint_name(a, CORE) for a in found)
     return y, (blocks, queries, keys, q, k, v, sink, position, y, logz)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gpt_jax.limits import Rows
 from gpt_jax.model.attend import Backend, wide
+from gpt_jax.model.remat import with_scores
 from gpt_jax.registry import register
 
 MOST_BLOCKS = 4  # more are as fast, and take longer to compile
@@ -24,7 +25,7 @@ def causal(*, rows: Rows = 64) -> Backend:
     Args:
       rows: the fewest queries of a block.
     """
-    return Backend("causal", functools.partial(_run, rows), frozenset({"values"}), keeps_scores=True)
+    return Backend("causal", with_scores(functools.partial(_run, rows)), frozenset({"values"}), keeps_scores=True)
 
 
 def _run(rows, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gpt_jax.model.attend import Backend, wide
+from gpt_jax.model.remat import with_scores
 from gpt_jax.registry import register
 
 _collections: list[list[jax.Array]] = []
@@ -29,7 +30,7 @@ def collecting_weights() -> Iterator[list[jax.Array]]:
 @register("model.attend", "reference")
 def reference() -> Backend:
     """Everything, slowly; in float64 where the model is."""
-    return Backend("reference", _run, keeps_scores=True)
+    return Backend("reference", with_scores(_run), keeps_scores=True)
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):

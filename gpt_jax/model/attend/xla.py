@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from gpt_jax.model.attend import Backend, capped, wide
+from gpt_jax.model.remat import with_scores
 from gpt_jax.registry import register
 
 
 @register("model.attend", "xla")
 def xla() -> Backend:
     """Everything, with a [B, N, T, S] matrix of scores in memory; the fastest on CPUs for short sequences."""
-    return Backend("xla", _run, keeps_scores=True)
+    return Backend("xla", with_scores(_run), keeps_scores=True)
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):

@@ -31,7 +31,7 @@ def is_hidden_matrix(path: tuple, leaf: jax.Array, scanned: bool) -> bool:
 
 def is_vector(path: str, leaf: jax.Array, scanned: bool) -> bool:
     """Whether a parameter is a vector or a scalar, or a row of them: one a layer, an expert or a head."""
-    return path.split("/")[-1] in VECTORS or leaf.ndim - _leading(path, scanned) < 2
+    return path.split("/")[-1] in VECTORS or leaf.ndim - leading(path, scanned) < 2
 
 
 def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.GradientTransformation:
@@ -42,7 +42,7 @@ def per_matrix(inner: optax.GradientTransformation, scanned: bool) -> optax.Grad
     """
 
     def one(path, leaf, function, *args):
-        for _ in range(_leading(path_of(path), scanned)):
+        for _ in range(leading(path_of(path), scanned)):
             function = jax.vmap(function)
         return function(*args)
 
@@ -83,7 +83,7 @@ def _outside_in(params, states, inner):
     return jax.tree.transpose(jax.tree.structure(params), treedef, states)
 
 
-def _leading(path: str, scanned: bool) -> int:
+def leading(path: str, scanned: bool) -> int:
     """Axes in front of a parameter's own: the layers of a stack, and experts."""
     name = path.split("/")
     return (scanned and "blocks" in name) + ("experts" in name)
