@@ -1,4 +1,5 @@
-"""A launch of several processes does not hang: a process that waits too long says where it stands, and ends."""
+"""The phases of a launch, and their clock. A launch of several processes does not hang: a process that waits too long says
+where it stands, and ends."""
 
 import contextlib
 import faulthandler
@@ -6,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,50 @@ from gpt_jax.config import MeshConfig
 from gpt_jax.errors import RESUMABLE, UserError
 
 FOLDER = "stacks"  # of a run directory
-STEP = "a step"
+START, RESTORE, COMPILE = "start", "restore", "compile"
+DATA, ROLLOUTS, STEP = "data", "rollouts", "steps"
+EVALUATION, SAVE, END = "evaluation", "save", "end"
+WORDS = {
+    **{START: "the start", RESTORE: "reading the state", COMPILE: "compilation"},
+    **{DATA: "a batch", ROLLOUTS: "a batch of rollouts", STEP: "a step"},
+    **{EVALUATION: "an evaluation", SAVE: "a save", END: "the end of the run"},
+}
+OF_STEPS = (DATA, ROLLOUTS, STEP)  # what ``mesh.step_timeout`` bounds
 EVERY = 0.5  # seconds between two looks at the clock
+
+
+class Phases:
+    """The clock of a launch: from its start on it is always in one of the phases of ``WORDS``.
+
+    Attributes:
+      now: the phase, the second at which it began, and the completed steps by then, 0 where there are none.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._seconds = dict.fromkeys(WORDS, 0.0)
+        self.now = START, clock(), 0
+
+    def begin(self, phase: str, step: int = 0) -> None:
+        """What the process does from here on."""
+        (before, began, _), now = self.now, self._clock()
+        self._seconds[before] += now - began
+        self.now = phase, now, step
+
+    def rename(self, phase: str) -> None:
+        """What the process has done since the last ``begin`` counts as another phase."""
+        self.now = phase, *self.now[1:]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the phase that it is in."""
+        return self._clock() - self.now[1]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By phase, up to now; their sum is the time since the start."""
+        phase = self.now[0]
+        return self._seconds | {phase: self._seconds[phase] + self.elapsed}
 
 
 class Watchdog:
@@ -27,10 +71,9 @@ class Watchdog:
     A process alone is not watched: nobody waits for it, and its user may suspend it.
     """
 
-    def __init__(self, workdir: Path, limits: MeshConfig):
+    def __init__(self, workdir: Path, limits: MeshConfig, phases: Phases):
         self._path = workdir / FOLDER / f"process-{jax.process_index()}.txt"
-        self._limits = limits
-        self._phase, self._began, self._step = "", time.monotonic(), 0
+        self._limits, self._phases = limits, phases
         self._done = threading.Event()
         self._file: Any = None
 
@@ -56,25 +99,18 @@ class Watchdog:
             self._path.parent.rmdir()
             self._path.parent.parent.rmdir()
 
-    def begin(self, phase: str, step: int = 0) -> None:
-        """What the process does from here on; the clock of the phase starts."""
-        self._phase, self._began, self._step = phase, time.monotonic(), step
-
-    def _limit(self) -> float:
-        return self._limits.step_timeout if self._phase == STEP else self._limits.phase_timeout
-
     def _work(self) -> None:
         while not self._done.wait(EVERY):
-            phase, took, limit = self._phase, time.monotonic() - self._began, self._limit()
-            if phase and took > limit:
-                self._end(phase, took)
+            (phase, _, step), took = self._phases.now, self._phases.elapsed
+            knob = "step_timeout" if phase in OF_STEPS else "phase_timeout"
+            if took > getattr(self._limits, knob):
+                self._end(WORDS[phase], step, took, knob)
 
-    def _end(self, phase: str, took: float) -> None:
+    def _end(self, phase: str, step: int, took: float, knob: str) -> None:
         rank, count = jax.process_index(), jax.process_count()
-        place = f", after step {self._step}" if self._step else ""
+        place = f", after step {step}" if step else ""
         print(f"process {rank} of {count}: {phase} took {took:.0f} s{place}\n", file=self._file, flush=True)
         faulthandler.dump_traceback(self._file)
-        knob = "step_timeout" if phase == STEP else "phase_timeout"
         error = UserError(
             f"process {rank} of {count} has waited {took:.0f} s in {phase}{place}; it may be another that hangs",
             where=str(self._path),

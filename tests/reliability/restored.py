@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +53,10 @@ def visit(folder: Path, mesh: dict[str, int], save: bool) -> dict[str, Any]:
     from gpt_jax.train.run import open_run
     from gpt_jax.train.signals import StopRequest
     from gpt_jax.train.trainer import Trainer
+    from gpt_jax.train.watchdog import Phases
 
     run = open_run(_config(folder, mesh), folder / "run")
-    with jax.set_mesh(run.mesh), Trainer.open(run, StopRequest(), time.time()) as (trainer, state):
+    with jax.set_mesh(run.mesh), Trainer.open(run, StopRequest(), Phases()) as (trainer, state):
         step = trainer.start
         while save and step < STEPS:
             batch, _ = trainer.feed.batch(step, state)
