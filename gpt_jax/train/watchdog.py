@@ -102,17 +102,18 @@ class Watchdog:
     def _work(self) -> None:
         while not self._done.wait(EVERY):
             (phase, _, step), took = self._phases.now, self._phases.elapsed
-            knob = "step_timeout" if phase in OF_STEPS else "phase_timeout"
-            if took > getattr(self._limits, knob):
-                self._end(WORDS[phase], step, took, knob)
+            limit = self._limits.step_timeout if phase in OF_STEPS else self._limits.phase_timeout
+            if took > limit:
+                self._end(phase, step, took)
 
-    def _end(self, phase: str, step: int, took: float, knob: str) -> None:
+    def _end(self, phase: str, step: int, took: float) -> None:
         rank, count = jax.process_index(), jax.process_count()
         place = f", after step {step}" if step else ""
-        print(f"process {rank} of {count}: {phase} took {took:.0f} s{place}\n", file=self._file, flush=True)
+        print(f"process {rank} of {count}: {WORDS[phase]} took {took:.0f} s{place}\n", file=self._file, flush=True)
         faulthandler.dump_traceback(self._file)
+        knob = "step_timeout" if phase in OF_STEPS else "phase_timeout"
         error = UserError(
-            f"process {rank} of {count} has waited {took:.0f} s in {phase}{place}; it may be another that hangs",
+            f"process {rank} of {count} has waited {took:.0f} s in {WORDS[phase]}{place}; it may be another that hangs",
             where=str(self._path),
             fix=f"compare the stacks of all processes there; the same command resumes the run; --config.mesh.{knob}=SECONDS "
             "gives more time",
