@@ -13,13 +13,13 @@ from gpt_jax.config import Config
 from gpt_jax.mesh import processes
 from gpt_jax.train import describe
 from gpt_jax.train.monitors.finite import found_by_jax
+from gpt_jax.train.monitors.watchdog import COMPILE, DATA, EVALUATION, RESTORE, ROLLOUTS, SAVE, STEP, Phases, Watchdog
 from gpt_jax.train.record import profiler
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import open_run
 from gpt_jax.train.signals import StopRequest
 from gpt_jax.train.step import State, compile_step
 from gpt_jax.train.trainer import Trainer
-from gpt_jax.train.watchdog import COMPILE, DATA, EVALUATION, RESTORE, ROLLOUTS, SAVE, STEP, Phases, Watchdog
 
 
 def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.feeds import Feed, feed_of
 from gpt_jax.train.feeds.tasks import Judging
 from gpt_jax.train.monitors.finite import first_bad
+from gpt_jax.train.monitors.watchdog import END, SAVE, Phases
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
@@ -26,7 +27,6 @@ from gpt_jax.train.signals import StopRequest
 from gpt_jax.train.starting import parameters
 from gpt_jax.train.starting import start as starts
 from gpt_jax.train.step import State, hyper_scalars
-from gpt_jax.train.watchdog import END, SAVE, Phases
 
 
 @dataclass

@@ -50,10 +50,10 @@ def visit(folder: Path, mesh: dict[str, int], save: bool) -> dict[str, Any]:
     """
     import jax
 
+    from gpt_jax.train.monitors.watchdog import Phases
     from gpt_jax.train.run import open_run
     from gpt_jax.train.signals import StopRequest
     from gpt_jax.train.trainer import Trainer
-    from gpt_jax.train.watchdog import Phases
 
     run = open_run(_config(folder, mesh), folder / "run")
     with jax.set_mesh(run.mesh), Trainer.open(run, StopRequest(), Phases()) as (trainer, state):

@@ -19,13 +19,13 @@ from gpt_jax.config import Config
 from gpt_jax.errors import Failure
 from gpt_jax.train import optim, reference
 from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
+from gpt_jax.train.monitors.watchdog import COMPILE, DATA, EVALUATION, RESTORE, SAVE, START, STEP, Phases
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
 from gpt_jax.train.signals import StopRequest
 from gpt_jax.train.step import Batch, Program, State, compile_step, hyper_scalars, objective_of
 from gpt_jax.train.trainer import Trainer, read_start
-from gpt_jax.train.watchdog import COMPILE, DATA, EVALUATION, RESTORE, SAVE, START, STEP, Phases
 
 MAX_RUNS = 16  # of a population
 TIMED_STEPS = 10

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax.storage import damaged, read_json, refused, write_atomically
+from gpt_jax.train.monitors.watchdog import COMPILE, ROLLOUTS, STEP, WORDS, Phases
 from gpt_jax.train.record.progress import duration
-from gpt_jax.train.watchdog import COMPILE, ROLLOUTS, STEP, WORDS, Phases
 
 NAME = "goodput.json"
 USEFUL = (STEP, ROLLOUTS)  # phases that make a model

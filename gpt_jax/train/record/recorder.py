@@ -11,13 +11,13 @@ from gpt_jax.errors import NonFiniteError
 from gpt_jax.mesh import memory
 from gpt_jax.model import flops
 from gpt_jax.train.monitors import watch
+from gpt_jax.train.monitors.watchdog import Phases
 from gpt_jax.train.record.goodput import Goodput
 from gpt_jax.train.record.metrics import MetricsLog
 from gpt_jax.train.record.progress import Progress
 from gpt_jax.train.record.trackers import Trackers
 from gpt_jax.train.run import Run
 from gpt_jax.train.step import Batch, State, first_bad_tensor
-from gpt_jax.train.watchdog import Phases
 
 FIRST = ("loss", "z_loss", "grad_norm")  # of a record's means
 NO_MEANS = ("tokens", "lr", "skipped")  # of the metrics of steps

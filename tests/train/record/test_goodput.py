@@ -12,10 +12,10 @@ from gpt_jax.run_directory import read_config
 from gpt_jax.storage import read_json
 from gpt_jax.train import loop
 from gpt_jax.train.checkpoint import manifest
+from gpt_jax.train.monitors.watchdog import COMPILE, DATA, ROLLOUTS, SAVE, START, STEP, WORDS, Phases
 from gpt_jax.train.record import goodput, metrics
 from gpt_jax.train.record.goodput import Goodput
 from gpt_jax.train.record.recorder import Recorder
-from gpt_jax.train.watchdog import COMPILE, DATA, ROLLOUTS, SAVE, START, STEP, WORDS, Phases
 from tests.train import tiny
 
 
