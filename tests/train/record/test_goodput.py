@@ -189,7 +189,7 @@ def test_a_run_that_was_killed_and_resumed_shows_what_it_lost(killed):
     assert (kept["step"], kept["lost_steps"]) == (12, 3)
     assert sum(kept["seconds"].values()) == pytest.approx(found["seconds"], abs=0.1)
     saved = manifest.read(workdir / "checkpoints" / "12").meta["goodput"]
-    assert saved["lost_steps"] == 3 and 0 < saved["seconds"][STEP] <= kept["seconds"][STEP]
+    assert saved["lost_steps"] == 3 and 0 < saved["seconds"][STEP] <= kept["seconds"][STEP] + 1e-5
 
 
 def test_records_say_how_fast_each_device_was_and_what_it_held(killed, monkeypatch):
