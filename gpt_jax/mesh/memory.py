@@ -133,6 +133,12 @@ def _of_device(mesh: Mesh) -> float:
     return stats["bytes_limit"] if "bytes_limit" in stats else math.inf
 
 
+def peak_bytes() -> int | None:
+    """The most that one of this process's devices has held at once since it started; None where none says, as on CPUs."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return max((found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found), default=None)
+
+
 def of_machine() -> float:
     """Bytes that this process can have at most, by the machine, its container and its limits; inf where none says."""
     return min(_of_hardware(), _of_addresses())

@@ -14,8 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gpt_jax import backend
 from gpt_jax.config import MeshConfig
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import joining
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+START_TIMEOUT = 300  # seconds: JAX's own
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def start_processes(limits: MeshConfig | None = None) -> None:
       limits: has the seconds to wait for others; None: JAX's own.
 
     Raises:
-      UserError: the environment contradicts itself, JAX is in use already, the others cannot be reached, or there are no
-        devices.
+      UserError: the environment contradicts itself, JAX is in use already, process 0 cannot have its port, or there are no
+        devices. Where the others do not come in time, the process ends with the code of such an error.
     """
     backend.run_where_called()
     backend.let_devices_wait()
@@ -76,21 +78,26 @@ def start_processes(limits: MeshConfig | None = None) -> None:
 
 
 def _join(launch: Launch, limits: MeshConfig | None) -> None:
+    if launch.coordinator is not None:
+        joining.check(launch.coordinator, launch.rank)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    seconds = START_TIMEOUT if limits is None else limits.start_timeout
+    who, devices = f"process {launch.rank} of {launch.count}", launch.local_devices
     try:
-        jax.distributed.initialize(
-            launch.coordinator,
-            launch.count,
-            launch.rank,
-            None if launch.local_devices is None else list(launch.local_devices),
-            **({} if limits is None else _waiting(limits)),
-        )
+        with joining.deadline(seconds, who, launch.coordinator):
+            jax.distributed.initialize(
+                launch.coordinator,
+                launch.count,
+                launch.rank,
+                None if devices is None else list(devices),
+                initialization_timeout=seconds + joining.LONGER,
+                **({} if limits is None else _waiting(limits)),
+            )
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
-            f"process {launch.rank} of {launch.count} could not join the others: {error}",
-            where=f"coordinator {launch.coordinator or 'found by JAX'}",
-            fix="start every process, let them reach process 0 (JAX_COORDINATOR_PORT chooses another port), and unset "
-            "proxy variables (http_proxy, https_proxy)",
+            f"{who} could not join the others: {error}",
+            where=joining.place(launch.coordinator),
+            fix=joining.FIX,
         ) from error
     except RuntimeError as error:
         raise UserError(
@@ -100,9 +107,8 @@ def _join(launch: Launch, limits: MeshConfig | None) -> None:
 
 
 def _waiting(limits: MeshConfig) -> dict[str, int]:
-    """How long JAX waits for others: the arguments of ``jax.distributed.initialize``."""
+    """How long JAX waits for others that have joined: arguments of ``jax.distributed.initialize``."""
     return {
-        "initialization_timeout": limits.start_timeout,
         "heartbeat_timeout_seconds": limits.heartbeat_timeout,
         "shutdown_timeout_seconds": limits.heartbeat_timeout,
     }

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.config import Config, MeshConfig
+from gpt_jax.errors import UserError
 from gpt_jax.mesh import experts, pipeline
 from gpt_jax.mesh.context.check import check as check_context
 from gpt_jax.mesh.context.texts import TextSplit
@@ -14,6 +15,8 @@ from gpt_jax.mesh.context_strategy import strategy_of
 from gpt_jax.mesh.gathered import LayerWeights
 from gpt_jax.mesh.mesh import BATCH_AXES, TOKEN_AXES, batch_shards, token_axes
 from gpt_jax.model.where import ALONE, Place, Spread
+
+SPLITS_HEADS = "default"  # of ``mesh.rules``
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +93,22 @@ def check(mesh: Mesh, config: Config) -> None:
     Raises:
       UserError: which axis, and which sizes can be.
     """
+    _check_heads(mesh, config)
     experts.check(mesh, config)
     pipeline.check(mesh, config)
     check_context(mesh, config)
+
+
+def _check_heads(mesh: Mesh, config: Config) -> None:
+    """A table of one's own may split what it likes. Fewer keys and values than devices stay whole on each."""
+    parts, heads = mesh.shape["tensor"], config.model.heads
+    if heads % parts and config.mesh.rules == SPLITS_HEADS:
+        fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
+        raise UserError(
+            f"mesh.tensor={parts} does not divide the {heads} heads of model.heads, and each device would compute them all",
+            where="config.mesh.tensor, config.model.heads",
+            allowed=f"mesh.tensor {fitting}",
+        )
 
 
 def _place(mesh: Mesh, x_BTD: jax.Array) -> jax.Array:

@@ -18,6 +18,7 @@ from gpt_jax.train.checkpoint.lock import WorkdirLock
 from gpt_jax.train.feeds import Feed, feed_of
 from gpt_jax.train.feeds.tasks import Judging
 from gpt_jax.train.monitors.finite import first_bad
+from gpt_jax.train.monitors.watchdog import END, SAVE, Phases
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record import environment, summary
 from gpt_jax.train.record.recorder import Recorder, due
@@ -43,12 +44,12 @@ class Trainer:
     @staticmethod
     @contextlib.contextmanager
     def open(
-        run: Run, stop: StopRequest, started: float, group_size: int = 1, began: starts.Start | None = None
+        run: Run, stop: StopRequest, phases: Phases, group_size: int = 1, began: starts.Start | None = None
     ) -> Iterator[tuple["Trainer", State]]:
         """Locks the run directory and restores the run in it; gives the trainer and the state.
 
         Args:
-          started: time.time() at this start.
+          phases: the clock of this launch.
           group_size: runs trained as one program, this one included.
           began: what the run starts from, where that has been read.
 
@@ -79,8 +80,8 @@ class Trainer:
                 for held in beside:
                     held.keep(run.workdir)
             began = params = None  # the state has them
-            recorder = Recorder.open(run, hyper_of(run), start, notes, started, group_size)
-            with contextlib.closing(recorder):
+            recorder = Recorder.open(run, hyper_of(run), start, notes, phases, group_size)
+            with contextlib.closing(recorder), contextlib.closing(recorder.goodput):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
                 judging = dataclasses.replace(judging, run=run)
@@ -103,6 +104,7 @@ class Trainer:
         if values is None or judged is None:
             return None
         recorder.evaluated = step
+        recorder.goodput.write(step)
         written = {name: value for name, value in values.items() if name != "tokens"} | judged
         recorder.write(step, {f"valid/{name}": value for name, value in written.items()})
         objective = self.run.program.recipe.objective
@@ -131,6 +133,7 @@ class Trainer:
                 )
             notes = self.recorder.notes() | self.feed.notes()
             self.checkpoints.save(step, self.run.program.stack(state), notes, valid_loss=valid_loss)
+        self.recorder.goodput.write(step)
 
     def finish(self, state: State, step: int, last: int) -> dict[str, Any]:
         """Closes recorder and checkpoints after the last save and returns the summary.
@@ -138,11 +141,15 @@ class Trainer:
         Raises:
           Stopped: it should have trained until ``last``.
         """
+        phases = self.recorder.phases
+        phases.begin(SAVE, step)
         self.recorder.close()
         self.checkpoints.wait()
+        phases.begin(END, step)
         steps = self.run.config.train.steps
         done = step == steps
         values = summary.summarise(self.run, step, self.recorder, "done" if done else "stopped")
+        self.recorder.goodput.write(step)
         if step < last:
             signal = self.stop.signal
             raise Stopped(
@@ -152,6 +159,8 @@ class Trainer:
             )
         if done and jax.process_index() == 0:
             summary.show(self.run, state, values, self.feed.covered())
+            values |= summary.write_seconds(self.run, values, self.recorder)
+        self.recorder.goodput.write(step)
         return values
 
 

@@ -44,6 +44,9 @@ CASES = {
     "a capacity in zig-zag order": (RING, {"mlp": "moe(experts=4, capacity=1.0)"}, "earliest", "ring"),
     "another backend than a ring's": (RING, {"attend": "xla"}, "asks for 'xla'", "auto or blockwise"),
     "a backend of whole texts": (GATHER, {"attend": "causal"}, "'causal' cannot do the queries of a part", "blockwise"),
+    "heads that do not divide": ({"tensor": 8}, {}, "mesh.tensor=8 does not divide the 4 heads", "mesh.tensor 1, 2, 4"),
+    "an odd number of heads": (
+        {"data": 4, "tensor": 2}, {"heads": 5, "kv_heads": 5}, "the 5 heads .* each device would", "mesh.tensor 1, 5"),
     "no experts": ({"data": 2, "expert": 4}, {}, "splits experts.* has none", "mesh.expert to 1"),
     "experts that do not divide": ({"expert": 8}, {"mlp": "moe(experts=4)"}, "the 4 experts", "mesh.expert 1, 2, 4"),
     "layers by themselves": ({"pipeline": 8}, {"layers": 8, "scan": False}, "model.scan=False", "model.scan=True"),

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +50,13 @@ def visit(folder: Path, mesh: dict[str, int], save: bool) -> dict[str, Any]:
     """
     import jax
 
+    from gpt_jax.train.monitors.watchdog import Phases
     from gpt_jax.train.run import open_run
     from gpt_jax.train.signals import StopRequest
     from gpt_jax.train.trainer import Trainer
 
     run = open_run(_config(folder, mesh), folder / "run")
-    with jax.set_mesh(run.mesh), Trainer.open(run, StopRequest(), time.time()) as (trainer, state):
+    with jax.set_mesh(run.mesh), Trainer.open(run, StopRequest(), Phases()) as (trainer, state):
         step = trainer.start
         while save and step < STEPS:
             batch, _ = trainer.feed.batch(step, state)

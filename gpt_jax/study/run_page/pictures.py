@@ -33,6 +33,7 @@ PANELS = (  # title, unit, patterns of metrics by their names without a side; dr
     ("norm of the gradient", "", ("grad_norm",)),
     ("learning rate", "", ("lr",)),
     ("speed", "tokens/s", ("tokens_per_second",)),
+    ("share of the peak rate (MFU)", "share", ("mfu",)),
 )
 
 

@@ -11,7 +11,7 @@ from gpt_jax.judge.opened import names_of
 from gpt_jax.storage import damaged, fields_that_differ, read_json
 from gpt_jax.train.checkpoint import lock
 from gpt_jax.train.objectives import Objective
-from gpt_jax.train.record import environment, metrics
+from gpt_jax.train.record import environment, goodput, metrics
 from gpt_jax.train.step import objective_of
 
 TENTH = 0.1  # of the records with a value: what its means at first and at the end are taken over
@@ -30,6 +30,7 @@ class RunFiles:
       summary: {} before the run has ended for the first time.
       starts: of environment.json.
       owner: the process that trains it now; {} where none does.
+      goodput: of goodput.json, up to its last step; {} for runs that were trained before there was such a file.
     """
 
     workdir: Path
@@ -39,6 +40,7 @@ class RunFiles:
     summary: dict[str, Any]
     starts: list[dict[str, Any]]
     owner: dict[str, Any]
+    goodput: dict[str, Any]
 
     @staticmethod
     def read(workdir: Path) -> "RunFiles":
@@ -54,7 +56,7 @@ class RunFiles:
             for record in metrics.read(workdir)
         ]
         files = records, metrics.read_summary(workdir), _starts(workdir / environment.NAME), lock.owner(workdir)
-        return RunFiles(workdir, config, objective_of(config), *files)
+        return RunFiles(workdir, config, objective_of(config), *files, goodput.read(workdir))
 
     @property
     def step(self) -> int:

@@ -11,6 +11,7 @@ from gpt_jax.run_directory import TOKENIZER
 from gpt_jax.study.compare.verdicts import MISSING, Rows
 from gpt_jax.study.run_page.run_files import RunFiles
 from gpt_jax.train.objectives.policy import Policy
+from gpt_jax.train.record import goodput
 from gpt_jax.train.record.progress import duration, quantity
 from gpt_jax.train.starting import policies
 
@@ -80,6 +81,8 @@ def trained(run: RunFiles) -> Iterator[tuple[str, str]]:
     rate = f"learning rate {optim.lr:g}, {optim.schedule} after {optim.warmup} steps of warmup"
     yield "Optimizer", f"{optim.optimizer}, {rate}, {train.batch} sequences a step."
     yield "Length", _length(run)
+    if run.goodput:
+        yield "Goodput", goodput.words(run.goodput) + "."
     if run.starts:
         yield "Machine", _machine(run)
 

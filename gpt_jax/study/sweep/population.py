@@ -19,6 +19,7 @@ from gpt_jax.config import Config
 from gpt_jax.errors import Failure
 from gpt_jax.train import optim, reference
 from gpt_jax.train.checkpoint.directory import DIRECTORY, CheckpointDirectory
+from gpt_jax.train.monitors.watchdog import COMPILE, DATA, EVALUATION, RESTORE, SAVE, START, STEP, Phases
 from gpt_jax.train.objectives.policy import Policy
 from gpt_jax.train.record.recorder import due
 from gpt_jax.train.run import Run, open_run
@@ -74,7 +75,7 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
 
     All start from the checkpoint step of the first one; a run at another step is not trained: ``StepMismatch``.
     """
-    started = time.time()
+    phases = Phases()
     failures: list[Exception | None] = [None] * len(jobs)
     with StopRequest() as stop, contextlib.ExitStack() as opened:
         stop.nothing_to_save()
@@ -82,11 +83,13 @@ def train(jobs: Jobs, until: int) -> list[Exception | None]:
         states, began = [], None
         for i, (config, workdir) in enumerate(jobs):
             try:
+                phases.begin(START)
                 run = open_run(config, workdir)
                 if not members:
                     opened.enter_context(jax.set_mesh(run.mesh))
                 began = began or read_start(run)  # once for all
-                trainer, state = opened.enter_context(Trainer.open(run, stop, started, len(jobs), began))
+                phases.begin(RESTORE)
+                trainer, state = opened.enter_context(Trainer.open(run, stop, phases, len(jobs), began))
                 if members and trainer.start != next(iter(members.values())).trainer.start:
                     raise StepMismatch(f"the run is at step {trainer.start}")
             except Exception as failure:
@@ -106,6 +109,7 @@ def _train(members: list[Member], states: list[State], until: int) -> None:
     program = _compiled(members[0].trainer.run.program)
     state_P = program.stack(states)
     states.clear()
+    members[0].trainer.recorder.phases.begin(EVALUATION)
     _each(members, lambda i, trainer: trainer.evaluate_if_missed(program.member(state_P, i), last))
     end_P, step = _steps(members, program, state_P, last)
     members[0].trainer.stop.wait_for_steps()
@@ -125,17 +129,22 @@ def _each(members: list[Member], act: Callable[[int, Trainer], Any]) -> None:
 def _steps(members: list[Member], program: "_Vmapped", state_P: State, last: int) -> tuple[State, int]:
     """The loop of ``train/loop.py``, for all members at once."""
     first = members[0].trainer
-    settings, stop = first.run.config.train, first.stop
+    settings, stop, phases = first.run.config.train, first.stop, first.recorder.phases
     hyper_P = _stacked([member.trainer.recorder.hyper for member in members])
     unrecorded: tuple = ()
     for k in range(first.start, last):
+        phases.begin(DATA, k)
         batches = [member.batches[k] for member in members]
         batch_P = _stacked(batches)
+        if unrecorded and not unrecorded[1]["loss"].is_ready():
+            phases.rename(STEP)  # the devices were at work
         if k == first.start:
+            phases.begin(COMPILE, k)
             seconds = compile_step(program.step, state_P, batch_P, hyper_P)
             stop.wait_for_steps()
             for member in members:
                 member.trainer.recorder.progress.compiled(seconds)
+        phases.begin(STEP, k)
         state_P, metrics_P = program.step(state_P, batch_P, hyper_P)
         if unrecorded:
             _record(members, program, state_P, *unrecorded)
@@ -157,14 +166,17 @@ def _evaluate_and_save(
 ) -> bool:
     """Evaluates all, then saves all, so that all checkpoints are at one step; returns whether to stop there."""
     losses: dict[int, float | None] = {}
+    phases = members[0].trainer.recorder.phases
 
     def evaluate(i: int, trainer: Trainer) -> None:
         losses[i] = trainer.evaluate(program.member(state_P, i), step)
 
     if evaluating:
+        phases.begin(EVALUATION, step)
         _each(members, evaluate)
     stopping = members[0].trainer.stop.requested
     if saving or stopping:
+        phases.begin(SAVE, step)
         _each(members, lambda i, trainer: trainer.save(program.member(state_P, i), step, losses.get(i)))
     return stopping
 

@@ -1,1 +1,1 @@
-"""What a run writes about itself: metrics, trackers, the progress line, figures, the environment, and the summary."""
+"""What a run writes about itself: metrics, trackers, the progress line, figures, the environment, goodput, the summary."""

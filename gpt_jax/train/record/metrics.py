@@ -21,12 +21,13 @@ SUMMARY = "summary.json"
 _VALUE = float | str | bool | None
 _SUMMARISED: dict[str, Any] = {
     "status": str,
-    **dict.fromkeys(("steps", "tokens", "params"), int),
-    **dict.fromkeys(("flops", "seconds", "training_seconds"), float),
+    **dict.fromkeys(("steps", "tokens", "params", "lost_steps"), int),
+    **dict.fromkeys(("flops", "seconds", "training_seconds", "compile_seconds", "goodput"), float),
     "final": dict[str, _VALUE],
     "best": dict[str, _VALUE],
     "best_by": str,
     "shown": dict[str, str],
+    "seconds_by_part": dict[str, float],
 }
 
 

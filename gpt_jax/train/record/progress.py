@@ -48,7 +48,7 @@ class Progress:
         self.total, self.step, self.loss = total, start, float("nan")
         self._tokens_per_step, self._flops_per_token, self._peak = tokens_per_step, flops_per_token, peak
         self._stream, self._clock = stream or sys.stderr, clock
-        self._compile = ""
+        self._compile = 0.0  # seconds
         self._paused = 0.0
         self._first: tuple[float, int] | None = None
         self._training = 0.0  # seconds since the first update, pauses excluded
@@ -86,8 +86,8 @@ class Progress:
             self._print(f"step {step}/{self.total}, {self.describe()}")
 
     def compiled(self, seconds: float) -> None:
-        """Shows from now on how long compilation took."""
-        self._compile = f"compile {duration(seconds)}"
+        """Shows from now on how long compilation took, with those before it."""
+        self._compile += seconds
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
@@ -154,7 +154,7 @@ class Progress:
             f"{quantity(rate)} tokens/s" if rate else "",
             share,
             f"ETA {duration(eta)}" if eta else "",
-            self._compile,
+            f"compile {duration(self._compile)}" if self._compile else "",
         )
         return ", ".join(part for part in parts if part)
 

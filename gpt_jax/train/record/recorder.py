@@ -2,15 +2,17 @@
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from gpt_jax.errors import NonFiniteError
+from gpt_jax.mesh import memory
 from gpt_jax.model import flops
 from gpt_jax.train.monitors import watch
+from gpt_jax.train.monitors.watchdog import Phases
+from gpt_jax.train.record.goodput import Goodput
 from gpt_jax.train.record.metrics import MetricsLog
 from gpt_jax.train.record.progress import Progress
 from gpt_jax.train.record.trackers import Trackers
@@ -32,7 +34,8 @@ class Recorder:
 
     ``window`` holds the metrics since the last train/… record and ``evaluated`` the last step with a valid/… record; a
     checkpoint keeps both, so that a resumed run writes the records an uninterrupted one would have. ``group_size``
-    runs are trained as one program: speeds are those of all of them, and each counts its share of the seconds.
+    runs are trained as one program: speeds are those of all of them, and each counts its share of the seconds. ``phases`` is
+    the clock of this launch.
     """
 
     run: Run
@@ -40,18 +43,18 @@ class Recorder:
     log: MetricsLog | None  # None on all processes but the first
     trackers: Trackers | None
     progress: Progress
+    phases: Phases
+    goodput: Goodput
     window: list[dict[str, float]]
     evaluated: int
     skipped: int
     parent: dict[str, Any]  # what training started from; {} where that is nothing
-    previous_seconds: float  # of earlier starts
-    previous_training_seconds: float  # the part of them that was spent on steps
-    started: float  # time.time() of this start
+    previous_training_seconds: float  # of earlier starts
     group_size: int
     pending: tuple[int, dict, Batch] | None = None
 
     @staticmethod
-    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], started: float, group_size: int) -> "Recorder":
+    def open(run: Run, hyper: dict, start: int, notes: dict[str, Any], phases: Phases, group_size: int) -> "Recorder":
         """The recorder of a run that starts, or resumes, after ``start`` updates with a checkpoint's ``notes``."""
         settings, first, resume_step = run.config.train, jax.process_index() == 0, start if start else -1
         asked = settings.tensorboard, settings.wandb, run.config.to_dict(), resume_step
@@ -65,13 +68,13 @@ class Recorder:
             progress=Progress(
                 settings.steps, start, group_size * run.tokens_per_step, run.flops_per_token, peak, screen
             ),
+            phases=phases,
+            goodput=Goodput(run.workdir if first else None, phases, group_size, start, notes),
             window=notes.get("window", []),
             evaluated=notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
             parent=notes.get("parent", {}),
-            previous_seconds=notes.get("seconds", 0.0),
             previous_training_seconds=notes.get("training_seconds", 0.0),
-            started=started,
             group_size=group_size,
         )
         if start:
@@ -86,14 +89,14 @@ class Recorder:
                 results.close()
 
     @property
-    def seconds(self) -> float:
-        """Wall-clock time over all starts of the run."""
-        return self.previous_seconds + (time.time() - self.started) / self.group_size
+    def training_seconds(self) -> float:
+        """Wall-clock time of steps over all starts of the run: without compilation, evaluation and saving."""
+        return self.previous_training_seconds + self.progress.training_seconds / self.group_size
 
     @property
-    def training_seconds(self) -> float:
-        """The part of ``seconds`` that was spent on steps: without compilation, evaluation and saving."""
-        return self.previous_training_seconds + self.progress.training_seconds / self.group_size
+    def idle(self) -> bool:
+        """Whether the devices have done every step that they were given."""
+        return self.pending is None or self.pending[1]["loss"].is_ready()
 
     def queue(self, step: int, metrics: dict, batch: Batch, state: State) -> None:
         """Writes the metrics of the step before and keeps those of ``step``, which leads to ``state``, for the next call."""
@@ -120,6 +123,7 @@ class Recorder:
             record |= self._window_record()
         if record:
             self.write(step, record)
+        self.goodput.write(step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends a record to metrics.jsonl and shows it to the trackers."""
@@ -137,7 +141,7 @@ class Recorder:
             "evaluated": self.evaluated,
             "skipped": self.skipped,
             **({"parent": self.parent} if self.parent else {}),
-            "seconds": self.seconds,
+            "goodput": self.goodput.notes(),
             "training_seconds": self.training_seconds,
         }
 
@@ -155,7 +159,13 @@ class Recorder:
         self.window = []
         record = {f"train/{name}": value for name, value in means.items()}
         record |= {f"train/{name}": last[name] for name in ("lr", "skipped")}
-        speeds = {"tokens_per_second": self.progress.tokens_per_second, "mfu": self.progress.mfu}
+        rate = self.progress.tokens_per_second
+        speeds = {
+            "tokens_per_second": rate,
+            "tokens_per_second_per_device": rate and rate / self.run.mesh.size,
+            "mfu": self.progress.mfu,
+            "peak_bytes": memory.peak_bytes(),
+        }
         return record | {f"speed/{name}": value for name, value in speeds.items() if value is not None}
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any
 from gpt_jax import notebook
 from gpt_jax.model import flops
 from gpt_jax.storage import make_folder, only_warned, write_atomically
-from gpt_jax.train.record import figures
+from gpt_jax.train.record import figures, goodput
 from gpt_jax.train.record.metrics import read, write_summary
 from gpt_jax.train.record.metrics import summarise as summarise_records
 from gpt_jax.train.record.progress import duration, quantity
@@ -31,7 +31,7 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
         "tokens": tokens,
         "params": flops.parameters(run.config.model).total,
         "flops": tokens * run.flops_per_token,
-        "seconds": round(recorder.seconds, 1),
+        **recorder.goodput.summary(),
         "training_seconds": round(recorder.training_seconds, 3),
         "tokens_per_second": sorted(rates)[len(rates) // 2] if rates else None,
         "facts": run.data.facts,
@@ -44,6 +44,13 @@ def summarise(run: Run, step: int, recorder: Recorder, status: str) -> dict[str,
     if jax.process_index() == 0:
         write_summary(run.workdir, summary)
     return summary
+
+
+def write_seconds(run: Run, summary: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
+    """Writes summary.json again with the seconds that have passed since ``summarise``, and returns its contents."""
+    values = {**summary, **recorder.goodput.summary()}
+    write_summary(run.workdir, values)
+    return values
 
 
 def show(run: Run, state: State, summary: dict[str, Any], covered: str) -> None:
@@ -95,7 +102,8 @@ def _rows(summary: Mapping[str, Any], covered: str = "") -> list[tuple[str, str]
     if summary["tokens_per_second"]:
         rows.append(("speed", f"{quantity(summary['tokens_per_second'])} tokens/s"))
     took = f"{summary['steps']} steps, {quantity(summary['tokens'])} tokens, {quantity(summary['flops'])} FLOPs"
-    return [*rows, ("trained", f"{took} in {duration(summary['seconds'])}")]
+    rows.append(("trained", f"{took} in {duration(summary['seconds'])}"))
+    return [*rows, *([("goodput", goodput.words(summary))] if summary["goodput"] < goodput.GOOD else [])]
 
 
 def _left_out(run: Run) -> list[tuple[str, str]]:

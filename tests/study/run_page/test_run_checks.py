@@ -22,7 +22,7 @@ def run(**series) -> RunFiles:
         for record, value in zip(records, values, strict=False):
             record[name.replace("__", "/")] = value
     config = tiny.config()
-    return RunFiles(Path("run"), config, objective_of(config), records, {}, [], {})
+    return RunFiles(Path("run"), config, objective_of(config), records, {}, [], {}, {})
 
 
 def rising(first: float, last: float, count: int = 20) -> list[float]:

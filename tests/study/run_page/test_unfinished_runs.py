@@ -1,6 +1,7 @@
 """Pages of runs that go on, were stopped or killed, wrote little, or wrote what is no number; and of what is no run."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -63,6 +64,16 @@ def test_a_run_that_goes_on(run):
         text = said(run)
     assert "It is still running: 4 of 12 steps are recorded (process " in text
     assert "between its first and its last record" in text
+    assert re.search(r"Goodput \d+% of [\d.]+s on steps that count; .*compile \d+%", text)
+
+
+def test_steps_that_were_lost(run):
+    seconds = {"start": 10.0, "steps": 40.0, "compile": 30.0, "lost": 20.0, "data": 0.1}
+    write_json(run / "goodput.json", {"step": 4, "lost_steps": 1200, "seconds": seconds})
+    wanted = "40% of 1m40s on steps that count; compile 30%, lost 20%, start 10%; 1,200 steps lost and done again."
+    assert f"Goodput {wanted}" in said(run)
+    (run / "goodput.json").unlink()  # as of runs that were trained before there was such a file
+    assert "Goodput" not in said(run)
 
 
 def test_a_run_that_was_killed(run):
@@ -141,6 +152,7 @@ def test_long_samples_are_cut(tmp_path):
     [
         ("metrics.jsonl", "{}\n{}\n"),
         ("summary.json", "[]"),
+        ("goodput.json", '{"seconds": {}}'),
         ("environment.json", '{"starts": 3}'),
         ("environment.json", '{"starts": [{"devices": "cpu"}]}'),
     ],
