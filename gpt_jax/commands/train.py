@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax import configs
+from gpt_jax.cluster.program import without
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.registry import register
@@ -16,14 +17,25 @@ class Train(Command):
     usage = (
         "--config=configs/quickstart.py --workdir=runs/q",
         "--config=gpt2:124m --workdir=runs/g --config.optim.lr=1e-3",
+        '--config=gpt2:124m --workdir=runs/g --backend=slurm --slurm="--nodes=2 --gpus-per-node=8 --time=8:00:00"',
     )
     works = True
 
     def define(self, flags: Flags) -> None:
         settings.of_file(flags)
         flags.path("workdir", None, "directory of the run, made if need be", "--workdir=runs/q")
+        flags.choice("backend", "local", ["local", "slurm"], "where it is trained")
+        flags.string("slurm", "", settings.SLURM)
 
     def run(self, flags: Any) -> None:
-        from gpt_jax.train import loop
+        settings.check_backend(flags, "slurm")
+        config, workdir = configs.settled(flags.config, Path(flags.workdir)), Path(flags.workdir)
+        words = without(flags.argv, "backend", "slurm")
+        if flags.backend == "slurm":
+            from gpt_jax.cluster import job
 
-        loop.train(configs.settled(flags.config, Path(flags.workdir)), flags.workdir)
+            job.train(config, workdir, words, flags.slurm)
+        else:
+            from gpt_jax.train import loop
+
+            loop.train(config, flags.workdir)
