@@ -171,10 +171,20 @@ def _conclude(number: str, state: State, output: Path) -> None:
     if state.name in STOPPED or state.code == RESUMABLE:
         raise Stopped(f"job {number} was stopped: {state}", where=str(output), fix=again)
     signalled = f"signal {state.killed}" if state.killed else f"exit code {state.code}"
-    lines = output.read_text(errors="replace").splitlines() if output.exists() else []
-    said = next((f": {line.partition('error: ')[2]}" for line in reversed(lines) if line.startswith("error: ")), "")
+    reason = _reason(output, state.code)
     if state.code == USER_ERROR:
         again = "after a correction, the same command submits it again"
-    failure = Failure(f"job {number} ended with {signalled} ({state.name}){said}", where=str(output), fix=again)
+    failure = Failure(f"job {number} ended with {signalled} ({state.name}){reason}", where=str(output), fix=again)
     failure.exit_code = state.code if state.code in OWN_CODES else INTERNAL
     raise failure
+
+
+def _reason(output: Path, code: int) -> str:
+    """What the job printed last of its own errors, or what srun says of the tasks that did not end by themselves."""
+    lines = output.read_text(errors="replace").splitlines() if output.exists() else []
+    own = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    # Tasks that stopped resumably are of an earlier start.
+    tasks = [line.removeprefix("srun: error: ") for line in lines if re.match(r"srun: error: .*task", line)]
+    killed = [line for line in tasks if not line.endswith(f"exit code {RESUMABLE}")]
+    found = own[-1:] if code in OWN_CODES else killed or own[-1:]
+    return "".join(f"{mark} {line}" for mark, line in zip(":;;", found, strict=False))

@@ -107,13 +107,15 @@ def test_monitoring_ends_and_the_job_goes_on(queue, tmp_path, capfd):
         ({"JobState": "TIMEOUT", "Reason": "TimeLimit"}, 75, "TIMEOUT (TimeLimit)"),
         ({"JobState": "FAILED", "ExitCode": "75:0"}, 75, "was stopped"),
         ({"JobState": "OUT_OF_MEMORY", "ExitCode": "0:125"}, 70, "signal 125 (OUT_OF_MEMORY)"),
-        ({"JobState": "FAILED", "ExitCode": "137:0"}, 70, "exit code 137 (FAILED): process 1 is gone"),
-        ({"JobState": "FAILED", "ExitCode": "76:0"}, 76, "exit code 76"),
+        ({"JobState": "FAILED", "ExitCode": "137:0"}, 70, "137 (FAILED): b: task 1: Killed; a: task 0: Aborted"),
+        ({"JobState": "FAILED", "ExitCode": "76:0"}, 76, "exit code 76 (FAILED): loss is nan"),
     ],
 )
 def test_how_a_job_ended(queue, tmp_path, said, code, what):
     commands.write_state(queue, "7", **said)
-    (tmp_path / "out").write_text("error: process 1 is gone\n  fix: none\n")
+    earlier = "srun: error: a: task 0: Exited with exit code 75\n"
+    tasks = "srun: error: b: task 1: Killed\nsrun: error: a: task 0: Aborted\n"
+    (tmp_path / "out").write_text(f"{earlier}error: loss is nan\n  fix: none\n{tasks}")
     with pytest.raises(Failure) as failure:
         job._conclude("7", job.state_of("7"), tmp_path / "out")
     assert what in failure.value.what and failure.value.exit_code == code
