@@ -60,6 +60,7 @@ def train(config: Config, workdir: Path, words: Sequence[str], options: str) -> 
       Failure: the training failed; the exit code is its own.
     """
     given = slurm.options_of(options)
+    slurm.check()
     if asked_for := devices.of_slurm(given):
         devices.check(config, asked_for)
     directory = make_folder(workdir / FOLDER)

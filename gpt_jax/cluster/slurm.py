@@ -1,6 +1,7 @@
 """SLURM: the options a user gives for a job, the script of a job, submitting it, and the answers of SLURM's commands."""
 
 import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,14 @@ exit $code
 """
 
 
+def check() -> None:
+    """Raises:
+    UserError: there is no SLURM on this machine.
+    """
+    if shutil.which("sbatch") is None:
+        raise _missing("sbatch")
+
+
 def submit(path: Path, text: str, options: Sequence[str]) -> str:
     """Writes a script and submits it; the number of the job.
 
@@ -93,11 +102,7 @@ def ask(*words: str) -> str:
     try:
         answer = subprocess.run(words, capture_output=True, text=True)
     except OSError:
-        raise UserError(
-            f"there is no {words[0]} on this machine",
-            where="--backend=slurm",
-            fix="give the command on a login node of the cluster; --backend=local trains here",
-        ) from None
+        raise _missing(words[0]) from None
     if answer.returncode:
         said = (answer.stderr.strip() or answer.stdout.strip()).splitlines() or [f"exit code {answer.returncode}"]
         line = next((line for line in said if "error: " in line or "unrecognized" in line), said[-1])
@@ -112,3 +117,11 @@ def ask(*words: str) -> str:
 def escaped(path: Path) -> str:
     """A path in which SLURM replaces nothing."""
     return str(path.resolve()).replace("%", "%%")
+
+
+def _missing(command: str) -> UserError:
+    return UserError(
+        f"there is no {command} on this machine",
+        where="--backend=slurm",
+        fix="give the command on a login node of the cluster; --backend=local trains here",
+    )

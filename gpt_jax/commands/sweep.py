@@ -44,7 +44,9 @@ class SweepCommand(Command):
         from gpt_jax.study import run
 
         settings.check_backend(flags, "slurm")
-        slurm.options_of(flags.slurm)
+        if flags.backend == "slurm":
+            slurm.options_of(flags.slurm)
+            slurm.check()
         sweep = dataclasses.replace(flags.sweep, base=flags.config)
         execution = run.Execution(
             Path(flags.config_name),

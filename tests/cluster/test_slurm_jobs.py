@@ -156,7 +156,7 @@ def test_without_slurm_it_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert launch.main(["train", "--config=base", f"--workdir={tmp_path / 'run'}", "--backend=slurm"]) == 2
     said = capsys.readouterr().err
-    assert "no sbatch on this machine" in said and "--backend=local" in said
+    assert "no sbatch on this machine" in said and "--backend=local" in said and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_without_slurm_it_says_so(tmp_path, capsys, monkeypatch):
         (["--backend=slurm", "--slurm=--nodes=2 --gpus-per-node=h100:8", "--config.mesh.fsdp=3"], "devices, 16"),
     ],
 )
-def test_what_does_not_go_together(words, what, tmp_path, capsys):
+def test_what_does_not_go_together(queue, words, what, tmp_path, capsys):
     assert launch.main(["train", "--config=base", f"--workdir={tmp_path / 'run'}", *words]) == 2
     assert what in capsys.readouterr().err
 
