@@ -63,13 +63,16 @@ def script(name: str, output: str, command: Sequence[str]) -> str:
 export PYTHONPATH={path}
 [ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 cd {here} || exit
+job=$SLURM_JOB_ID
+# The last task of an array has the number of the whole array.
+[ -z "$SLURM_ARRAY_TASK_ID" ] || job=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
 begun=$(date +%s)
 trap 'ended=yes' TERM
 srun {shlex.join(command)}
 code=$?
 if [ $code -eq {RESUMABLE} ] && [ -z "$ended" ] &&
   {{ [ $(($(date +%s) - begun)) -gt {SHORT_LIFE} ] || [ "${{SLURM_RESTART_COUNT:-0}}" -lt {SHORT_LIVES} ]; }}; then
-  scontrol requeue "$SLURM_JOB_ID"
+  scontrol requeue "$job"
 fi
 exit $code
 """

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -70,6 +71,15 @@ def test_a_stopped_job_is_requeued(queue, tmp_path):
     seen = tmp_path / "seen"
     number = submitted(tmp_path, ["sh", "-c", f"test -e {seen} || {{ touch {seen}; exit 75; }}"])
     assert commands.over(queue, number) == {"JobState": "COMPLETED", "Restarts": 1, "ExitCode": "0:0"}
+
+
+def test_a_task_of_an_array_requeues_itself_alone(queue, tmp_path, monkeypatch):
+    (queue / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    for name, value in {"JOB_ID": "4", "ARRAY_JOB_ID": "4", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    script = slurm.script("x", "out", ["sh", "-c", "exit 75"])
+    assert subprocess.run(["sh", "-c", script]).returncode == 75
+    assert (tmp_path / "asked").read_text() == "requeue 4_2\n"
 
 
 @pytest.mark.parametrize("code, starts", [(75, 1 + slurm.SHORT_LIVES), (76, 1), (2, 1), (137, 1)])
