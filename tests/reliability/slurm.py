@@ -37,7 +37,7 @@ def sweep():
     c = base.get_config()
     c.model.update(layers=1, width=16, heads=2, context=16)
     c.data.update(source="markov()", tokenizer="none")
-    c.train.update(steps=20, batch=8, eval_every=20, save_every=10, eval_batches=2, tensorboard=False)
+    c.train.update(steps=4000, batch=8, eval_every=4000, save_every=1000, eval_batches=2, log_every=20, tensorboard=False)
     c.optim.warmup = 5
     c.sample.prompts = ()
     return Sweep(c, {"plain": {}, "fast": {"optim.lr": 1e-2}}, seeds=(0, 1))
@@ -108,6 +108,10 @@ def variables(path: Path) -> set[bytes]:
         return set()  # it has ended
 
 
+def starts_of(workdir: Path) -> int:
+    return len(json.loads((workdir / "environment.json").read_text())["starts"])
+
+
 def wait(happened: Callable[[], bool]) -> None:
     limit = time.monotonic() + LIMIT
     while not happened():
@@ -145,11 +149,21 @@ class Scenarios:
         (self.bench.folder / "study.py").write_text(STUDY)
         sweep, study = self.bench.folder / "sweep", self.bench.folder / "study.py"
         words = ["sweep", f"--config={study}", f"--workdir={sweep}", "--backend=slurm", "--slurm=--time=10"]
-        code, said = self.bench.run(words)
-        done = sum(json.loads(path.read_text())["status"] == "done" for path in sweep.glob("runs/*/summary.json"))
-        show("sweep as an array", code, f"{done} of 4 runs done")
+        process = self.bench.start(words)
+        record = sweep / "slurm" / "array.json"
+        wait(lambda: record.exists() or process.poll() is not None)
+        array = json.loads(record.read_text())
+        # The last task, whose own number is that of the whole array.
+        last = sweep / "runs" / array["jobs"][-1]
+        wait(lambda: len(records(last)) > 3 or process.poll() is not None)
+        self.bench.ask("scancel", "--signal=TERM", f"{array['array']}_{len(array['jobs']) - 1}")
+        code, said = ended(process)
+        runs = [sweep / "runs" / name for name in array["jobs"]]
+        done = sum(json.loads((run / "summary.json").read_text())["status"] == "done" for run in runs)
+        starts = [starts_of(run) for run in runs]
+        show("sweep as an array, a task stopped", code, f"{done} of 4 runs done, starts {starts}")
         yield from expected(code, DONE, said)
-        if done != 4:
+        if done != 4 or starts != [1, 1, 1, 2]:
             yield said
 
     def preempted(self) -> Iterator[str]:
@@ -174,7 +188,7 @@ class Scenarios:
             reference = self.bench.folder / "slow"
             yield from expected(self.bench.run(self.bench.words(reference, changes=changes))[0], DONE, "undisturbed")
         code, said = self.bench.disturbed(workdir, disturb, changes)
-        starts = len(json.loads((workdir / "environment.json").read_text())["starts"])
+        starts = starts_of(workdir)
         unequal = list(differences(workdir, reference))
         show(what, code, f"{starts} starts, then {'other bits' if unequal else 'the bits of an undisturbed job'}")
         yield from [*expected(code, DONE, said), *unequal]
