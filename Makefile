@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test format gallery conformance parity kernels predict bench reproduce docs clean interpreter
+.PHONY: help quickstart test format gallery conformance parity kernels predict slurm bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -23,6 +23,7 @@ help:
 	@echo "make reproduce    compare the experiments of the scoreboard with new runs (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
 	@echo "make predict      compile a training step for an H100 without one, and check what it is made of (downloads 5 GB)"
+	@echo "make slurm        start a SLURM of two nodes on this machine (Debian, root), run trainings and a sweep on it"
 	@echo "make docs         build the documentation as a site, with a reference from the docstrings: site/index.html"
 	@echo "make clean        remove the virtual environments, what was built and the checkers' caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
@@ -62,6 +63,13 @@ kernels:
 
 predict:
 	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m benchmarks.gpu.predict --check
+
+# Ten minutes. The daemons' files are in a temporary folder, and they are stopped afterwards.
+slurm: $(VENV)/.core
+	@[ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] || \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; } || \
+	{ echo "slurm-wlm and munge are not installed: as root, apt-get install slurm-wlm munge" >&2; exit 2; }
+	$(BIN)/python -m tests.reliability.slurm $(ARGS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.train_step

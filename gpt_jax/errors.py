@@ -1,6 +1,7 @@
 """Failures a user can act on, each with the exit code the command ends with (README of the codes: docs/training.md)."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 DONE = 0
@@ -63,6 +64,19 @@ def out_of_memory(error: BaseException) -> UserError | None:
     return UserError(
         f"there is not enough memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
         fix="launch.py plan says what takes how much; lower train.batch, raise train.accumulate, or set model.remat=full",
+    )
+
+
+def lost_process(error: BaseException) -> Stopped | None:
+    """What a collective says when the process at its other end is gone, as a launch to be resumed; None of other errors."""
+    said = str(error)
+    if not isinstance(error, RuntimeError | ValueError) or not re.search(
+        r"Gloo \S+ failed|remote process exited", said
+    ):
+        return None
+    return Stopped(
+        f"another process of this launch is gone: {said.splitlines()[0]}",
+        fix="its own output says why; the same command resumes from the newest checkpoint",
     )
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gpt_jax import limits
-from gpt_jax.errors import Failure, StorageError, UserError, out_of_memory, shortened
+from gpt_jax.errors import Failure, StorageError, UserError, lost_process, out_of_memory, shortened
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # pathlib makes one slash of two
 _MISSING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -202,11 +202,11 @@ def from_json(value: Any) -> Any:
 
 
 def as_failure(error: Exception) -> Failure | None:
-    """The failure that an error is: what the disk refuses, wherever it was asked, has the name of a path, and memory that
-    ran out is the user's to change. None for a bug."""
+    """The failure that an error is: what the disk refuses, wherever it was asked, has the name of a path, memory that ran
+    out is the user's to change, and without one of its processes a launch can only be resumed. None for a bug."""
     if isinstance(error, OSError) and error.filename is not None:
         return refused(Path(os.fsdecode(error.filename)), error)
-    return error if isinstance(error, Failure) else out_of_memory(error)
+    return error if isinstance(error, Failure) else out_of_memory(error) or lost_process(error)
 
 
 def refused(path: Path, error: OSError) -> StorageError:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from gpt_jax.study.sweep import local, slurm, worker
+from gpt_jax.cluster import program
+from gpt_jax.cluster.slurm import script
+from gpt_jax.study.sweep import slurm, worker
 from gpt_jax.study.sweep.sweep import jobs, load
 from tests import xla
+from tests.cluster import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = {"build", "data", "dist", "runs", "site", "sweeps", "__pycache__"}  # not of the repository
@@ -159,7 +162,11 @@ def test_a_slurm_task_stands_where_the_user_does(folder, monkeypatch):
     (folder / "mine.py").write_text(EXPERIMENT.format(package="configs"))  # as files of old say
     job = jobs(load(folder / "mine.py"))[0]
     (folder / slurm.ORDERS).write_text(json.dumps(worker.order_of(job, folder / "run")) + "\n")
-    (folder / slurm.SCRIPT).write_text(slurm.script(folder, "mine.py"))
+    task = program.python_module("gpt_jax.study.sweep.slurm")
+    text = script("mine", str(folder / "out"), ["--ntasks=1", *task, str(folder / slurm.ORDERS)])
+    (folder / slurm.SCRIPT).write_text(text)
+    commands.install(folder / "commands")
+    monkeypatch.setenv("PATH", f"{folder / 'commands'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir("/")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     run("sh", folder / slurm.SCRIPT)
@@ -168,6 +175,6 @@ def test_a_slurm_task_stands_where_the_user_does(folder, monkeypatch):
 
 def test_site_packages_is_not_put_before_the_standard_library(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", "", "yours"]))
-    assert local.python_path() == os.pathsep.join([str(ROOT), "mine", "yours"])
-    monkeypatch.setattr(local, "LOCATION", Path(sysconfig.get_path("purelib")).resolve())
-    assert local.python_path() == os.pathsep.join(["mine", "yours"])
+    assert program.python_path() == os.pathsep.join([str(ROOT), "mine", "yours"])
+    monkeypatch.setattr(program, "LOCATION", Path(sysconfig.get_path("purelib")).resolve())
+    assert program.python_path() == os.pathsep.join(["mine", "yours"])

@@ -15,6 +15,7 @@ import pytest
 
 import launch
 from gpt_jax import registry, storage
+from gpt_jax.cluster import slurm
 from gpt_jax.configs import find
 from gpt_jax.data import cache
 from gpt_jax.data.corpus import memmap
@@ -22,7 +23,6 @@ from gpt_jax.data.open import open_data
 from gpt_jax.data.tokenizers import Texts
 from gpt_jax.errors import StorageError, UserError
 from gpt_jax.sample.prompts import read_prompts
-from gpt_jax.study.sweep import slurm
 from tests.train import tiny
 
 TEXTS = Texts((), 0.1, Path())
@@ -194,8 +194,8 @@ def test_a_storage_fault_anywhere_is_none_of_ours(capsys, monkeypatch):
 
 
 def test_a_place_for_slurm_is_quoted():
-    text = slurm.script(Path("/my runs/50%"), "x.py")
-    assert "#SBATCH --output='/my runs/50%%/task-%a.txt'\n" in text
+    text = slurm.script("my run", f"{slurm.escaped(Path('/my runs/50%'))}/task-%a.txt", ["python"])
+    assert "#SBATCH --job-name='my run'\n#SBATCH --output='/my runs/50%%/task-%a.txt'\n" in text
 
 
 def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path):

@@ -7,8 +7,11 @@ from ml_collections import ConfigDict
 from gpt_jax import configs
 from gpt_jax.commands.flags import Flags
 from gpt_jax.config import Config
+from gpt_jax.errors import UserError
 
 LENGTH = ("sample.max_new_tokens", "config.sample.max_new_tokens")  # one that is given has to fit the context
+
+SLURM = 'options for sbatch, as "--nodes=2 --gpus-per-node=8 --time=8:00:00"'
 
 
 def of_file(flags: Flags) -> None:
@@ -38,3 +41,18 @@ def of_writing(flags: Any) -> Config:
         head = f"{config.tune.objective} trained a head that reads texts; what is written shows the rest of it"
         describe.on_stderr("note", head)
     return config
+
+
+def check_backend(flags: Any, *backends: str) -> None:
+    """Refuses options of a backend that is not the one asked for.
+
+    Raises:
+      UserError: naming the flag.
+    """
+    for name in backends:
+        if getattr(flags, name) and flags.backend != name:
+            raise UserError(
+                f"--{name} is given, but --backend={flags.backend} does not read it",
+                where=f"--{name}",
+                fix=f"add --backend={name}, or leave --{name} out",
+            )

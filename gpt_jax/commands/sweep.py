@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-from gpt_jax.commands import Command
+from gpt_jax.cluster import slurm
+from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
 from gpt_jax.limits import Limits
 from gpt_jax.registry import register
@@ -26,7 +27,7 @@ class SweepCommand(Command):
         flags.path("config", None, "Python file with a function sweep()", "--config=experiments/NAME.py")
         flags.path("workdir", None, "directory of the sweep, made if need be", "--workdir=sweeps/x")
         flags.choice("backend", "local", ["local", "slurm"], "where runs are trained")
-        flags.string("slurm", "", 'options for sbatch, as "--partition=gpu --gres=gpu:1"')
+        flags.string("slurm", "", settings.SLURM)
         flags.integer("jobs", 0, "runs at once; 0 = one a GPU, or one a core", PROCESSES)
         stacked = "runs that differ only in seeds and scalars, trained as one program; 0 = the fastest on a GPU, else 1"
         flags.integer("together", 0, stacked, PROCESSES)
@@ -42,6 +43,10 @@ class SweepCommand(Command):
     def run(self, flags: Any) -> None:
         from gpt_jax.study import run
 
+        settings.check_backend(flags, "slurm")
+        if flags.backend == "slurm":
+            slurm.options_of(flags.slurm)
+            slurm.check()
         sweep = dataclasses.replace(flags.sweep, base=flags.config)
         execution = run.Execution(
             Path(flags.config_name),

@@ -15,8 +15,11 @@ from gpt_jax.mesh.planning import chips, fit
 from gpt_jax.mesh.spread import check
 
 ROOT = Path(__file__).resolve().parents[2]
-PRINTED = re.compile(r"launch\.py (train|plan) +(--config=[^`\n]*?(?:--devices|--config\.mesh)[^`\n#]*)", re.MULTILINE)
+PRINTED = re.compile(
+    r"launch\.py (train|plan) +(--config=[^`\n]*?(?:--devices|--config\.mesh|--slurm=)[^`\n#]*)", re.MULTILINE
+)
 SLURM = re.compile(r"#SBATCH --nodes=(\d+) .*--gpus-per-node=(\d+).*\n.*$", re.MULTILINE)
+ASKED = re.compile(r"--nodes=(\d+) .*--gpus-per-node=(\d+)")
 VIRTUAL = 8  # devices, where a command names none
 
 
@@ -27,7 +30,8 @@ def printed() -> list[tuple[str, str, int]]:
         text = path.read_text(encoding="utf-8")
         for command in PRINTED.finditer(text):
             jobs = [job for job in SLURM.finditer(text) if job.start() < command.start() < job.end()]
-            devices = int(jobs[0][1]) * int(jobs[0][2]) if jobs else VIRTUAL
+            asked = jobs[0] if jobs else ASKED.search(command[2])
+            devices = int(asked[1]) * int(asked[2]) if asked else VIRTUAL
             found.append((command[1], command[2], devices))
     return found
 
@@ -49,4 +53,4 @@ def test_a_printed_command_divides_its_batch(verb, words, devices):
 
 
 def test_the_documents_print_some_for_a_cluster_too():
-    assert {("plan", 8), ("train", 32)} <= {(verb, devices) for verb, _, devices in printed()}
+    assert {("plan", 8), ("train", 32), ("train", 16)} <= {(verb, devices) for verb, _, devices in printed()}

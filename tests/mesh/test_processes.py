@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from gpt_jax.errors import UserError
+from gpt_jax.errors import RESUMABLE, UserError
 from gpt_jax.mesh.processes import EXPLICIT, Launch, find_launch
+from gpt_jax.storage import as_failure
 from tests.mesh.processes import run_processes
 
 SLURM = {
@@ -134,3 +135,17 @@ def test_jax_in_use_before_the_processes_join_is_an_error_of_the_user(tmp_path):
     assert finished.returncode == 0  # a launch of one process joins nothing
     (first, _) = run_processes(["-c", code], tmp_path, count=2, seconds=60)
     assert "UserError: the processes must join before JAX is used" in first.stderr
+
+
+@pytest.mark.parametrize(
+    "said, lost",
+    [
+        ("UNKNOWN: Gloo all-reduce failed: [tcp/pair.cc:538] Read error [127.0.0.1]:4: Connection reset by peer", True),
+        ("INTERNAL: NCCL operation failed: remote process exited or there was a network error", True),
+        ("shapes (2,) and (3,) do not match", False),
+    ],
+)
+def test_a_collective_without_its_partner_is_no_bug(said, lost):
+    failure = as_failure(ValueError(said))
+    assert (failure is not None) == lost
+    assert not lost or failure.exit_code == RESUMABLE

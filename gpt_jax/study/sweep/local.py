@@ -5,20 +5,17 @@ import json
 import os
 import shutil
 import signal
-import site
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gpt_jax.cluster.program import python_module, python_path
 from gpt_jax.errors import DONE, RESUMABLE, Failure
 from gpt_jax.storage import make_folder, write_json
 from gpt_jax.study.sweep.results import FAILURE, SweepResults
 from gpt_jax.study.sweep.sweep import Job
 from gpt_jax.study.sweep.worker import order_of
-
-LOCATION = Path(__file__).resolve().parents[3]  # of the package: a checkout, or site-packages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,20 +163,6 @@ def note_failure(directory: Path, code: int, error: str) -> None:
     """Writes failure.json for a run that ended with an error."""
     if code not in (DONE, RESUMABLE):
         write_json(directory / FAILURE, {"code": code, "error": error})
-
-
-def python_module(name: str) -> list[str]:
-    """The command that runs a module of this package, whatever files lie in the folder that the user stands in: a relative
-    path of a configuration is one of that folder, an import is not."""
-    return [sys.executable, "-P", "-m", name]
-
-
-def python_path() -> str:
-    """PYTHONPATH that makes another process import the package that this one runs."""
-    installed = [Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())]
-    # A folder of PYTHONPATH comes before the standard library, which site-packages may hold old backports of.
-    own = [] if LOCATION in installed else [str(LOCATION)]
-    return os.pathsep.join(own + [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder])
 
 
 def _start(slot: Slot) -> subprocess.Popen:

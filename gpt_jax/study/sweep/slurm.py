@@ -7,23 +7,22 @@ with the task's number. SLURM has the state of the array; the directory of a run
 import dataclasses
 import json
 import os
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gpt_jax import backend, terminal
-from gpt_jax.errors import DONE, INTERNAL, RESUMABLE, UserError
+from gpt_jax.cluster import slurm
+from gpt_jax.cluster.program import python_module
+from gpt_jax.errors import DONE, INTERNAL, RESUMABLE
 from gpt_jax.storage import make_folder, read_json, write_atomically, write_json
 from gpt_jax.study.sweep import worker
-from gpt_jax.study.sweep.local import note_failure, python_module, python_path
+from gpt_jax.study.sweep.local import note_failure
 from gpt_jax.study.sweep.results import SweepResults, steps_of
 from gpt_jax.study.sweep.sweep import Job
 
 SCRIPT, ORDERS, ARRAY, OUTPUT = "sweep.sbatch", "orders.jsonl", "array.json", "task-%a.txt"
-WARNING = 120  # seconds before its time limit at which SLURM signals a task to save
 POLL = 5.0  # seconds between two queries of the queue
 
 
@@ -57,7 +56,7 @@ class Array:
     ):
         self.results, self.on_start, self.on_end = results, on_start, on_end
         self.jobs = {job.id: job for job in jobs}
-        self._count, self._options = count, options
+        self._count, self._options = count, slurm.options_of(options)
         self._bars: list[str] = [""] * bars  # id of the run that each shows
         self._asked = 0.0
         self.stopping = False
@@ -77,10 +76,11 @@ class Array:
             return
         orders = [worker.order_of(job, self.results.directory(job.id)) for job in self.jobs.values()]
         write_atomically(directory / ORDERS, "".join(json.dumps(order) + "\n" for order in orders))
-        write_atomically(directory / SCRIPT, script(directory.resolve(), self.results.experiment))
         limit = f"%{self._count}" if self._count else ""
-        words = ["--parsable", f"--array=0-{len(orders) - 1}{limit}", *shlex.split(self._options)]
-        array = _ask("sbatch", *words, str(directory / SCRIPT)).strip().split(";")[0]
+        alone = ("--nodes=1", "--ntasks=1")  # a run of a sweep is one process
+        command = [*alone, *python_module("gpt_jax.study.sweep.slurm"), str((directory / ORDERS).resolve())]
+        text = slurm.script(Path(self.results.experiment).stem, f"{slurm.escaped(directory)}/{OUTPUT}", command)
+        array = slurm.submit(directory / SCRIPT, text, [f"--array=0-{len(orders) - 1}{limit}", *self._options])
         self.submitted = Submitted(array, tuple(self.jobs))
         write_json(directory / ARRAY, dataclasses.asdict(self.submitted))
 
@@ -123,39 +123,14 @@ class Array:
                 self.on_start(bar, [self.jobs[id]])
 
 
-def script(directory: Path, name: str) -> str:
-    """What sbatch is given. The task itself takes the place of the shell, so that it gets SLURM's signals."""
-    here, path, orders = (shlex.quote(str(part)) for part in (Path.cwd(), python_path(), directory / ORDERS))
-    output = shlex.quote(f"{str(directory).replace('%', '%%')}/{OUTPUT}")  # in which SLURM replaces %a
-    return (
-        f"#!/bin/sh\n#SBATCH --job-name={shlex.quote(Path(name).stem)}\n#SBATCH --output={output}\n"
-        f"#SBATCH --signal=B:TERM@{WARNING}\n#SBATCH --open-mode=append\n"
-        f"export PYTHONPATH={path}\n"
-        f"cd {here} && exec {shlex.join(python_module('gpt_jax.study.sweep.slurm'))} {orders}\n"
-    )
-
-
 def _tasks(array: str) -> dict[int, str]:
     """Task number -> state, of the tasks that are waiting or running."""
     found = {}
-    for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T").splitlines():
+    for line in slurm.ask("squeue", "--noheader", "--array", "--me", "--format=%F %K %T").splitlines():
         number, task, state = line.split()
         if number == array:
             found[int(task)] = state
     return found
-
-
-def _ask(*words: str) -> str:
-    try:
-        answer = subprocess.run(words, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no {words[0]} on this machine", where="--backend=slurm", fix="--backend=local trains here"
-        ) from None
-    if answer.returncode:
-        said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
-        raise UserError(f"{words[0]} refuses: {said[-1] if said else answer.returncode}", where=" ".join(words))
-    return answer.stdout
 
 
 def main() -> int:

@@ -12,10 +12,10 @@ import pytest
 import launch
 from gpt_jax.storage import read_json
 from gpt_jax.study.sweep.results import SweepResults
-from tests.study.sweep import cluster
+from tests.cluster import daemons
 from tests.study.sweep.test_sweep import ROOT, experiment
 
-needs_slurm = pytest.mark.skipif(not cluster.available(), reason="needs root and Debian's slurm-wlm and munge")
+needs_slurm = pytest.mark.skipif(not daemons.available(), reason="needs root and Debian's slurm-wlm and munge")
 
 
 def arguments(folder, **changes) -> list[str]:
@@ -24,7 +24,7 @@ def arguments(folder, **changes) -> list[str]:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    with cluster.running(tmp_path_factory.mktemp("slurm")) as environment:
+    with daemons.running(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment
 
 

@@ -1,0 +1,1 @@
+"""Commands given to a cluster: jobs of SLURM, manifests for Kubernetes."""
