@@ -109,7 +109,7 @@ def decode(codes: jax.Array, scales: jax.Array, signed: bool) -> jax.Array:
 def code_book(signed: bool) -> np.ndarray:
     """The 256 values in increasing order, float32: of codes 0, 1, 2, …"""
     positive = np.concatenate([_decade(k, signed) for k in range(DECADES)])
-    negative = -positive[::-1] if signed else np.empty(0)
+    negative = -positive[::-1] if signed else np.zeros(0)
     return np.concatenate([negative, [0], positive, [1]]).astype(np.float32)
 
 
