@@ -12,7 +12,7 @@ from gpt_jax.errors import UserError
 from gpt_jax.mesh.mesh import AXES, sizes
 from gpt_jax.mesh.pipeline import microbatches
 from gpt_jax.mesh.planning.chips import Chip
-from gpt_jax.mesh.planning.roofline import Estimate, Layout, Shape, estimate, memory
+from gpt_jax.mesh.planning.roofline import HALF, SINGLE, Estimate, Layout, Shape, estimate, memory
 from gpt_jax.model.mlp import moe
 from gpt_jax.overrides import changed
 
@@ -44,7 +44,7 @@ class Proposal:
 
 def layout_of(config: Config, axes: dict[str, int]) -> Layout:
     """Of a step of the configuration on such a mesh."""
-    return _layout(config, axes, config.train.accumulate, config.model.remat)
+    return _layout(config, axes, config.train.accumulate, config.model.remat, config.model.dtype)
 
 
 def unfit(config: Config, devices: int, chip: Chip) -> str:
@@ -78,7 +78,7 @@ def proposals(config: Config, devices: int, chip: Chip, given: Collection[str] =
         if vocab not in shapes:
             shapes[vocab] = _shape(dataclasses.replace(config.model, vocab=vocab))
         axes = {name.removeprefix("mesh."): size for name, size in knobs.items() if name.startswith("mesh.")}
-        layout = _layout(config, axes, knobs["train.accumulate"], knobs["model.remat"])
+        layout = _layout(config, axes, knobs["train.accumulate"], knobs["model.remat"], knobs["model.dtype"])
         needed = memory(shapes[vocab], layout)
         least = min(least, needed)
         if needed <= ROOM * chip.memory:
@@ -135,12 +135,13 @@ def _candidates(config: Config, devices: int, chip: Chip, given: frozenset[str])
             yield knobs
 
 
-def _layout(config: Config, axes: dict[str, int], accumulate: int, remat: str) -> Layout:
+def _layout(config: Config, axes: dict[str, int], accumulate: int, remat: str, dtype: str) -> Layout:
     rows = max(1, config.train.batch // accumulate // _shards(axes))
     stages = axes.get("pipeline", 1)
     count = microbatches(config.mesh, stages, rows) if stages > 1 else 1
     remat = remat if remat == "full" else "none"
-    return Layout(axes, config.train.batch, accumulate, remat, config.mesh.rounds, count)
+    gradients = SINGLE if dtype == "float32" else HALF  # they are added up in the type that they are computed in
+    return Layout(axes, config.train.batch, accumulate, remat, config.mesh.rounds, count, gradients)
 
 
 def _differing(config: Config, knobs: dict[str, Any]) -> dict[str, Any]:
