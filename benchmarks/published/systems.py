@@ -118,77 +118,47 @@ def _torchtitan() -> list[System]:
 
 def _megatron() -> list[System]:
     readme = "Megatron-LM, README of 2024"
-    korthikanti = [  # layers, width, heads, tensor, pipeline, batch, rounds, seconds
-        ("22B", 48, 6144, 64, 8, 1, 4, 1, 1.10),
-        ("175B", 96, 12_288, 96, 8, 8, 64, 3, 13.75),
-        ("530B", 105, 20_480, 128, 8, 35, 280, 3, 37.83),
-        ("1T", 128, 25_600, 160, 8, 64, 512, 1, 71.49),
-    ]
-    nlg = [(2240, 60.1), (2800, 50.2), (3360, 44.4)]
-    llama = shape(126, 16_384, 128, 128_256, 8192, 53_248, kv_heads=8, projections=3, tied=False)
+    small, large = shape(24, 2048, 16, 131_072, 4096), shape(96, 12_288, 96, 131_072, 4096)
+    pipe = Layout({"data": 48, "tensor": 8, "pipeline": 6}, 1152, microbatches=24, once=True)
     return [
-        by_flops("GPT 1.7B", "h100", shape(24, 2048, 16, 131_072, 4096), Layout({"data": 48}, 192), 408.8e12, readme),
-        by_flops(
-            "GPT 177B",
-            "h100",
-            shape(96, 12_288, 96, 131_072, 4096),
-            Layout({"data": 48, "tensor": 8, "pipeline": 6}, 1152, microbatches=24, once=True),
-            432.8e12,
-            readme,
-            note="one round taken",
-        ),
-        *(
-            System(
-                f"MT-NLG 530B, {devices}",
-                "a100",
-                shape(105, 20_480, 128, 51_200, 2048),
-                Layout(
-                    {"data": devices // 280, "tensor": 8, "pipeline": 35},
-                    1920,
-                    1,
-                    "full",
-                    1,
-                    1920 * 280 // devices,
-                    once=True,
-                ),
-                seconds,
-                "Smith et al. 2022",
-            )
-            for devices, seconds in nlg
-        ),
-        *(
-            System(
-                f"GPT {name}",
-                "a100",
-                shape(layers, width, heads, 51_200, 2048),
-                Layout({"tensor": tensor, "pipeline": pipeline}, batch, 1, "none", rounds, batch),
-                seconds,
-                "Korthikanti et al. 2022, table 5",
-                note="recomputes attention alone",
-            )
-            for name, layers, width, heads, tensor, pipeline, batch, rounds, seconds in korthikanti
-        ),
-        *(
-            by_flops(
-                f"Llama 3 405B, {devices}",
-                "h100",
-                llama,
-                Layout(
-                    {"data": devices // 128, "tensor": 8, "pipeline": 16},
-                    2048,
-                    1,
-                    "none",
-                    4,
-                    2048 * 128 // devices,
-                    once=True,
-                ),
-                flops,
-                "Llama team 2024, table 4",
-                note="four rounds taken",
-            )
-            for devices, flops in ((8192, 430e12), (16_384, 400e12))
-        ),
+        by_flops("GPT 1.7B", "h100", small, Layout({"data": 48}, 192), 408.8e12, readme),
+        by_flops("GPT 177B", "h100", large, pipe, 432.8e12, readme, note="one round taken"),
     ]
+
+
+def _mt_nlg() -> list[System]:
+    model, found = shape(105, 20_480, 128, 51_200, 2048), []
+    for devices, seconds in ((2240, 60.1), (2800, 50.2), (3360, 44.4)):
+        axes = {"data": devices // 280, "tensor": 8, "pipeline": 35}
+        layout = Layout(axes, 1920, 1, "full", 1, 1920 * 280 // devices, once=True)
+        found.append(System(f"MT-NLG 530B, {devices}", "a100", model, layout, seconds, "Smith et al. 2022"))
+    return found
+
+
+def _korthikanti() -> list[System]:
+    rows = [  # layers, width, heads, stages, batch, rounds, seconds; tensor is 8
+        ("22B", 48, 6144, 64, 1, 4, 1, 1.10),
+        ("175B", 96, 12_288, 96, 8, 64, 3, 13.75),
+        ("530B", 105, 20_480, 128, 35, 280, 3, 37.83),
+        ("1T", 128, 25_600, 160, 64, 512, 1, 71.49),
+    ]
+    found, source = [], "Korthikanti et al. 2022, table 5"
+    for name, layers, width, heads, stages, batch, rounds, seconds in rows:
+        model = shape(layers, width, heads, 51_200, 2048)
+        layout = Layout({"tensor": 8, "pipeline": stages}, batch, 1, "none", rounds, batch)
+        found.append(System(f"GPT {name}", "a100", model, layout, seconds, source, note="recomputes attention alone"))
+    return found
+
+
+def _llama() -> list[System]:
+    model = shape(126, 16_384, 128, 128_256, 8192, 53_248, kv_heads=8, projections=3, tied=False)
+    found, source = [], "Llama team 2024, table 4"
+    for devices, flops in ((8192, 430e12), (16_384, 400e12)):
+        axes = {"data": devices // 128, "tensor": 8, "pipeline": 16}
+        layout = Layout(axes, 2048, 1, "none", 4, 2048 * 128 // devices, once=True)
+        name = f"Llama 3 405B, {devices}"
+        found.append(by_flops(name, "h100", model, layout, flops, source, note="four rounds taken"))
+    return found
 
 
 def _maxtext() -> list[System]:
@@ -265,4 +235,14 @@ def _pax() -> list[System]:
 def systems() -> list[System]:
     gpt2 = shape(12, 768, 12, 50_304, 1024)
     llm_c = System("GPT-2 124M", "h100", gpt2, Layout({"data": 8}, 512, gradients=2), 0.140, "llm.c, by modded-nanogpt")
-    return [llm_c, *_foundry(), *_torchtitan(), *_megatron(), *_maxtext(), *_pax()]
+    return [
+        llm_c,
+        *_foundry(),
+        *_torchtitan(),
+        *_megatron(),
+        *_mt_nlg(),
+        *_korthikanti(),
+        *_llama(),
+        *_maxtext(),
+        *_pax(),
+    ]
