@@ -18,13 +18,14 @@ from collections.abc import Callable
 import numpy as np
 from tqdm import tqdm
 
-from gpt_jax.config import MeshConfig, ModelConfig
+from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.sample.engine import context
 from gpt_jax.sample.decode import Decoder, Generated, Sampling
 from gpt_jax.sample.platform import CPU
 from tests.sample import test_continuous
+from tests.mesh.sizes import mesh_config
 from tests.model.variants import calls, config, has_backend, logits, parameters
 from tests.sample.test_context import assert_scores, last_logits
 
@@ -103,7 +104,7 @@ def replaced(c: ModelConfig) -> None:
 
 
 def on_a_mesh(c: ModelConfig) -> None:
-    mesh = meshes.make(MeshConfig(**dict.fromkeys(meshes.AXES, 1) | {"rules": "default"} | MESH))
+    mesh = meshes.make(mesh_config(**MESH))
     assert_same(write(Decoder(c, parameters(c), mesh=mesh)), plain(c))
 
 

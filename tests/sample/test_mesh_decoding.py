@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from gpt_jax.config import MeshConfig
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
 from gpt_jax.sample import calls, rows
 from gpt_jax.sample.decode import Decoder, Sampling
+from tests.mesh.sizes import mesh_config
 from tests.model.variants import config, parameters
 
 MESHES = [{"data": 8}, {"tensor": 2, "data": 4}, {"fsdp": 2, "tensor": 2, "data": 2}]
@@ -18,9 +18,7 @@ C = config(context=48, mlp="swiglu", kv_heads=2, layers=1)
 
 
 def mesh_of(**axes):
-    return meshes.make(
-        MeshConfig(**{"fsdp": 1, "tensor": 1, "context": 1, "expert": 1, "pipeline": 1, "rules": "default"} | axes)
-    )
+    return meshes.make(mesh_config(**axes))
 
 
 def prompts(lengths):
