@@ -67,15 +67,19 @@ def out_of_memory(error: BaseException) -> UserError | None:
     )
 
 
-def lost_process(error: BaseException) -> Stopped | None:
-    """What a collective says when the process at its other end is gone, as a launch to be resumed; None of other errors."""
+def lost_process(error: BaseException, who: str = "another process") -> Stopped | None:
+    """What a collective says when the process at its other end is gone, as a launch to be resumed; None of other errors.
+
+    Args:
+      who: is gone, where that is known.
+    """
     said = str(error)
     if not isinstance(error, RuntimeError | ValueError) or not re.search(
         r"Gloo \S+ failed|remote process exited", said
     ):
         return None
     return Stopped(
-        f"another process of this launch is gone: {said.splitlines()[0]}",
+        f"{who} of this launch {'are' if who.startswith('processes') else 'is'} gone: {said.splitlines()[0]}",
         fix="its own output says why; the same command resumes from the newest checkpoint",
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from gpt_jax.config import Config
-from gpt_jax.mesh import processes
+from gpt_jax.mesh import presence, processes
 from gpt_jax.train import describe
 from gpt_jax.train.monitors.finite import found_by_jax
 from gpt_jax.train.monitors.watchdog import COMPILE, DATA, EVALUATION, RESTORE, ROLLOUTS, SAVE, STEP, Phases, Watchdog
@@ -36,7 +36,8 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     """
     phases = Phases()
     processes.start_processes(config.mesh)
-    with StopRequest() as stop:
+    presence.begin()
+    with presence.naming(), StopRequest() as stop:
         stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))

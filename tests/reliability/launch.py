@@ -2,9 +2,9 @@
 
     python -m tests.reliability.launch --kills=20 --stops=10 --requests=10
 
-At a random moment one of four processes gets SIGKILL, SIGSTOP or SIGTERM. After SIGKILL the others must end within 30 s and
-name it. After SIGSTOP the watchdog must end them, with their stacks in the run directory. After SIGTERM all must save the
-same step. Then all are started again, and must end with the bits of a launch that nothing happened to.
+At a random moment one of four processes that have met gets SIGKILL, SIGSTOP or SIGTERM. After SIGKILL the others must end
+within 30 s and name it. After SIGSTOP the watchdog must end them, with their stacks in the run directory. After SIGTERM all
+must save the same step. Then all are started again, and must end with the bits of a launch that nothing happened to.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def faults(launch: Launch, what: str, rank: int, workdir: Path, in_time: bool) -
         if 0 in codes:
             yield f"exit codes {codes}"
         said = [path.read_text(errors="replace") for other, path in enumerate(launch.said) if other != rank]
-        if not any(f"process {rank}" in text.lower() or f"task {rank}" in text.lower() for text in said):
+        if not any(f"{who}{rank}" in text.lower() for text in said for who in ("process ", "task ", "task:")):
             yield f"nobody names process {rank}"
         return
     if any(code != RESUMABLE for code in codes):
@@ -150,11 +150,11 @@ def trial(bench: Bench, what: str, number: int, length: float, choice: random.Ra
 
 
 def _wait_for_moment(launch: Launch, what: str, workdir: Path, after: float) -> float:
-    """Waits so many seconds, and for stops and requests until there is something to save."""
+    """Waits so many seconds, and until the processes have met; for stops and requests, until there is something to save."""
     begun = time.monotonic()
     while not launch.ended():
         took = time.monotonic() - begun
-        if took >= after and (what == "kill" or records(workdir)):
+        if took >= after and (workdir.exists() if what == "kill" else records(workdir)):
             return took
         time.sleep(0.05)
     return time.monotonic() - begun

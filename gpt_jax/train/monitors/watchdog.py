@@ -15,6 +15,7 @@ import jax
 
 from gpt_jax.config import MeshConfig
 from gpt_jax.errors import RESUMABLE, UserError
+from gpt_jax.mesh import presence
 
 FOLDER = "stacks"  # of a run directory
 START, RESTORE, COMPILE = "start", "restore", "compile"
@@ -108,12 +109,14 @@ class Watchdog:
 
     def _end(self, phase: str, step: int, took: float) -> None:
         rank, count = jax.process_index(), jax.process_count()
+        silent = presence.gone()
+        who = f"no answer from {silent}" if silent else "it may be another that hangs"
         place = f", after step {step}" if step else ""
         print(f"process {rank} of {count}: {WORDS[phase]} took {took:.0f} s{place}\n", file=self._file, flush=True)
         faulthandler.dump_traceback(self._file)
         knob = "step_timeout" if phase in OF_STEPS else "phase_timeout"
         error = UserError(
-            f"process {rank} of {count} has waited {took:.0f} s in {WORDS[phase]}{place}; it may be another that hangs",
+            f"process {rank} of {count} has waited {took:.0f} s in {WORDS[phase]}{place}; {who}",
             where=str(self._path),
             fix=f"compare the stacks of all processes there; the same command resumes the run; --config.mesh.{knob}=SECONDS "
             "gives more time",

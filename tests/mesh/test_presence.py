@@ -1,0 +1,87 @@
+"""Who is named where a collective fails: what processes say in the coordinator's store. Real processes are killed in
+tests/reliability/test_launch.py.
+"""
+
+import jax
+import pytest
+
+from gpt_jax.errors import Stopped
+from gpt_jax.mesh import presence
+
+FAILURE = "Gloo AllReduce failed: Connection closed by peer"
+
+
+class Store:
+    """The coordinator's, in this process; ``answers``: whether it is there. Others count when somebody reads."""
+
+    def __init__(self, counting):
+        self.values, self.counting, self.answers = {}, counting, True
+        for rank in range(4):
+            self.values[f"{presence.ALIVE}/{rank}"] = "1"
+
+    def key_value_set(self, key, value, allow_overwrite=False):
+        self._ask()
+        self.values[key] = value
+
+    def key_value_dir_get(self, folder):
+        self._ask()
+        for rank in self.counting:
+            key = f"{presence.ALIVE}/{rank}"
+            self.values[key] = str(int(self.values[key]) + 1)
+        return [(key, value) for key, value in self.values.items() if key.startswith(folder)]
+
+    def _ask(self):
+        if not self.answers:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE")
+
+
+@pytest.fixture
+def store(monkeypatch):
+    made = Store(counting=[0, 1, 2])
+    monkeypatch.setattr(presence.distributed.global_state, "client", made)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    monkeypatch.setattr(presence, "STILL", 0.0)
+    return made
+
+
+def test_the_process_that_no_longer_counts_is_named(store):
+    with pytest.raises(Stopped, match="^process 3 of this launch is gone: Gloo AllReduce failed"):
+        with presence.naming():
+            raise RuntimeError(FAILURE)
+
+
+def test_several_are_named_together(store):
+    store.counting = [0, 1]
+    with pytest.raises(Stopped, match="^processes 2, 3 of this launch are gone"):
+        with presence.naming():
+            raise ValueError(FAILURE)
+
+
+def test_one_that_has_left_because_of_another_is_not_named(store):
+    store.counting = [0, 1]
+    store.values[f"{presence.LEFT}/2"] = "3"
+    assert presence.gone() == "process 3"
+    assert store.values[f"{presence.LEFT}/1"] == "3"
+
+
+def test_without_the_coordinator_process_0_is_named(store):
+    store.answers = False
+    assert presence.gone() == "process 0"
+
+
+def test_where_all_count_the_error_stays_as_it_is(store):
+    store.counting = [0, 1, 2, 3]
+    with pytest.raises(RuntimeError, match="^Gloo"):
+        with presence.naming():
+            raise RuntimeError(FAILURE)
+
+
+def test_other_errors_pass(store):
+    with pytest.raises(KeyError):
+        with presence.naming():
+            raise KeyError("x")
+
+
+def test_a_process_alone_has_nobody_to_name(monkeypatch):
+    assert presence.gone() == ""
