@@ -47,7 +47,7 @@ SHORT_RUN = [
 SHORT = {
     "train": SHORT_RUN,
     "sweep": [*SHORT_RUN, "--jobs=1"],
-    "plan": [*SHORT_MODEL, "--config.model.context=64", "--config.model.vocab=512"],
+    "plan": [*SHORT_MODEL, "--config.model.layers=2", "--config.model.context=64", "--config.model.vocab=512"],
     "fit": ["--resamples=20"],
     "decoding": ["--prompts=2", "--seeds=1", "--new_tokens=8"],
     "haystack": ["--count=2", "--depths=2"],

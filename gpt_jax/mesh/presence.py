@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from jax._src import distributed  # the store has no public name
@@ -12,6 +12,7 @@ from gpt_jax.errors import lost_process
 
 EVERY = 2.0  # seconds between two counts
 STILL = 5.0  # seconds after which a process is gone whose count stands still
+PATIENCE = 10.0  # seconds that the coordinator has to answer in
 ALIVE, LEFT = "gpt_jax/alive", "gpt_jax/left"
 
 
@@ -24,11 +25,11 @@ class Presence:
 
     def count(self) -> None:
         """Counts for ever, or until the coordinator is gone."""
-        told = 0
+        counted = 0
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             while True:
-                told += 1
-                self._client.key_value_set(f"{ALIVE}/{self._rank}", str(told), allow_overwrite=True)
+                counted += 1
+                self._client.key_value_set(f"{ALIVE}/{self._rank}", str(counted), allow_overwrite=True)
                 time.sleep(EVERY)
 
     def gone(self) -> list[int]:
@@ -61,8 +62,17 @@ def begin() -> None:
 
 def gone() -> str:
     """Who no longer answers, as the subject of a sentence; "" where that is nobody."""
-    found = Presence().gone() if jax.process_count() > 1 else []
+    found = _within(STILL + PATIENCE, Presence().gone) if jax.process_count() > 1 else []
     return f"process{'es' if len(found) > 1 else ''} {', '.join(map(str, found))}" if found else ""
+
+
+def _within(seconds: float, look: Callable[[], list[int]]) -> list[int]:
+    """What it finds; process 0 where that takes longer: a coordinator that is stopped leaves questions open."""
+    found: list[list[int]] = []
+    thread = threading.Thread(target=lambda: found.append(look()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else [0]
 
 
 @contextlib.contextmanager

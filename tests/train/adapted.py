@@ -71,15 +71,15 @@ def _activations(model, adapter, trained: dict) -> Iterator[None]:
         y = y_XO.reshape(*x.shape[:2], *w.shape[self.rank_in :])
         return y if self.bias is None else y + spread(self.bias[...], y.shape)
 
-    def ragged(self, x_XD, expert_X, sizes_E):
+    def ragged(self, x_XD, expert_X, sizes_E, total=None):
         if id(self) not in changes:
-            return _RAGGED(self, x_XD, expert_X, sizes_E)
+            return _RAGGED(self, x_XD, expert_X, sizes_E, total)
         each = lambda x_D, e: _expert(self, adapter, changes[id(self)], x_D[None], e)[0]
         return jax.vmap(each)(x_XD, expert_X)
 
-    def padded(self, x_BECD):
+    def padded(self, x_BECD, total=None):
         if id(self) not in changes:
-            return _PADDED(self, x_BECD)
+            return _PADDED(self, x_BECD, total)
         each = lambda x_BCD, e: _expert(self, adapter, changes[id(self)], x_BCD.reshape(-1, x_BCD.shape[-1]), e)
         y = jax.vmap(each, (1, 0), 1)(x_BECD, jnp.arange(x_BECD.shape[1]))
         return y.reshape(x_BECD.shape[0], x_BECD.shape[2], x_BECD.shape[1], -1).swapaxes(1, 2)
