@@ -1,9 +1,10 @@
 """How every array of a run is split over the mesh: tables of (path regex -> mesh axes), outside the model.
 
-A row gives a mesh axis or None for each trailing dimension of the arrays it is about. What is left in front is the layer
-axis of stacked blocks, which is split over pipeline. The first row whose regex is found in an array's path applies. The
-paths of an optimizer's statistics end in the path of their parameter, so the same rows serve them. What an adapter trains is
-below the path of the weight that it is about, and is split as that weight's inputs or outputs are.
+A row gives a mesh axis, several, or None for each trailing dimension of the arrays it is about. Of several the first is the
+dimension's own; a further one is split there where the dimension that has it as its own does not divide. What is left in
+front is the layer axis of stacked blocks, which is split over pipeline. The first row whose regex is found in an array's
+path applies. The paths of an optimizer's statistics end in the path of their parameter, so the same rows serve them. What an
+adapter trains is below the path of the weight that it is about, and is split as that weight's inputs or outputs are.
 
 A table of your own is a function registered under "mesh.rules" and named in ``mesh.rules``:
 
@@ -26,7 +27,8 @@ from gpt_jax.mesh.mesh import AXES
 from gpt_jax.model.init import LORA_A, LORA_B, MAGNITUDE
 from gpt_jax.registry import register
 
-Table = tuple[tuple[str, tuple[str | None, ...]], ...]
+Axes = tuple[str | tuple[str, ...] | None, ...]
+Table = tuple[tuple[str, Axes], ...]
 
 
 @register("mesh.rules", "default")
@@ -34,7 +36,7 @@ def default() -> Table:
     """Channels over fsdp (ZeRO-3; Rajbhandari et al. 2020), heads, mlp channels and vocabulary over tensor (Megatron;
     Shoeybi et al. 2019)."""
     return (
-        (r"embed/tokens/w$", ("tensor", "fsdp")),  # [V, D]
+        (r"embed/tokens/w$", ("tensor", ("fsdp", "tensor"))),  # [V, D]
         (r"embed/position/w$", (None, "fsdp")),  # [T, D]
         (r"attention/position/w$", (None, None)),  # [buckets, N]
         (r"attention/(down|q_down|k_rope)/w$", ("fsdp", None)),  # [D, rank]
@@ -50,7 +52,7 @@ def default() -> Table:
         (r"experts/(up|gate)/bias$", ("expert", "tensor")),  # [E, F]
         (r"experts/down/w$", ("expert", "tensor", "fsdp")),  # [E, F, D]
         (r"experts/down/bias$", ("expert", None)),  # [E, D]
-        (r"readout/w$", ("fsdp", "tensor")),  # [D, V]
+        (r"readout/w$", (("fsdp", "tensor"), "tensor")),  # [D, V]
         (r"(^|/)(scale|bias|alpha)$", (None,)),  # norms, and biases that join the residual stream: [D]
         (r"attention/(lambdas|before|after)$", (None, None)),
         (r"attention/(temperature|sink|head_scale|value_mix|log_rate|step_bias)$", (None,)),  # [N], or two factors
@@ -123,10 +125,10 @@ def _path(keys: tuple) -> str:
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def _compile(rules: str) -> list[tuple[re.Pattern, tuple[str | None, ...]]]:
+def _compile(rules: str) -> list[tuple[re.Pattern, Axes]]:
     table = registry.build("mesh.rules", rules, where="config.mesh.rules")
     for pattern, axes in table:
-        unknown = [axis for axis in axes if axis is not None and axis not in AXES]
+        unknown = [axis for names in axes for axis in _names(names) if axis not in AXES]
         if unknown:
             raise UserError(
                 f"the row {pattern!r} of the sharding rules {rules!r} names the axis {unknown[0]!r}",
@@ -148,22 +150,34 @@ def _place(path: str, shape: tuple, mesh: Mesh, table: list, rules: str, scanned
             fix="add a row to gpt_jax/mesh/rules.py, or register a table of your own and name it in mesh.rules",
         )
     if len(shape) < len(axes) + stacked:
-        asked = any(axis and mesh.shape[axis] > 1 for axis in axes)
+        asked = any(mesh.shape[axis] > 1 for names in axes for axis in _names(names))
         return PartitionSpec(), f"replicated: {len(shape)} dimensions, its row has {len(axes)}" if asked else ""
-    spec: list[str | None] = []
-    notes = []
-    for size, axis in zip(shape[len(shape) - len(axes) :], axes, strict=True):
-        if axis is None or mesh.shape[axis] == 1:
-            spec.append(None)
-        elif size % mesh.shape[axis]:
-            spec.append(None)
-            notes.append(f"{size} does not divide over {axis}={mesh.shape[axis]}")
-        else:
-            spec.append(axis)
-    spec = [*_leading(shape[: len(shape) - len(axes)], mesh, stacked), *spec]
+    leading = len(shape) - len(axes)
+    split, notes = _trailing(shape[leading:], axes, mesh)
+    spec = [*_leading(shape[:leading], mesh, stacked), *split]
     while spec and spec[-1] is None:
         spec.pop()
     return PartitionSpec(*spec), "; ".join(notes)
+
+
+def _trailing(shape: tuple, axes: Axes, mesh: Mesh) -> tuple[list[str | tuple[str, ...] | None], list[str]]:
+    """Of the dimensions that a row names: their axes, and which do not divide."""
+    taken: list[list[str]] = [[] for _ in shape]
+    notes = []
+    for rank in range(max(map(len, map(_names, axes)), default=0)):
+        for size, names, mine in zip(shape, map(_names, axes), taken, strict=True):
+            axis = names[rank] if rank < len(names) else None
+            if axis is None or mesh.shape[axis] == 1 or any(axis in others for others in taken):
+                continue
+            if size % math.prod(mesh.shape[name] for name in (*mine, axis)):
+                notes.append(f"{size} does not divide over {axis}={mesh.shape[axis]}")
+            else:
+                mine.append(axis)
+    return [tuple(mine) if len(mine) > 1 else next(iter(mine), None) for mine in taken], notes
+
+
+def _names(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def _leading(shape: tuple, mesh: Mesh, stacked: bool) -> list[str | None]:
@@ -173,7 +187,7 @@ def _leading(shape: tuple, mesh: Mesh, stacked: bool) -> list[str | None]:
     return ["pipeline" if split and i == 0 else None for i in range(len(shape))]
 
 
-def _axes(path: str, rank: int, table: list) -> tuple[str | None, ...] | None:
+def _axes(path: str, rank: int, table: list) -> Axes | None:
     """The row of an array; of an adapter's, that of its weight, with the inputs, the outputs or both replaced."""
     row = next((axes for pattern, axes in table if pattern.search(path)), None)
     weight, _, name = path.rpartition("/")

@@ -128,7 +128,7 @@ class GPT(nnx.Module):
         """The map from ``hidden`` to logits."""
         w_DV = self.embed.tokens.w[...].T if self.readout.w is None else self.readout.w[...]
         bias = self.readout.bias
-        return Projection(w_DV, None if bias is None else bias[...], self.config.logit_softcap)
+        return Projection(w_DV, None if bias is None else bias[...], self.config.logit_softcap, self.config.vocab)
 
     def logits(self, x_BTD: jax.Array) -> jax.Array:
         return logits_of(x_BTD, self.projection())

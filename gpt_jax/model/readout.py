@@ -11,6 +11,8 @@ from gpt_jax.model import init
 from gpt_jax.model.attend import capped, wide
 from gpt_jax.model.linear import matmul
 
+NEVER = -1e30  # a logit of no probability, of which nothing makes a nan as of an infinite one
+
 
 class Readout(nnx.Module):
     """The readout: w [D, V] where it is not tied to the embedding, and a bias [V] where ``model.bias`` has one."""
@@ -24,17 +26,25 @@ class Readout(nnx.Module):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """logits = c * tanh((x w + bias) / c), or x w + bias where ``softcap`` c is 0."""
+    """logits = c * tanh((x w + bias) / c), or x w + bias where ``softcap`` c is 0.
+
+    Args:
+      ids: of the vocabulary; those that w and bias have beyond it, where a mesh fills them up, are never drawn. None: all.
+    """
 
     w_DV: jax.Array
     bias_V: jax.Array | None = None
     softcap: float = dataclasses.field(default=0.0, metadata={"static": True})
+    ids: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def finish(self, logits: jax.Array) -> jax.Array:
         """Logits from the product x w, [..., V]."""
         if self.bias_V is not None:
             logits = logits + self.bias_V.astype(logits.dtype)
-        return capped(logits, self.softcap)
+        logits = capped(logits, self.softcap)
+        if self.ids is None or self.ids == logits.shape[-1]:
+            return logits
+        return jnp.where(jnp.arange(logits.shape[-1]) < self.ids, logits, NEVER)
 
 
 def logits_of(x_BTD: jax.Array, projection: Projection) -> jax.Array:

@@ -69,7 +69,8 @@ class ModelForward:
 
     @staticmethod
     def of(recipe: Recipe, trained: dict, fixed: dict, coupled: Sums | None = None) -> "ModelForward":
-        model = nnx.merge(recipe.graphdef, whole(recipe, trained, fixed))
+        params = recipe.split.filled(whole(recipe, trained, fixed), recipe.config.model.vocab)
+        model = nnx.merge(recipe.graphdef, params)
         heads = trained[HEADS] if HEADS in trained else {}
         return ModelForward(recipe, model, heads, fixed, coupled or {})
 
@@ -112,8 +113,8 @@ class ModelForward:
 
     def beside(self, score: Callable, batch: Batch, name: str) -> Any:
         fixed: FixedModel = jax.tree.map(jax.lax.stop_gradient, self.fixed[name])
-        other = nnx.merge(gpt.graphdef(fixed.model), fixed.params)
         x_BTD, split = self._hidden(batch), self.recipe.split
+        other = nnx.merge(gpt.graphdef(fixed.model), split.filled(fixed.params, fixed.model.vocab))
         parts = (batch.get(part) for part in ("positions", "segments"))
         y_BTD, _ = other.hidden(batch["tokens"], *parts, None, split.place, split.spread)
         found = token_scores.over_both(

@@ -46,7 +46,6 @@ def test_proposals_fit_and_the_fastest_comes_first():
     assert times == sorted(times)
     settled = found[0].applied(config)
     assert settled.model.dtype == "bfloat16" and not unfit(settled, 512, H100)
-    assert settled.model.vocab % settled.mesh.tensor == 0
     assert found[0].flags.count("--config.") == len(found[0].knobs) > 3
 
 
@@ -54,12 +53,11 @@ def test_knobs_that_are_given_stay():
     values = gpt3("13b").to_dict()
     values["mesh"].update(tensor=2, fsdp=4)
     config = Config.from_dict(values)
-    found = proposals(config, 64, H100, ["mesh.tensor", "mesh.fsdp", "model.dtype", "model.vocab"])
+    found = proposals(config, 64, H100, ["mesh.tensor", "mesh.fsdp", "model.dtype"])
     assert found
     for one in found:
         settled = one.applied(config)
         assert (settled.mesh.tensor, settled.mesh.fsdp, settled.model.dtype) == (2, 4, "float32")
-        assert settled.model.vocab == config.model.vocab
 
 
 def test_every_proposal_can_be_made():

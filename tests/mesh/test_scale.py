@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,26 @@ MESHES = [
 
 @pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: "x".join(f"{axis}{size}" for axis, size in mesh.items()))
 def test_devices_share_the_work_and_send_what_the_closed_forms_say(mesh):
-    command = [sys.executable, "-m", "tests.mesh.sent", json.dumps(mesh)]
-    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    found = run(mesh)
     devices = 1
     for size in mesh.values():
         devices *= size
     assert found["products"] * devices == pytest.approx(found["model"], rel=0.01)
     for axis in mesh:
         assert of_axis(found["sent"], axis) == pytest.approx(on_a_cpu(found["closed"], axis, mesh), rel=0.05)
+
+
+def test_devices_share_the_logits_of_a_vocabulary_that_they_do_not_divide():
+    mesh = {"fsdp": 2, "tensor": 4}
+    found, wanted = run(mesh, 16381), run(mesh, 16384)
+    assert found["products"] == pytest.approx(wanted["products"], rel=0.001)
+    assert found["products"] * 8 == pytest.approx(found["model"], rel=0.01)
+    assert sum(found["sent"].values()) < 1.3 * sum(wanted["sent"].values())
+
+
+def run(*given: Any) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.mesh.sent", *map(json.dumps, given)]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
 def of_axis(by_axes: dict[str, float], axis: str) -> float:

@@ -38,6 +38,7 @@ MODEL = {
     "width": 16,
     "heads": 8,
     "context": 32,
+    "vocab": 257,  # divides over no axis: its tables are split otherwise
     "scan": True,
     "mlp": "moe(experts=8)",
 }

@@ -18,7 +18,6 @@ from gpt_jax.overrides import changed
 
 ROOM = 0.9  # of a chip's memory, that a step may be thought to need
 MOST_TENSOR = 16  # devices that split a layer's products: with more, they are too small
-TILE = 128  # ids that a vocabulary is a multiple of, where devices split it
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,14 @@ def proposals(config: Config, devices: int, chip: Chip, given: Collection[str] =
       UserError: none fits.
     """
     found, least = [], math.inf
-    shapes: dict[int, Shape] = {}
+    shape = _shape(config.model)
     for knobs in _candidates(config, devices, chip, frozenset(given)):
-        vocab = knobs.get("model.vocab", config.model.vocab)
-        if vocab not in shapes:
-            shapes[vocab] = _shape(dataclasses.replace(config.model, vocab=vocab))
         axes = {name.removeprefix("mesh."): size for name, size in knobs.items() if name.startswith("mesh.")}
         layout = _layout(config, axes, knobs["train.accumulate"], knobs["model.remat"], knobs["model.dtype"])
-        needed = memory(shapes[vocab], layout)
+        needed = memory(shape, layout)
         least = min(least, needed)
         if needed <= ROOM * chip.memory:
-            found.append(Proposal(_differing(config, knobs), estimate(shapes[vocab], layout, chip), needed))
+            found.append(Proposal(_differing(config, knobs), estimate(shape, layout, chip), needed))
     if not found:
         more = f"; the least that it needs is {least / 1e9:.3g} GB a device" if least < math.inf else ""
         raise UserError(
@@ -128,8 +124,6 @@ def _candidates(config: Config, devices: int, chip: Chip, given: frozenset[str])
             knobs = {"model.dtype": "bfloat16" if "model.dtype" not in given else m.dtype, "model.remat": remat}
             knobs |= {"train.accumulate": accumulate, "mesh.data": data, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
             knobs |= {"mesh.context": context, "mesh.expert": expert, "mesh.pipeline": pipeline}
-            if tensor > 1 and m.vocab % tensor and "model.vocab" not in given:
-                knobs["model.vocab"] = -(-m.vocab // math.lcm(TILE, tensor)) * math.lcm(TILE, tensor)
             if pipeline > 1 and m.scan is not True and "model.scan" not in given:
                 knobs["model.scan"] = True
             yield knobs
