@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -12,8 +13,10 @@ from gpt_jax.mesh import experts, pipeline
 from gpt_jax.mesh.context.check import check as check_context
 from gpt_jax.mesh.context.texts import TextSplit
 from gpt_jax.mesh.context_strategy import strategy_of
+from gpt_jax.mesh.context_strategy.gather import gather
 from gpt_jax.mesh.gathered import LayerWeights
 from gpt_jax.mesh.mesh import BATCH_AXES, TOKEN_AXES, batch_shards, token_axes
+from gpt_jax.mesh.vocabulary import filled
 from gpt_jax.model.where import ALONE, Place, Spread
 
 SPLITS_HEADS = "default"  # of ``mesh.rules``
@@ -29,6 +32,7 @@ class BatchSplit:
       stages: devices that compute the model one after another, and share the logits.
       place: a constraint on the residual stream, [B, T, D].
       spread: see ``GPT.hidden``.
+      filled: parameters of a vocabulary, as the model reads them.
     """
 
     shards: int = 1
@@ -36,6 +40,7 @@ class BatchSplit:
     stages: int = 1
     place: Place = lambda x_BTD: x_BTD
     spread: Spread = ALONE
+    filled: Callable[[dict, int], dict] = lambda params, vocab: params
     mesh: Mesh | None = None
 
     def by_device(self, a: jax.Array) -> jax.Array:
@@ -81,10 +86,12 @@ def split_of(mesh: Mesh, config: MeshConfig) -> BatchSplit:
         read=functools.partial(_read, mesh) if mesh.shape["tensor"] > 1 else ALONE.read,
         write=functools.partial(_write, mesh) if mesh.shape["tensor"] > 1 else ALONE.write,
         texts=TextSplit(mesh, strategy_of(config)) if mesh.shape["context"] > 1 else None,
+        kernels=TextSplit(mesh, gather()),
         experts=experts.ExpertSplit(mesh),
         stages=pipeline.LayerSplit(mesh, config) if mesh.shape[pipeline.AXIS] > 1 else None,
     )
-    return BatchSplit(batch_shards(mesh), mesh.shape["context"], mesh.shape[pipeline.AXIS], place, spread, mesh)
+    fill = functools.partial(filled, mesh, config.rules)
+    return BatchSplit(batch_shards(mesh), mesh.shape["context"], mesh.shape[pipeline.AXIS], place, spread, fill, mesh)
 
 
 def check(mesh: Mesh, config: Config) -> None:

@@ -82,6 +82,7 @@ class Spread:
       read, write: constraints on what a branch reads of it, normalised, and on what it adds.
       layer: the parameters of a layer as it computes with them, in a type.
       texts, experts, stages: None where all devices have them whole.
+      kernels: as ``texts``, where these are whole: for attention that compilers cannot split by rows and heads.
     """
 
     between: Place = lambda x_BTD: x_BTD
@@ -91,6 +92,7 @@ class Spread:
     texts: Texts | None = None
     experts: Experts | None = None
     stages: Stages | None = None
+    kernels: Texts | None = None
 
 
 ALONE = Spread()

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from gpt_jax.errors import UserError
 from gpt_jax.mesh.context.order import moves
 from gpt_jax.mesh.context_strategy import AXIS, Strategy, check_features
-from gpt_jax.mesh.mesh import BATCH_AXES
+from gpt_jax.mesh.mesh import BATCH_AXES, batch_shards
 from gpt_jax.model.attend import AttentionSpec, Backend, Extras, Run, asked
 from gpt_jax.model.where import Place, Tokens
 
@@ -50,8 +50,9 @@ class TextSplit:
             k_BKTH, v_BKTJ = (jnp.repeat(a, times, axis=1) for a in (k_BKTH, v_BKTJ))
         kept = drop(jnp.ones((*q_BNTH.shape[:3], k_BKTH.shape[2]), q_BNTH.dtype)) if dropping and spec.dropout else None
         within = (*heads, AXIS) if self.strategy.heads else heads
-        arrays = PartitionSpec(BATCH_AXES, heads, AXIS)
-        weights = PartitionSpec(BATCH_AXES, within, None if self.strategy.heads else AXIS)
+        rows = BATCH_AXES if len(q_BNTH) % batch_shards(self.mesh) == 0 else None
+        arrays = PartitionSpec(rows, heads, AXIS)
+        weights = PartitionSpec(rows, within, None if self.strategy.heads else AXIS)
         own = functools.partial(_own_heads, self.mesh, within, q_BNTH.shape[1])
 
         def local(q, k, v, queries, extras, kept):
@@ -60,7 +61,7 @@ class TextSplit:
         return jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(arrays, arrays, arrays, _tokens_specs(queries), _extras_specs(extras, within), weights),
+            in_specs=(arrays, arrays, arrays, _tokens_specs(queries, rows), _extras_specs(extras, within), weights),
             out_specs=arrays,
             check_vma=False,
         )(q_BNTH, k_BKTH, v_BKTJ, queries, extras, kept)
@@ -83,8 +84,8 @@ class TextSplit:
             )
 
 
-def _tokens_specs(queries: Tokens) -> Any:
-    return jax.tree.map(lambda a: PartitionSpec(BATCH_AXES if len(a) > 1 else None, AXIS), queries)
+def _tokens_specs(queries: Tokens, rows: tuple[str, ...] | None) -> Any:
+    return jax.tree.map(lambda a: PartitionSpec(rows if len(a) > 1 else None, AXIS), queries)
 
 
 def _extras_specs(extras: Extras, heads: tuple[str, ...]) -> Any:

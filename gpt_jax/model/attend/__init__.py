@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gpt_jax import registry
+from gpt_jax.backend import target_platform
 from gpt_jax.errors import UserError
 from gpt_jax.model.where import Tokens, Where, dropout
 
@@ -163,6 +164,8 @@ class Backend:
       platforms: of JAX, on which it runs; empty = all.
       dtypes: of q, k and v; empty = all.
       keeps_scores: whether the [B, N, T, S] matrix of scores exists in memory.
+      opaque: whether compilers cannot split it over devices, as kernels of one device.
+      choose: (platform, features, dtype, T S) -> what computes such a call in its place; None: itself.
     """
 
     name: str
@@ -171,6 +174,8 @@ class Backend:
     platforms: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     keeps_scores: bool = False
+    opaque: bool = False
+    choose: "Callable[[str, frozenset[str], str, int], Backend] | None" = None
 
     def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
         """Why it cannot do what is needed, in words; empty where it can. Empty arguments are not checked."""
@@ -245,12 +250,15 @@ def attend(
     """
     spec = _told_apart(dataclasses.replace(spec, recompute=where.recompute), where.layer, q_BNTH.dtype)
     queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
-    chosen = require(call, asked(spec, queries, keys), jax.default_backend(), str(q_BNTH.dtype))
+    platform, features, dtype = target_platform(), asked(spec, queries, keys), str(q_BNTH.dtype)
+    chosen = require(call, features, platform, dtype)
+    scores = q_BNTH.shape[2] * k_BKSH.shape[2]
+    settled = chosen if chosen.choose is None else chosen.choose(platform, features, dtype, scores)
 
     def drop(weights_BNTS):
         return dropout(weights_BNTS, spec.dropout, where.keys_B, DROPOUT_SITE)
 
-    texts = where.spread.texts
+    texts = where.spread.texts or (where.spread.kernels if settled.opaque else None)
     run = chosen.run if texts is None else texts.attention(chosen, where.keys_B is not None)
     return run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras or Extras(), drop)
 

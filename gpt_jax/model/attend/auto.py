@@ -1,7 +1,6 @@
 """The choice among the backends."""
 
-import jax
-
+from gpt_jax.backend import target_platform
 from gpt_jax.model.attend import Backend, asked, backend
 from gpt_jax.registry import register
 
@@ -14,7 +13,7 @@ CPU_SCORES = 1024**2
 @register("model.attend", "auto")
 def auto() -> Backend:
     """The fastest backend that can do what is needed on this device."""
-    return Backend("auto", _run)
+    return Backend("auto", _run, choose=choose)
 
 
 def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> Backend:
@@ -32,5 +31,5 @@ def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     features, dtype = asked(spec, queries, keys), str(q_BNTH.dtype)
-    chosen = choose(jax.default_backend(), features, dtype, q_BNTH.shape[2] * k_BKSH.shape[2])
+    chosen = choose(target_platform(), features, dtype, q_BNTH.shape[2] * k_BKSH.shape[2])
     return chosen.run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop)

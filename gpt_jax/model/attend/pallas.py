@@ -34,7 +34,7 @@ def pallas(*, block: Rows = 64, interpret: bool = False) -> Backend:
         raise UserError(f"pallas(block={block})", where="config.model.attend", allowed="a power of 2, 16 or more")
     can = frozenset({"window", "chunk", "stride", "softcap", "sink", "segments"})
     run = functools.partial(_run, block, interpret)
-    return Backend("pallas", run, can, () if interpret else ("gpu",), ("float32", "bfloat16", "float16"))
+    return Backend("pallas", run, can, () if interpret else ("gpu",), ("float32", "bfloat16", "float16"), opaque=True)
 
 
 @dataclasses.dataclass(frozen=True)

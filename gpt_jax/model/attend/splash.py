@@ -22,7 +22,7 @@ def splash(*, block: Rows = 512, interpret: bool = False) -> Backend:
     """
     can = frozenset({"window", "softcap", "segments"})
     run = functools.partial(_run, block, interpret)
-    return Backend("splash", run, can, () if interpret else ("tpu",), ("float32", "bfloat16"))
+    return Backend("splash", run, can, () if interpret else ("tpu",), ("float32", "bfloat16"), opaque=True)
 
 
 def _run(block, interpret, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
