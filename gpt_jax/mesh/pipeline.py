@@ -175,8 +175,8 @@ class _Pipe:
         round_S = jnp.clip(turn_S // self.count, 0, self.schedule.rounds - 1)
 
         def stage(x_bTD, micro, turn_round, stack):
-            own = where.over_rows(lambda a: jax.lax.dynamic_index_in_dim(a, micro, keepdims=False))
-            layers = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, turn_round, keepdims=False), stack)
+            own = where.over_rows(lambda a: _member(a, micro))
+            layers = jax.tree.map(lambda leaf: _member(leaf, turn_round), stack)
             x_bTD, _, report = self.layers(x_bTD, own, layers)
             return x_bTD, report
 
@@ -203,6 +203,21 @@ class _Pipe:
         found = jax.tree.map(lambda a: a[r * self.count + m + s, s], reports)  # [R, S, M, layers, …]
         whole = moe.joined(jax.tree.map(lambda a: jnp.moveaxis(a, 2, 0), found))
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[3:]), whole)
+
+
+@jax.custom_vjp
+def _member(a, i):
+    """a[i]. Of several stages that choose each its own, autodiff would make a scatter that XLA's GPU compiler refuses
+    (jaxlib 0.10.2: "Repeated dimensions not allowed in scatter_dims_to_operand_dims")."""
+    return jax.lax.dynamic_index_in_dim(a, i, keepdims=False)
+
+
+def _member_backward(saved, g):
+    i, like = saved
+    return jnp.where(jnp.arange(len(like)).reshape(-1, *(1 for _ in g.shape)) == i, g, 0), None
+
+
+_member.defvjp(lambda a, i: (_member(a, i), (i, jnp.empty(len(a)))), _member_backward)
 
 
 @jax.custom_vjp

@@ -1,5 +1,7 @@
 """Mixtures of experts against a loop over tokens in float64, their loads and losses, and what training makes of them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import nnx
 
 from gpt_jax import registry
 from gpt_jax.model.mlp.experts import ExpertLinear
-from gpt_jax.model.mlp.grouped import BLOCK, blocked_dot
+from gpt_jax.model.mlp.grouped import BLOCK, grouped_dot, ragged_outer, ragged_product
 from gpt_jax.model.where import Where
 from gpt_jax.train.losses import over_layers, with_experts
 from tests.model import oracle
@@ -142,12 +144,30 @@ def test_rows_meet_the_matrix_of_their_group(sizes):
     w = random.standard_normal((len(sizes), 5, 7))
     group = np.repeat(np.arange(len(sizes)), sizes)
     with jax.enable_x64(True):
-        y, back = jax.vjp(jax.jit(lambda x, w: blocked_dot(x, w, jnp.int32(sizes))), x, w)
+        y, back = jax.vjp(jax.jit(lambda x, w: grouped_dot(x, w, jnp.int32(sizes))), x, w)
         dx, dw = back(jnp.asarray(dy))
     np.testing.assert_allclose(y, np.einsum("rd,rdf->rf", x, w[group]), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(dx, np.einsum("rf,rdf->rd", dy, w[group]), rtol=1e-12, atol=1e-12)
     for e in range(len(sizes)):
         np.testing.assert_allclose(dw[e], x[group == e].T @ dy[group == e], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_products_of_accelerators_are_those_of_a_cpu_and_have_no_batch(batch):
+    random = np.random.default_rng(0)
+    sizes = jnp.array([[2, 0, 5], [1, 4, 0], [0, 0, 6]], jnp.int32)[:batch]  # of eight rows; the rest are of no group
+    x, w = random.standard_normal((batch, 8, 4)).astype("f"), random.standard_normal((3, 4, 5)).astype("f")
+    dy = random.standard_normal((batch, 8, 5)).astype("f") * (np.arange(8) < sizes.sum(1)[:, None])[..., None]
+    together = jax.jit(jax.vmap(ragged_product, (0, None, 0))), jax.jit(jax.vmap(ragged_outer))
+    y, dw = together[0](x, w, sizes), together[1](x, dy, sizes)
+    for i in range(batch):
+        rows = int(sizes[i].sum())
+        wanted, back = jax.vjp(lambda x, w, i=i: grouped_dot(x, w, sizes[i]), jnp.asarray(x[i]), jnp.asarray(w))
+        np.testing.assert_allclose(y[i, :rows], wanted[:rows], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(dw[i], back(dy[i])[1], rtol=1e-5, atol=1e-5)
+    programs = str(jax.make_jaxpr(together[0])(x, w, sizes)), str(jax.make_jaxpr(together[1])(x, dy, sizes))
+    for program, shape in zip(programs, ("8,5", "3,4,5"), strict=True):
+        assert set(re.findall(r"f32\[([\d,]*)\] = ragged_dot", program)) == {shape}
 
 
 def test_the_derivative_of_a_bias_adds_up_over_many_tokens_in_bfloat16():

@@ -1,39 +1,71 @@
 """Products of rows with the matrix of their group, where how many rows a group has is known only at run time."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from gpt_jax.model.attend import wide
 
 BLOCK = 128
 
 
+@jax.custom_vjp
 def grouped_dot(x_RD: jax.Array, w_EDF: jax.Array, sizes_E: jax.Array) -> jax.Array:
     """x[r] w[e(r)], [R, F], of rows sorted by group, ``sizes_E`` in each.
 
     XLA has an operation for it, which on a CPU multiplies every row with every group's matrix.
     """
-    return jax.lax.platform_dependent(x_RD, w_EDF, sizes_E, cpu=blocked_dot, default=jax.lax.ragged_dot)
-
-
-@jax.custom_vjp
-def blocked_dot(x_RD: jax.Array, w_EDF: jax.Array, sizes_E: jax.Array) -> jax.Array:
-    """The same, a block of one group's rows after another."""
-    return _product(x_RD, w_EDF, sizes_E)
+    return jax.lax.platform_dependent(x_RD, w_EDF, sizes_E, cpu=_product, default=ragged_product)
 
 
 def _forward(x_RD, w_EDF, sizes_E):
-    return _product(x_RD, w_EDF, sizes_E), (x_RD, w_EDF, sizes_E)
+    return grouped_dot(x_RD, w_EDF, sizes_E), (x_RD, w_EDF, sizes_E)
 
 
 def _backward(saved, dy_RF):
     x_RD, w_EDF, sizes_E = saved
-    dx_RD = _product(dy_RF, w_EDF.mT, sizes_E)
-    return dx_RD, _outer(x_RD, dy_RF, sizes_E).astype(w_EDF.dtype), None
+    dx_RD = grouped_dot(dy_RF, w_EDF.mT, sizes_E)
+    dw_EDF = jax.lax.platform_dependent(x_RD, dy_RF, sizes_E, cpu=_outer, default=ragged_outer)
+    return dx_RD, dw_EDF.astype(w_EDF.dtype), None
 
 
-blocked_dot.defvjp(_forward, _backward)
+grouped_dot.defvjp(_forward, _backward)
+
+
+def _one_by_one(f: Callable) -> Callable:
+    """``f``, whose operation the compilers of accelerators have without a batch alone: of a batch one after another."""
+    found = jax.custom_batching.custom_vmap(f)
+
+    @found.def_vmap
+    def batched(size, split, *operands):
+        whole = [
+            a if is_split else jnp.broadcast_to(a, (size, *a.shape))
+            for a, is_split in zip(operands, split, strict=True)
+        ]
+        if size == 1:
+            return found(*(a[0] for a in whole))[None], True
+        return jax.lax.map(lambda one: found(*one), tuple(whole)), True
+
+    return found
+
+
+@_one_by_one
+def ragged_product(x_RD, w_EDF, sizes_E):
+    return jax.lax.ragged_dot(x_RD, w_EDF, sizes_E)
+
+
+@_one_by_one
+def ragged_outer(x_RD, dy_RF, sizes_E):
+    rows = jax.lax.RaggedDotDimensionNumbers(
+        (((0,), (0,)), ((), ())), lhs_ragged_dimensions=(0,), rhs_group_dimensions=()
+    )
+    dtype = wide(x_RD.dtype)
+    return jax.lax.ragged_dot_general(x_RD, dy_RF, sizes_E, rows, preferred_element_type=dtype)
 
 
 def _product(x_RD, w_EDF, sizes_E):
+    """A block of one group's rows after another."""
     rows, (count, group, start, _), size = len(x_RD), *_blocks(len(x_RD), sizes_E)
     x_RD = jnp.pad(x_RD, ((0, size), (0, 0)))
 
@@ -55,8 +87,8 @@ def _outer(x_RD, dy_RF, sizes_E):
         dy_MF = jnp.where(jnp.arange(size)[:, None] < filled[c], dy_MF, 0)
         return dw_EDF.at[group[c]].add(jnp.dot(x_MD.T, dy_MF, preferred_element_type=dw_EDF.dtype))
 
-    dtype = jnp.promote_types(x_RD.dtype, jnp.float32)
-    return jax.lax.fori_loop(0, count, add, jnp.zeros((len(sizes_E), x_RD.shape[1], dy_RF.shape[1]), dtype))
+    shape = (len(sizes_E), x_RD.shape[1], dy_RF.shape[1])
+    return jax.lax.fori_loop(0, count, add, jnp.zeros(shape, wide(x_RD.dtype)))
 
 
 def _blocks(rows: int, sizes_E: jax.Array) -> tuple[tuple[jax.Array, ...], int]:
