@@ -67,6 +67,9 @@ def out_of_memory(error: BaseException) -> UserError | None:
     )
 
 
+LOST = re.compile(r"Gloo [\w -]+ failed|remote process exited|Timed out while waiting for \w+ barrier")  # its words
+
+
 def lost_process(error: BaseException, who: str = "another process") -> Stopped | None:
     """What a collective says when the process at its other end is gone, as a launch to be resumed; None of other errors.
 
@@ -74,9 +77,7 @@ def lost_process(error: BaseException, who: str = "another process") -> Stopped 
       who: is gone, where that is known.
     """
     said = str(error)
-    if not isinstance(error, RuntimeError | ValueError) or not re.search(
-        r"Gloo \S+ failed|remote process exited", said
-    ):
+    if isinstance(error, Failure) or not LOST.search(said):
         return None
     return Stopped(
         f"{who} of this launch {'are' if who.startswith('processes') else 'is'} gone: {said.splitlines()[0]}",

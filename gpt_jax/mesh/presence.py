@@ -1,6 +1,7 @@
 """Which processes of a launch are still there: each counts in the coordinator's store, whatever its main thread does."""
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from gpt_jax.errors import lost_process
 
 EVERY = 2.0  # seconds between two counts
 STILL = 5.0  # seconds after which a process is gone whose count stands still
-PATIENCE = 10.0  # seconds that the coordinator has to answer in
+PATIENCE = 10.0  # seconds that the coordinator has to answer in, and the others to leave before it
+LEAVING = 2.0  # seconds from saying so to having left
 ALIVE, LEFT = "gpt_jax/alive", "gpt_jax/left"
 
 
@@ -24,12 +26,17 @@ class Presence:
         self._rank, self._count = jax.process_index(), jax.process_count()
 
     def count(self) -> None:
-        """Counts for ever, or until the coordinator is gone."""
-        counted = 0
+        """Counts for ever, or until the coordinator is gone, which says on the way who stands still: JAX ends those that
+        wait for it by numbers alone."""
+        counted, listened = 0, Listener()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             while True:
                 counted += 1
                 self._client.key_value_set(f"{ALIVE}/{self._rank}", str(counted), allow_overwrite=True)
+                if not self._rank:
+                    for rank in listened.newly_still(self._read(ALIVE), time.monotonic()):
+                        said = f"process {rank} of {self._count} has not answered for {STILL:.0f} s"
+                        print(said, file=sys.stderr, flush=True)
                 time.sleep(EVERY)
 
     def gone(self) -> list[int]:
@@ -43,6 +50,12 @@ class Presence:
             return [0]
         return found
 
+    def all_left(self) -> bool:
+        """Whether all others have said that they leave, but those because of whom."""
+        left = self._read(LEFT)
+        gone = {int(rank) for ranks in left.values() if ranks for rank in ranks.split(",")}
+        return set(left) | gone | {self._rank} >= set(range(self._count))
+
     def _silent(self) -> list[int]:
         before = self._read(ALIVE)
         time.sleep(STILL)
@@ -52,6 +65,24 @@ class Presence:
 
     def _read(self, folder: str) -> dict[int, str]:
         return {int(key.rsplit("/", 1)[1]): value for key, value in self._client.key_value_dir_get(folder)}
+
+
+class Listener:
+    """Who has not counted for ``STILL`` seconds."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[str, float]] = {}
+        self._still: set[int] = set()
+
+    def newly_still(self, counts: dict[int, str], now: float) -> list[int]:
+        """Those of whom it is the first time since they last counted."""
+        for rank, count in counts.items():
+            if self._last.get(rank, ("", 0.0))[0] != count:
+                self._last[rank] = count, now
+                self._still.discard(rank)
+        found = [rank for rank, (_, since) in self._last.items() if now - since >= STILL and rank not in self._still]
+        self._still.update(found)
+        return found
 
 
 def begin() -> None:
@@ -64,6 +95,17 @@ def gone() -> str:
     """Who no longer answers, as the subject of a sentence; "" where that is nobody."""
     found = _within(STILL + PATIENCE, Presence().gone) if jax.process_count() > 1 else []
     return f"process{'es' if len(found) > 1 else ''} {', '.join(map(str, found))}" if found else ""
+
+
+def leave_last() -> None:
+    """Has the coordinator wait until the others have left: JAX aborts each that loses it, whatever that was about to say."""
+    if jax.process_index():
+        return
+    deadline, presence = time.monotonic() + PATIENCE, Presence()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        while not presence.all_left() and time.monotonic() < deadline:
+            time.sleep(EVERY / 10)
+    time.sleep(LEAVING)
 
 
 def _within(seconds: float, look: Callable[[], list[int]]) -> list[int]:
@@ -81,6 +123,7 @@ def naming() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if lost_process(error) and (who := gone()):
-            raise lost_process(error, who) or error from error
+        found = next((one for one in (error, error.__cause__) if one is not None and lost_process(one)), None)
+        if found is not None and (who := gone()):
+            raise lost_process(found, who) or error from error
         raise

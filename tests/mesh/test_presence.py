@@ -5,7 +5,7 @@ tests/reliability/test_launch.py.
 import jax
 import pytest
 
-from gpt_jax.errors import Stopped
+from gpt_jax.errors import Stopped, StorageError
 from gpt_jax.mesh import presence
 
 FAILURE = "Gloo AllReduce failed: Connection closed by peer"
@@ -51,6 +51,17 @@ def test_the_process_that_no_longer_counts_is_named(store):
             raise RuntimeError(FAILURE)
 
 
+def test_he_is_named_where_a_save_fails_for_want_of_him(store):
+    with pytest.raises(Stopped, match="^process 3 of this launch is gone: Timed out while waiting for commit barrier"):
+        with presence.naming():
+            raise StorageError("the checkpoint could not be saved") from TimeoutError(
+                "Timed out while waiting for commit barrier"
+            )
+    with pytest.raises(StorageError, match="full"):
+        with presence.naming():
+            raise StorageError("the disk is full") from OSError("No space left on device")
+
+
 def test_several_are_named_together(store):
     store.counting = [0, 1]
     with pytest.raises(Stopped, match="^processes 2, 3 of this launch are gone"):
@@ -85,3 +96,42 @@ def test_other_errors_pass(store):
 
 def test_a_process_alone_has_nobody_to_name(monkeypatch):
     assert presence.gone() == ""
+
+
+@pytest.fixture
+def waits(store, monkeypatch):
+    """Seconds that process 0 has waited, by a clock that only its waiting moves."""
+    waited = [0.0]
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    monkeypatch.setattr(presence.time, "monotonic", lambda: waited[0])
+    monkeypatch.setattr(presence.time, "sleep", lambda seconds: waited.__setitem__(0, waited[0] + seconds))
+    return waited
+
+
+def test_the_coordinator_leaves_when_all_others_have(store, waits):
+    store.values |= {f"{presence.LEFT}/0": "3", f"{presence.LEFT}/1": "3", f"{presence.LEFT}/2": "3"}
+    presence.leave_last()
+    assert waits == [presence.LEAVING]
+
+
+def test_the_coordinator_waits_for_those_who_have_not_left(store, waits):
+    store.values |= {f"{presence.LEFT}/0": "3", f"{presence.LEFT}/1": "3"}
+    presence.leave_last()
+    assert waits[0] == pytest.approx(presence.PATIENCE + presence.LEAVING, abs=presence.EVERY)
+
+
+def test_others_do_not_wait(store, waits, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 2)
+    presence.leave_last()
+    assert waits == [0.0]
+
+
+def test_who_stands_still_is_said_once_until_he_counts_again():
+    listener, still = presence.Listener(), []
+    counts = {0: 0, 1: 0, 2: 0}
+    for now in range(0, 60, 2):
+        counts = {rank: count + (rank != 2 or now < 10 or 30 < now < 40) for rank, count in counts.items()}
+        still.append((now, listener.newly_still({rank: str(count) for rank, count in counts.items()}, float(now))))
+    said = [(now, ranks) for now, ranks in still if ranks]
+    assert [ranks for _, ranks in said] == [[2], [2]]
+    assert 8 + presence.STILL <= said[0][0] <= 10 + presence.STILL and 38 + presence.STILL <= said[1][0] <= 46

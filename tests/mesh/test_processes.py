@@ -141,6 +141,9 @@ def test_jax_in_use_before_the_processes_join_is_an_error_of_the_user(tmp_path):
     "said, lost",
     [
         ("UNKNOWN: Gloo all-reduce failed: [tcp/pair.cc:538] Read error [127.0.0.1]:4: Connection reset by peer", True),
+        ("INVALID_ARGUMENT: Gloo context initialization failed: Connection closed by peer", True),
+        ("UNKNOWN: Gloo collective permute failed: timed out", True),
+        ("Timed out while waiting for async_commit_complete barrier.", True),
         ("INTERNAL: NCCL operation failed: remote process exited or there was a network error", True),
         ("shapes (2,) and (3,) do not match", False),
     ],

@@ -122,4 +122,5 @@ class Watchdog:
             "gives more time",
         )
         print(f"error: {error}", file=sys.stderr, flush=True)
+        presence.leave_last()
         os._exit(RESUMABLE)
