@@ -58,8 +58,8 @@ parity: $(VENV)/.test
 
 # In environments of their own: the compilers are gigabytes.
 kernels:
-	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m tests.kernels gpu
-	$(MAKE) VENV=.venv-tpu .venv-tpu/.tpu && .venv-tpu/bin/python -m tests.kernels tpu
+	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m tests.kernels gpu && .venv-gpu/bin/python -m tests.mesh.compilers h100:1x8
+	$(MAKE) VENV=.venv-tpu .venv-tpu/.tpu && .venv-tpu/bin/python -m tests.kernels tpu && .venv-tpu/bin/python -m tests.mesh.compilers v5e:2x4
 
 predict:
 	$(MAKE) VENV=.venv-gpu .venv-gpu/.gpu && .venv-gpu/bin/python -m benchmarks.gpu.predict --check

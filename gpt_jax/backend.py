@@ -3,12 +3,15 @@
 Which variables are followed, recorded or refused stands in docs/distributed.md.
 """
 
+import contextlib
+import contextvars
 import ctypes
 import functools
 import os
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from gpt_jax.errors import UserError
@@ -139,6 +142,26 @@ def first_contact() -> None:
             where="environment",
             fix="unset the variable, or name a platform of this machine, such as cpu" if named else "",
         ) from error
+
+
+_compiled_for: contextvars.ContextVar[str] = contextvars.ContextVar("compiled_for", default="")
+
+
+def target_platform() -> str:
+    """The platform that programs are traced for: that of JAX's default devices, but within ``compiling_for``."""
+    import jax
+
+    return _compiled_for.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Programs are traced as for devices of this platform, which need not be here: "gpu" or "tpu"."""
+    before = _compiled_for.set(platform)
+    try:
+        yield
+    finally:
+        _compiled_for.reset(before)
 
 
 def host_device() -> Any:

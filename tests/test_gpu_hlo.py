@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import hlo, offline, promises, steps
+from benchmarks.gpu import hlo, promises, steps
 from benchmarks.gpu.pieces import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,13 +136,3 @@ def test_the_step_that_is_compiled_for_a_gpu():
     command = [sys.executable, "-m", "benchmarks.gpu.predict", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("chip", ["h100", "h200"])
-def test_a_compiler_reads_of_a_chip_what_it_knows(chip, monkeypatch):
-    written = (offline.TARGETS / f"{chip}.txtpb").read_text()
-    monkeypatch.setattr(offline.jax, "__version_info__", (0, 11, 0))
-    assert offline.target(chip) == written
-    monkeypatch.setattr(offline.jax, "__version_info__", (0, 10, 2))
-    left_out = set(written.splitlines()) - set(offline.target(chip).splitlines())
-    assert {line.split(":")[0].strip() for line in left_out} == set(offline.NEWER)

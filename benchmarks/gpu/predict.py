@@ -51,7 +51,7 @@ CHIPS = {"h200": Chip(700e12, 240e12, 4.05e12), "h100": Chip(650e12, 240e12, 3.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(SIZES), help="sizes of GPT-2")
-    parser.add_argument("--chips", default=",".join(CHIPS), help="of benchmarks/gpu/targets")
+    parser.add_argument("--chips", default=",".join(CHIPS), help="of gpt_jax/mesh/planning/targets")
     parser.add_argument("--hlo", type=Path, help="a folder for the programs' HLO")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--check", action="store_true", help="compile two layers, and say what is wrong with them")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from gpt_jax import configs
 from gpt_jax.commands import Command, settings
 from gpt_jax.commands.flags import Flags
+from gpt_jax.errors import UserError
 from gpt_jax.limits import Limits
 from gpt_jax.registry import register
 
@@ -16,6 +17,7 @@ class Plan(Command):
     usage = (
         "--config=configs/gpt2.py:124m [--devices=8 --chip=h100]",
         "--config=configs/gpt3.py:175b --devices=512 --chip=h100 [--fit]",
+        "--config=configs/gpt3.py:175b --topology=v5p:8x8x8",
         "--config=configs/gpt2.py:124m --diagram=text",
     )
 
@@ -24,7 +26,11 @@ class Plan(Command):
         virtual = "compile for so many virtual CPU devices; those of this machine if not given"
         flags.integer("devices", None, virtual, Annotated[int, Limits(1, 2048)])
         flags.string("chip", "", "chip to compare with, such as h100, or a memory size, such as 24GB")
+        flags.string(
+            "topology", "", "chips and how they stand, such as v5p:8x8x8, to compile for with their own compiler"
+        )
         flags.boolean("fit", False, "look for the fastest mesh, batch and recomputation that fit the chip")
+        flags.boolean("savings", False, "compile with each knob that lowers the memory as well, and say what it saves")
         flags.number("price", 0.0, "of an hour of a chip, to say what the run costs", Annotated[float, Limits(0, 1e6)])
         flags.path("diagram", "", "draw the model with its shapes: text, or the name of an .svg file to make")
 
@@ -38,4 +44,8 @@ class Plan(Command):
         from gpt_jax.train.plan import print_plan
 
         given = [name.removeprefix("config.") for name in flags.given]
-        print_plan(config, flags.devices, flags.chip, fit=flags.fit, given=given, price=flags.price)
+        if flags.topology and (flags.devices or flags.chip):
+            raise UserError("--topology says which chips there are, and how many", fix="leave out --devices and --chip")
+        wanted = {"fit": flags.fit, "given": given, "price": flags.price, "topology": flags.topology}
+        wanted |= {"savings": flags.savings}
+        print_plan(config, flags.devices, flags.chip, **wanted)

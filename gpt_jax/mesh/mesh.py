@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.config import MeshConfig
@@ -27,9 +28,17 @@ def make(config: MeshConfig) -> Mesh:
     Raises:
       UserError: the sizes do not multiply to the number of devices.
     """
-    mesh = jax.make_mesh(sizes(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    mesh = over(config, jax.devices())
     open_connections(mesh)
     return mesh
+
+
+def over(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
+    """``make`` of devices that only compilers need to know."""
+    shape = sizes(config, len(devices))
+    # A side of a TPU's torus may belong to two axes: 16 x 32 devices of 8 x 8 x 8 could not be made otherwise.
+    ordered = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(ordered, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:

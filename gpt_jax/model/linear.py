@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gpt_jax.backend import target_platform
 from gpt_jax.config import ModelConfig
 from gpt_jax.model import init
 
@@ -36,7 +37,7 @@ def spread(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     faster than a sum over leading axes (docs/performance.md). On a GPU only that of a matrix is: for a sum over 32 rows or
     more XLA would lay out the activations of the whole model with the batch as their last axis.
     """
-    if v.ndim == 1 and (_shared() or jax.default_backend() != "cpu"):
+    if v.ndim == 1 and (_shared() or target_platform() != "cpu"):
         return jnp.broadcast_to(v, shape)
     return _spread(shape, v.ndim, v)
 

@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.backend import target_platform
 from gpt_jax.model.attend import wide
 
 TILE = 128  # rows that one product adds
@@ -18,7 +19,7 @@ TILE = 128  # rows that one product adds
 def lookup(w_VD: jax.Array, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """w[token] in ``dtype``, [B, T, D]; the gradient is accumulated in float32 or better."""
     alone = jax.sharding.get_abstract_mesh().size == 1  # on several devices every one would sort all tokens
-    if jax.default_backend() == "cpu" or not alone:
+    if target_platform() == "cpu" or not alone:
         return w_VD[tokens_BT].astype(dtype)
     return _lookup(jnp.dtype(dtype), len(w_VD), w_VD, tokens_BT)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gpt_jax.backend import target_platform
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.limits import Share, Signed
@@ -23,7 +24,7 @@ class LayerNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        if jax.default_backend() != "cpu":
+        if target_platform() != "cpu":
             return normed(True, self.eps, x_BTD, self.scale[...], None if self.bias is None else self.bias[...])
         x32_BTD = x_BTD.astype(wide(x_BTD.dtype))
         centred_BTD = x32_BTD - x32_BTD.mean(-1, keepdims=True)

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gpt_jax.backend import target_platform
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import decoding
@@ -54,7 +54,7 @@ class Decoder:
         self.config = dataclasses.replace(config, scan=False, remat="none", dropout=0.0, attend=able)
         found = decoding.mesh_of(params) if mesh is None else mesh
         self.mesh = found if method == ONE_BY_ONE else None  # rows that draft are not split
-        platform = platforms.of(jax.default_backend()) if platform is None else platform
+        platform = platforms.of(target_platform()) if platform is None else platform
         self.platform = platform if self.mesh is None else platform.for_pieces(batch_shards(self.mesh))
         self.method, self.int8 = method, frozenset(int8)
         self.always: tuple[Processor, ...] = USUAL

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.backend import target_platform
 from gpt_jax.model.readout import Projection, logits_of
 
 LOGITS_AT_ONCE = 2**26  # elements that a device holds at least: 256 MiB in float32
@@ -38,7 +39,7 @@ def cross_entropy(
     if not chunk_length(targets_BT.shape, projection, chunk, shards):
         sums = _sums(x_BTD, projection, targets_BT, weights_BT, z_loss)
     else:
-        if jax.default_backend() != "cpu":  # a device's tokens in one row, so that cutting it moves nothing in memory
+        if target_platform() != "cpu":  # a device's tokens in one row, so that cutting it moves nothing in memory
             arrays = tuple(a.reshape(shards, -1, *a.shape[2:]) for a in arrays)
         length = chunk_length(arrays[1].shape, projection, chunk, shards)
         sums = _chunked(z_loss, length, arrays[0], projection, *arrays[1:])
@@ -59,7 +60,7 @@ def logits_at_once(memory: int | None = None) -> int:
       memory: bytes of the device; None: of those here.
     """
     if memory is None:
-        stats = None if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats()
+        stats = None if target_platform() == "cpu" else jax.local_devices()[0].memory_stats()
         memory = (stats or {}).get("bytes_limit", 0)
     return max(LOGITS_AT_ONCE, memory // MEMORY_PER_LOGIT)
 
@@ -69,7 +70,7 @@ def _positions(shape: tuple[int, ...], tokens: int, shards: int) -> int:
     unless these would be less than half as long."""
     rows, context = shape
     most = max(1, tokens // rows)
-    if jax.default_backend() == "cpu":
+    if target_platform() == "cpu":
         return most
     equal = [length for length in range(1, most + 1) if context % length == 0]
     longest = max([length for length in equal if rows * length // shards % ROWS == 0] or equal)
@@ -127,9 +128,7 @@ def at_target(logits_BTV: jax.Array, targets_BT: jax.Array) -> jax.Array:
 
 def _log_sum_exp(logits_BTV: jax.Array) -> jax.Array:
     """log sum exp over the vocabulary; on a GPU in one pass over the logits, where the usual way takes two."""
-    return (
-        jax.nn.logsumexp(logits_BTV, axis=-1) if jax.default_backend() == "cpu" else _one_pass_log_sum_exp(logits_BTV)
-    )
+    return jax.nn.logsumexp(logits_BTV, axis=-1) if target_platform() == "cpu" else _one_pass_log_sum_exp(logits_BTV)
 
 
 @jax.custom_jvp

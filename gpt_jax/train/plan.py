@@ -1,11 +1,14 @@
 """A run planned without training: its step is lowered and compiled, and never run."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
-from gpt_jax.backend import first_contact
+from gpt_jax.backend import compiling_for, first_contact
+from gpt_jax.bars import bar
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import memory
@@ -13,8 +16,12 @@ from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh.planning import chips, text
 from gpt_jax.mesh.planning import fit as fitting
 from gpt_jax.mesh.planning import plan as plans
+from gpt_jax.mesh.planning import topology as topologies
 from gpt_jax.mesh.planning.chips import Chip
 from gpt_jax.mesh.planning.fit import Proposal
+from gpt_jax.mesh.planning.savings import Knob
+from gpt_jax.mesh.planning.topology import Topology
+from gpt_jax.overrides import changed
 from gpt_jax.train import losses, reference
 from gpt_jax.train.forward import FixedModel
 from gpt_jax.train.objectives.policy import Policy
@@ -32,6 +39,8 @@ def print_plan(
     fit: bool = False,
     given: Collection[str] = (),
     price: float = 0.0,
+    topology: str = "",
+    savings: bool = False,
 ) -> None:
     """Prints the plan of a run; of the settings that fit the chip best where the configuration as it is does not.
 
@@ -41,35 +50,68 @@ def print_plan(
       fit: plan with the fastest settings in any case.
       given: knobs that stay as they are, as "mesh.fsdp".
       price: of an hour of a chip.
+      savings: compile as well with each knob that would lower the memory, and say what it saves.
+      topology: devices for ``topologies.parse``, in place of both: their own compiler compiles, where it is installed.
 
     Raises:
       UserError: an unknown chip, or a configuration that does not fit the devices.
     """
-    compared = chips.find(chip)
+    described = topologies.parse(topology) if topology else None
+    compared = described.chip if described else chips.find(chip)
     if fit and (compared is None or not compared.known):
         raise UserError("--fit has no chip to fit", where="--chip", allowed=", ".join(chips.CHIPS))
-    if devices is not None:
-        plans.virtual_devices(devices)
-    first_contact()
+    there = _devices(devices, described)
     config = with_vocab(config, _planned_vocab(config))
-    reason = fitting.unfit(config, jax.device_count(), compared) if compared and compared.known else ""
+    reason = fitting.unfit(config, len(there), compared) if compared and compared.known else ""
     if compared is None or not (fit or reason):
-        made = _compiled(config, compared)
+        made = _compiled(config, compared, there)
     else:
-        found = fitting.proposals(config, jax.device_count(), compared, given)
-        made, proposal = _first_that_fits(config, found, compared)
-        print(text.render_proposals(proposal, found, reason, compared, jax.device_count()))
+        found = fitting.proposals(config, len(there), compared, given)
+        made, proposal = _first_that_fits(config, found, compared, there)
+        config = proposal.applied(config)
+        print(text.render_proposals(proposal, found, reason, compared, len(there)))
+    if described is not None:
+        print(text.render_compiler(described, topologies.compiler(described)))
     print(text.render(made, compared, price), end="")
+    if savings:
+        print(text.render_savings(made, list(_tried(config, made, compared, there))))
 
 
-def _first_that_fits(config: Config, found: list[Proposal], chip: Chip) -> tuple[plans.Plan, Proposal]:
+def _tried(
+    config: Config, made: plans.Plan, chip: Chip | None, devices: list[Any]
+) -> Iterator[tuple[Knob, plans.Plan | UserError]]:
+    """The plan with each knob that would lower the memory on the devices there are; or why it cannot be."""
+    for knob in bar([knob for knob in made.knobs if knob.devices is None], desc="savings"):
+        try:
+            yield knob, _compiled(Config.from_dict(changed(config.to_dict(), knob.values)), chip, devices)
+        except UserError as error:
+            yield knob, error
+
+
+def _devices(virtual: int | None, described: Topology | None) -> list[Any]:
+    """Those that the step is compiled for."""
+    if described is not None and topologies.compiler(described):
+        topologies.ready()
+        first_contact()
+        return topologies.devices(described)
+    if described is not None:
+        virtual = described.count
+    if virtual is not None:
+        plans.virtual_devices(virtual)
+    first_contact()
+    return jax.devices()
+
+
+def _first_that_fits(
+    config: Config, found: list[Proposal], chip: Chip, devices: list[Any]
+) -> tuple[plans.Plan, Proposal]:
     """Of proposals the first whose memory, as compiled, fits; else that which needs least of those that were compiled."""
     tried: list[tuple[int, plans.Plan, Proposal]] = []
     more = 1.0  # of what one was thought to need, that it needs as compiled
     for proposal in found:
         if len(tried) == TRIED or proposal.memory * more > chip.memory:
             continue
-        made = _compiled(proposal.applied(config), chip)
+        made = _compiled(proposal.applied(config), chip, devices)
         needed = made.memory.total if made.memory else 0
         if needed <= chip.memory:
             return made, proposal
@@ -79,11 +121,15 @@ def _first_that_fits(config: Config, found: list[Proposal], chip: Chip) -> tuple
     return made, proposal
 
 
-def _compiled(config: Config, chip: Chip | None) -> plans.Plan:
-    mesh = meshes.make(config.mesh)
+def _compiled(config: Config, chip: Chip | None, devices: list[Any]) -> plans.Plan:
+    with compiling_for(devices[0].platform):
+        return _planned(config, chip, meshes.over(config.mesh, devices))
+
+
+def _planned(config: Config, chip: Chip | None, mesh: Mesh) -> plans.Plan:
     program = make_program(config, mesh)
     memory.check_sizes(config, program.live)
-    arrays, fixed = arrays_of(config), dict(program.fixed)
+    fixed = dict(program.fixed)
     if teacher := program.recipe.objective.teacher:
         fixed["teacher"] = fixed_models.planned(fixed_models.TEACHER, teacher, config, mesh)
     train = config.train
@@ -91,17 +137,25 @@ def _compiled(config: Config, chip: Chip | None) -> plans.Plan:
         train = replace(train, loss_chunk=losses.logits_at_once(chip.memory) // config.model.vocab)
 
     def lower(mesh, attend):
-        planned = make_program(replace(config, train=train, model=replace(config.model, attend=attend)), mesh)
-        batch = {
-            name: jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.batch_sharding(mesh, shape))
-            for name, (shape, dtype) in arrays.items()
-        }
-        with jax.set_mesh(mesh):
-            hyper = {**hyper_scalars(config), **({"fixed": fixed} if fixed else {})}
-            return planned.step.lower(program.live, batch, hyper)
+        return lowered(replace(config, train=train, model=replace(config.model, attend=attend)), mesh, fixed)
 
     read = {name: tree.params if isinstance(tree, FixedModel) else tree for name, tree in fixed.items()}
     return plans.plan(config, mesh, {**program.live, **read}, lower, chip, program.trained)
+
+
+def lowered(config: Config, mesh: Mesh, fixed: dict[str, Any] | None = None) -> jax.stages.Lowered:
+    """The training step of a run on a mesh, from shapes alone.
+
+    Args:
+      fixed: what steps read and do not train, by name.
+    """
+    program = make_program(config, mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.batch_sharding(mesh, shape))
+        for name, (shape, dtype) in arrays_of(config).items()
+    }
+    with jax.set_mesh(mesh):
+        return program.step.lower(program.live, batch, {**hyper_scalars(config), **({"fixed": fixed} if fixed else {})})
 
 
 def arrays_of(config: Config) -> dict[str, tuple[tuple[int, ...], str]]:

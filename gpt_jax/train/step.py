@@ -171,7 +171,7 @@ def _make_program(shape: _Keyed, mesh: Mesh) -> Program:
 
     def step(watched):
         pure = functools.partial(train_step, recipe, watched)
-        options = backend.step_options(jax.default_backend(), exact=mesh.size == 1 and can_be_exact(config.model))
+        options = backend.step_options(backend.target_platform(), exact=mesh.size == 1 and can_be_exact(config.model))
         return jax.jit(pure, donate_argnums=0, out_shardings=(live_shardings, None), compiler_options=options)
 
     return Program(

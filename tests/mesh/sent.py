@@ -1,6 +1,6 @@
 """What the compiled step of a small model sends and multiplies on a mesh of virtual devices, as JSON.
 
-python -m tests.mesh.sent '{"mesh.fsdp": 64}'
+python -m tests.mesh.sent '{"fsdp": 64}' [VOCAB]
 """
 
 import dataclasses
@@ -26,14 +26,12 @@ MODEL = {
 ROWS = 2  # of a device that has texts of its own
 
 
-def measured(mesh: dict[str, int]) -> dict[str, Any]:
+def measured(mesh: dict[str, int], vocab: int) -> dict[str, Any]:
     """{"sent": "axes joined by +" -> bytes of a device, "products": FLOPs of a device, "model": FLOPs of the step}.
 
     Args:
       mesh: knobs; as many devices as they multiply to have to be there.
     """
-    import jax
-
     from gpt_jax.config import Config
     from gpt_jax.configs import base
     from gpt_jax.mesh import mesh as meshes
@@ -41,22 +39,15 @@ def measured(mesh: dict[str, int]) -> dict[str, Any]:
     from gpt_jax.mesh.planning.hlo import products
     from gpt_jax.mesh.planning.roofline import Shape, sent_bytes
     from gpt_jax.mesh.planning.traffic import by_axes, collectives
-    from gpt_jax.train.plan import arrays_of
-    from gpt_jax.train.step import hyper_scalars, make_program
+    from gpt_jax.train.plan import lowered
 
     settings = base.get_config()
-    settings.model.update(MODEL)
+    settings.model.update({**MODEL, "vocab": vocab})
     settings.mesh.update({"data": 1} | mesh)
     settings.train.batch = ROWS * math.prod(mesh.get(axis, 1) for axis in meshes.BATCH_AXES)
     config = Config.from_dict(settings.to_dict())
     made = meshes.make(config.mesh)
-    program = make_program(config, made)
-    batch = {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=meshes.batch_sharding(made, shape))
-        for name, (shape, dtype) in arrays_of(config).items()
-    }
-    with jax.set_mesh(made):
-        text = program.step.lower(program.live, batch, hyper_scalars(config)).compile().as_text()
+    text = lowered(config, made).compile().as_text()
     sent: dict[str, float] = {}
     for (axes, kind), size in by_axes(collectives(text, made.shape)).items():
         name = f"{'+'.join(axes)} {kind}"
@@ -75,4 +66,4 @@ if __name__ == "__main__":
     knobs = json.loads(sys.argv[1])
     devices = math.prod(knobs.values())
     os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla.flags(devices), "NPROC": str(2 * devices)}
-    print(json.dumps(measured(knobs)))
+    print(json.dumps(measured(knobs, int(sys.argv[2]) if len(sys.argv) > 2 else MODEL["vocab"])))

@@ -127,7 +127,10 @@ def test_what_does_not_fit_is_told_what_helps(sharded):
     values["train"].update(accumulate=2)
     frugal = Config.from_dict(values)
     made = plan(frugal, meshes.make(frugal.mesh), gpt2_state(), lowering(gpt2_state(), frugal))
-    assert len(made.savings) == 1 and "fsdp=16" in made.savings[0]
+    assert [knob.flags for knob in made.knobs] == [
+        "--devices=16 --config.mesh.data=1 --config.mesh.fsdp=16",
+        '--config.optim.optimizer="adamw8bit(b1=0.9, b2=0.95, eps=1e-8)"',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,59 @@ ENTRY %main (w: f32[4,8], v: bf16[16]) -> f32[4,8] {
 """
 
 
+# How a TPU's compiler writes it: turns in the condition, an all-gather that fusions overlap with, a fused reduce-scatter.
+OF_A_TPU = """
+HloModule jit_step
+
+%until (p: (s32[], f32[4,8])) -> pred[] {
+  %count = s32[]{:T(128)} constant(5)
+  %p = (s32[], f32[4,8]{1,0}) parameter(0)
+  %n = s32[] get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%n, %count), direction=LT
+}
+
+%begins (w: f32[4,8]) -> f32[4,32] {
+  %w = f32[4,8]{1,0} parameter(0)
+  %g = f32[4,32]{1,0} all-gather(%w), channel_id=7, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={1}
+  ROOT %s = f32[4,32]{1,0} custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+%ends (w: f32[4,8]) -> f32[4,32] {
+  %w = f32[4,8]{1,0} parameter(0)
+  %g = f32[4,32]{1,0} all-gather(%w), channel_id=7, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={1}
+  ROOT %s = f32[4,32]{1,0} custom-call(%g), custom_call_target="AsyncCollectiveDone"
+}
+
+%all-reduce-scatter.2 (w: f32[4,8]) -> f32[2,8] {
+  %w = f32[4,8]{1,0} parameter(0)
+  %r = f32[4,8]{1,0} all-reduce(%w), channel_id=9, replica_groups={{0,4},{1,5},{2,6},{3,7}}, to_apply=%add
+  ROOT %d = f32[2,8]{1,0} dynamic-slice(%r, %zero, %zero), dynamic_slice_sizes={2,8}
+}
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %p = (s32[], f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
+  %a = f32[4,32]{1,0} fusion(%x), kind=kCustom, calls=%begins
+  %b = f32[4,32]{1,0} fusion(%x), kind=kCustom, calls=%ends
+  %c = f32[2,8]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.2
+  ROOT %out = (s32[], f32[4,8]{1,0}) tuple(%n, %x)
+}
+
+ENTRY %main (w: f32[4,8]) -> f32[4,8] {
+  %w = f32[4,8]{1,0} parameter(0)
+  %t = (s32[], f32[4,8]{1,0}) tuple(%w, %w)
+  ROOT %loop = (s32[], f32[4,8]{1,0}) while(%t), condition=%until, body=%body
+}
+"""
+
+
+def test_a_tpu_s_program_is_read():
+    assert collectives(OF_A_TPU, MESH) == [
+        Collective("all-gather", ("fsdp", "tensor"), 4 * 32 * 4 * 3 / 4, 5, ""),
+        Collective("reduce-scatter", ("data",), 64, 5, ""),
+    ]
+
+
 def test_bytes_axes_and_turns_are_read():
     assert collectives(PROGRAM, MESH) == [
         Collective("collective-permute", ("fsdp",), 128, 5, ""),

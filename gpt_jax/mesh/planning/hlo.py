@@ -19,7 +19,7 @@ LINE = re.compile(r"\s+(ROOT )?%([\w.\-]+) = (.*)$")
 
 @dataclass(frozen=True)
 class Instruction:
-    """A line of HLO: %name = type op(operands), attributes."""
+    """A line of HLO: %name = type op(operands), attributes; or constant(value)."""
 
     name: str
     type: str
@@ -27,6 +27,7 @@ class Instruction:
     operands: tuple[str, ...]
     attributes: str
     root: bool
+    value: str = ""
 
     def attribute(self, pattern: str) -> str:
         """The first group of the pattern in the attributes, or ""."""
@@ -61,9 +62,9 @@ def _instruction(name: str, rest: str, root: bool) -> Instruction:
     kind, rest = rest[:end], rest[end:].strip()
     start = rest.index("(")
     end = _closing(rest, start)
-    return Instruction(
-        name, kind, rest[:start], tuple(re.findall(r"%([\w.\-]+)", rest[start:end])), rest[end + 1 :], root
-    )
+    operands, op = tuple(re.findall(r"%([\w.\-]+)", rest[start:end])), rest[:start]
+    value = rest[start + 1 : end] if op == "constant" else ""
+    return Instruction(name, kind, op, operands, rest[end + 1 :], root, value)
 
 
 def _closing(text: str, start: int) -> int:
@@ -75,9 +76,17 @@ def _closing(text: str, start: int) -> int:
     raise ValueError(f"no closing bracket in {text[:80]}")
 
 
-def turns(loop: Instruction) -> int:
-    """Of a while loop; 1 where the compiler does not know."""
-    return int(loop.attribute(r'known_trip_count":\{"n":"(\d+)"') or 1)
+def turns(loop: Instruction, computations: Mapping[str, Computation]) -> int:
+    """Of a while loop; 1 where nothing says how many. A TPU's compiler says it in the condition alone, which compares what
+    counts from 0 on with a constant."""
+    if known := loop.attribute(r'known_trip_count":\{"n":"(\d+)"'):
+        return int(known)
+    condition = computations.get(loop.attribute(r"condition=%([\w.\-]+)"), {})
+    compared = next((i for i in condition.values() if i.root and i.op == "compare"), None)
+    if compared is None or "direction=LT" not in compared.attributes:
+        return 1
+    limit = condition.get(compared.operands[-1])
+    return int(limit.value) if limit is not None and limit.op == "constant" and limit.value.isdigit() else 1
 
 
 def size(kind: str) -> int:
@@ -115,5 +124,5 @@ def _products(computations: Mapping[str, Computation], name: str) -> int:
             found += dot_flops(i, computations[name])
         elif i.op in CALLING:
             inner = sum(_products(computations, called) for called in CALLS.findall(i.attributes))
-            found += inner * (turns(i) if i.op == "while" else 1)
+            found += inner * (turns(i, computations) if i.op == "while" else 1)
     return found

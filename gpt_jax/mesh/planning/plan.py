@@ -3,7 +3,6 @@
 Everything is worked out from shapes: the step is compiled, nothing is allocated or trained.
 """
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from gpt_jax.mesh.pipeline import Schedule, schedule_of
 from gpt_jax.mesh.planning.chips import Chip
 from gpt_jax.mesh.planning.fit import layout_of
 from gpt_jax.mesh.planning.roofline import Estimate, Shape, estimate
+from gpt_jax.mesh.planning.savings import Knob, knobs
 from gpt_jax.mesh.planning.traffic import by_axes, collectives
 from gpt_jax.mesh.spread import check as check_mesh
 from gpt_jax.model import attend, flops, gpt
@@ -70,7 +70,7 @@ class Plan:
       estimate: of the time of a step on a chip that is known well enough.
       attention: (mechanism, the backend that computes it on the device planned for, or why that one cannot).
       table: every array of the state.
-      savings: flags that would lower the memory, each with what it does, the most useful first.
+      knobs: what would lower the memory, the most useful first.
     """
 
     mesh: dict[str, int]
@@ -88,7 +88,7 @@ class Plan:
     estimate: Estimate | None
     attention: tuple[tuple[str, str], ...]
     table: tuple[rules.Placement, ...]
-    savings: tuple[str, ...]
+    knobs: tuple[Knob, ...]
 
 
 def virtual_devices(count: int) -> None:
@@ -179,7 +179,7 @@ def plan(
         estimate=_estimate(config, mesh, chip),
         attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
-        savings=_savings(config, mesh, memory, chip),
+        knobs=knobs(config, mesh, memory.arguments, memory.temporaries, chip) if memory else (),
     )
 
 
@@ -226,37 +226,6 @@ def _alike(mechanisms: list[_Mechanism]) -> str:
     linear = all(m.backend and not m.backend.keeps_scores for m in softmaxes)
     able = all(not attend.backend(BLOCKWISE).refusal(m.features) for m in softmaxes)
     return BLOCKWISE if linear and able else WITH_SCORES
-
-
-def _savings(config: Config, mesh: Mesh, memory: Memory | None, chip: Chip | None) -> tuple[str, ...]:
-    """Flags that lower the memory of a step; those for the larger part of it, state or temporaries, come first."""
-    m, t = config.model, config.train
-    rows = t.batch // meshes.batch_shards(mesh)
-    wanted = t.accumulate + 1
-    if memory is not None and chip is not None and chip.memory > memory.arguments:
-        # Temporaries are about proportional to the rows of a micro-batch.
-        wanted = max(wanted, math.ceil(t.accumulate * memory.temporaries / (chip.memory - memory.arguments)))
-    more = next((a for a in range(wanted, rows + 1) if rows % a == 0), rows if rows > t.accumulate else 0)
-    temporaries = [
-        (m.remat != "full", "--config.model.remat=full recomputes activations in the backward pass"),
-        (
-            more > 0,
-            f"--config.train.accumulate={more} makes micro-batches of {rows // max(more, 1)} x context tokens a device",
-        ),
-        (m.dtype == "float32", "--config.model.dtype=bfloat16 halves the activations"),
-    ]
-    split = mesh.shape["fsdp"] * mesh.shape["tensor"]
-    devices = mesh.size if split < mesh.size else 2 * mesh.size
-    state = [
-        (
-            True,
-            f"--devices={devices} --config.mesh.data=1 --config.mesh.fsdp={devices // mesh.shape['tensor']} splits the "
-            f"state over {devices} devices",
-        )
-    ]
-    state_first = memory is not None and memory.arguments > memory.temporaries
-    ordered = [*state, *temporaries] if state_first else [*temporaries, *state]
-    return tuple(text for useful, text in ordered if useful)
 
 
 def _state_bytes(state: Any, table: list[rules.Placement]) -> dict[str, tuple[int, int]]:

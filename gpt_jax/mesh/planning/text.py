@@ -4,12 +4,16 @@ import math
 import re
 from dataclasses import replace
 
+from gpt_jax.errors import UserError
 from gpt_jax.mesh import rules
 from gpt_jax.mesh.pipeline import Schedule
+from gpt_jax.mesh.planning.budget import by_group
 from gpt_jax.mesh.planning.chips import GB, Chip
 from gpt_jax.mesh.planning.fit import Proposal
 from gpt_jax.mesh.planning.plan import Plan
 from gpt_jax.mesh.planning.roofline import Estimate
+from gpt_jax.mesh.planning.savings import Knob
+from gpt_jax.mesh.planning.topology import EXTRAS, Topology
 
 TIME_CONVENTION = "nanogpt"  # of the FLOPs that a chip's time is worked out from
 
@@ -33,6 +37,40 @@ def render_proposals(chosen: Proposal, found: list[Proposal], reason: str, chip:
         size, share = proposal.memory / chip.memory, proposal.estimate.utilisation(chip, devices)
         lines.append(f"  {proposal.estimate.seconds:8.4g} s, MFU {share:.0%}, memory {size:.0%}: {proposal.flags}")
     return "\n".join(lines)
+
+
+def render_compiler(topology: Topology, compiler: str) -> str:
+    """What compiled the step, and what would if it were installed."""
+    if compiler:
+        return f"compiled for       {topology.name}, {topology.count} devices, by {compiler}"
+    extra = EXTRAS[topology.chip.platform]
+    return (
+        f"compiled for       {topology.count} virtual CPU devices: the compiler of {topology.name} is not installed\n"
+        f"                   (pip install '{extra}'); temporaries and collectives are a CPU's"
+    )
+
+
+def render_savings(plan: Plan, tried: list[tuple[Knob, Plan | UserError]]) -> str:
+    """What each knob alone would change.
+
+    Args:
+      tried: knobs, and the plan with each, or why there is none.
+    """
+    total = plan.memory.total if plan.memory else 0
+    lines = [f"what would save memory, each alone, of {_bytes(total)} a device"]
+    for knob, found in tried:
+        lines.append(f"  {knob.flags}: {_saved(plan, total, found)}")
+    return "\n".join(lines)
+
+
+def _saved(plan: Plan, total: int, found: Plan | UserError) -> str:
+    if isinstance(found, UserError):
+        return f"cannot be: {found.what}"
+    saved = total - (found.memory.total if found.memory else total)
+    text = f"saves {_bytes(saved)}, {saved / total:.0%}" if saved > 0 else f"takes {_bytes(-saved)} more"
+    if plan.estimate is None or found.estimate is None:
+        return text
+    return f"{text}; a step takes {found.estimate.seconds / plan.estimate.seconds:.2f} times as long, as estimated"
 
 
 def render(plan: Plan, chip: Chip | None = None, price: float = 0.0) -> str:
@@ -76,7 +114,12 @@ def _render_memory(plan: Plan) -> list[str]:
             f"  outputs         {_bytes(m.outputs)}, {_bytes(m.aliased)} of it in the place of the old state",
         ]
     lines.append("state             in all, per device")
-    return lines + [f"  {part:<15} {_bytes(whole)}, {_bytes(piece)}" for part, (whole, piece) in plan.state.items()]
+    lines += [f"  {part:<15} {_bytes(whole)}, {_bytes(piece)}" for part, (whole, piece) in plan.state.items()]
+    lines.append("state per device  by what it is for")
+    for group, sizes in by_group(plan.table).items():
+        parts = ", ".join(f"{part} {_bytes(size)}" for part, size in sizes.items())
+        lines.append(f"  {group:<15} {_bytes(sum(sizes.values()))}: {parts}")
+    return lines
 
 
 def _render_sent(plan: Plan) -> list[str]:
@@ -110,7 +153,7 @@ def _render_chip(plan: Plan, chip: Chip, price: float) -> list[str]:
             lines.append(f"  memory          fits: {share:.0%} of {size}")
         else:
             lines.append(f"  memory          DOES NOT FIT: {share:.0%} of {size}; what helps:")
-            lines += [f"                  {saving}" for saving in plan.savings]
+            lines += [f"                  {knob.flags} {knob.why}" for knob in plan.knobs]
         if plan.backend != chip.platform:
             lines.append(
                 f"                  (compiled for {plan.backend}: temporaries differ somewhat on a {chip.platform}, where"
@@ -156,7 +199,8 @@ def _fold(table: list[rules.Placement]) -> list[tuple[rules.Placement, int]]:
 
 def _cells(row: rules.Placement, times: int) -> tuple[str, ...]:
     shape = "x".join(map(str, row.shape)) + (f" ({times} times)" if times > 1 else "")
-    axes = ", ".join(axis or "-" for axis in row.spec) or "replicated"
+    names = ["+".join(axis) if isinstance(axis, tuple) else axis or "-" for axis in row.spec]
+    axes = ", ".join(names) or "replicated"
     return row.path, shape, axes, _bytes(row.bytes_per_device), row.note
 
 

@@ -21,6 +21,10 @@ BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 LISTED = re.compile(r"\{([\d,]+)\}")
 NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
 NAMED_AXIS = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?")  # or a factor of one: 'axis':(those to its left)its size
+CHANNEL = r"channel_id=(\d+)"
+SCATTERED = (
+    "all-reduce-scatter"  # how a TPU's compiler calls a fusion of an all-reduce and the part that a device keeps
+)
 COUNTED = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 
 
@@ -64,21 +68,36 @@ def by_axes(found: list[Collective]) -> dict[tuple[tuple[str, ...], str], float]
 
 
 def _of_computation(
-    computations: Mapping[str, Computation], name: str, times: int, mesh: Mapping[str, int]
+    computations: Mapping[str, Computation],
+    name: str,
+    times: int,
+    mesh: Mapping[str, int],
+    begun: set[str] | None = None,
 ) -> Iterator[Collective]:
+    """
+    Args:
+      begun: within a fusion, channels of those before it: on a TPU several overlap with one collective, a part of each.
+    """
+    of_fusions: set[str] = set()
     for i in computations[name].values():
-        kind = i.op.removesuffix("-start")
-        if kind in SENT:
+        kind, channel = i.op.removesuffix("-start"), i.attribute(CHANNEL)
+        if kind in SENT and (begun is None or channel not in begun):
+            if begun is not None:
+                begun.add(channel)
             groups = _groups(i, math.prod(mesh.values()))
             count = len(groups[0]) if groups else 1
-            sent = SENT[kind](_result(i, kind), count)
+            result = _result(i, kind)
+            if name.startswith(SCATTERED):
+                kind, result = "reduce-scatter", result // count
+            sent = SENT[kind](result, count)
             if sent:
                 yield Collective(kind, _axes(groups, mesh), sent, times, i.source)
         elif i.op in CALLING:
-            inner = times * (turns(i) if i.op == "while" else 1)
+            inner = times * (turns(i, computations) if i.op == "while" else 1)
             branches = re.findall(r"%([\w.\-]+)", i.attribute(BRANCHES.pattern))
+            within = of_fusions if i.op == "fusion" else None
             for called in [*CALLS.findall(i.attributes), *branches]:
-                yield from _of_computation(computations, called, inner, mesh)
+                yield from _of_computation(computations, called, inner, mesh, within)
 
 
 def _result(i: Instruction, kind: str) -> int:

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.backend import target_platform
 from gpt_jax.model.attend import wide
 
 
@@ -14,7 +15,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
     The derivative recomputes tanh from x, so that only x is kept for the backward pass.
     """
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         x32 = x.astype(wide(x.dtype))
         return (x32 / (1 + jnp.exp(-2 * _gelu_inner(x32)))).astype(x.dtype)
     return 0.5 * x * (1 + jnp.tanh(_gelu_inner(x)))
@@ -27,7 +28,7 @@ def _gelu_inner(x):
 @gelu.defjvp
 def _gelu_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return gelu(x), _gelu_slope(x) * dx
     tanh = jnp.tanh(_gelu_inner(x))
     inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)

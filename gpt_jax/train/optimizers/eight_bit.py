@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gpt_jax.backend import target_platform
 from gpt_jax.train.optimizers.matrices import is_vector, leading
 from gpt_jax.tree_paths import path_of
 
@@ -156,7 +157,7 @@ def _cut(x: jax.Array, block: int) -> jax.Array:
 
 def _after(x: jax.Array, done: jax.Array) -> jax.Array:
     """x, once ``done`` is there: one parameter after another, the moments of few are there in float32 at a time."""
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return jax.lax.optimization_barrier((x, done))[0]
     # XLA's CPU backend drops barriers before it orders operations. A step with a scale that is not finite is not applied.
     first = done[(0,) * done.ndim]
