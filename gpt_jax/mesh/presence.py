@@ -25,19 +25,22 @@ class Presence:
         self._client = distributed.global_state.client
         self._rank, self._count = jax.process_index(), jax.process_count()
 
-    def count(self) -> None:
-        """Counts for ever, or until the coordinator is gone, which says on the way who stands still: JAX ends those that
-        wait for it by numbers alone."""
+    def count(self, ended: threading.Event) -> None:
+        """Counts until this process leaves or the coordinator is gone. The coordinator says on the way who stands still: JAX
+        names him by a number alone when it ends the others."""
         counted, listened = 0, Listener()
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             while True:
                 counted += 1
                 self._client.key_value_set(f"{ALIVE}/{self._rank}", str(counted), allow_overwrite=True)
                 if not self._rank:
-                    for rank in listened.newly_still(self._read(ALIVE), time.monotonic()):
+                    left = self._read(LEFT)
+                    counts = {rank: count for rank, count in self._read(ALIVE).items() if rank not in left}
+                    for rank in listened.newly_still(counts, time.monotonic()):
                         said = f"process {rank} of {self._count} has not answered for {STILL:.0f} s"
                         print(said, file=sys.stderr, flush=True)
-                time.sleep(EVERY)
+                if ended.wait(EVERY):
+                    return self._client.key_value_set(f"{LEFT}/{self._rank}", "", allow_overwrite=True)
 
     def gone(self) -> list[int]:
         """The processes that no longer count, by what this one sees in a few seconds or others have seen before they left;
@@ -80,15 +83,27 @@ class Listener:
             if self._last.get(rank, ("", 0.0))[0] != count:
                 self._last[rank] = count, now
                 self._still.discard(rank)
+        self._last = {rank: seen for rank, seen in self._last.items() if rank in counts}
         found = [rank for rank, (_, since) in self._last.items() if now - since >= STILL and rank not in self._still]
         self._still.update(found)
         return found
 
 
-def begin() -> None:
-    """Lets the others know from here on that this process is there."""
-    if jax.process_count() > 1:
-        threading.Thread(target=Presence().count, name="presence", daemon=True).start()
+@contextlib.contextmanager
+def counting() -> Iterator[None]:
+    """Lets the others know that this process is there, until it leaves."""
+    if jax.process_count() == 1:
+        yield
+        return
+    ended = threading.Event()
+    thread = threading.Thread(target=Presence().count, args=(ended,), name="presence", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # A thread that asks the coordinator something while Python ends would abort the process.
+        thread.join(PATIENCE)
 
 
 def gone() -> str:

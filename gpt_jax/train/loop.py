@@ -36,8 +36,7 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     """
     phases = Phases()
     processes.start_processes(config.mesh)
-    presence.begin()
-    with presence.naming(), StopRequest() as stop:
+    with presence.counting(), presence.naming(), StopRequest() as stop:
         stop.nothing_to_save()
         run = open_run(config, workdir, describe.on_stderr)
         describe.on_stderr("run directory", describe.directory(run.workdir))

@@ -2,6 +2,9 @@
 tests/reliability/test_launch.py.
 """
 
+import threading
+import time
+
 import jax
 import pytest
 
@@ -135,3 +138,23 @@ def test_who_stands_still_is_said_once_until_he_counts_again():
     said = [(now, ranks) for now, ranks in still if ranks]
     assert [ranks for _, ranks in said] == [[2], [2]]
     assert 8 + presence.STILL <= said[0][0] <= 10 + presence.STILL and 38 + presence.STILL <= said[1][0] <= 46
+
+
+def test_a_process_counts_until_it_leaves(store, monkeypatch):
+    monkeypatch.setattr(presence, "EVERY", 0.01)
+    with presence.counting():
+        while int(store.values[f"{presence.ALIVE}/1"]) < 3:
+            time.sleep(0.001)
+        assert not any(key.startswith(presence.LEFT) for key in store.values)
+    assert store.values[f"{presence.LEFT}/1"] == ""
+    assert not [thread for thread in threading.enumerate() if thread.name == "presence"]
+
+
+def test_who_has_left_is_not_said_to_stand_still(store, monkeypatch, capsys):
+    monkeypatch.setattr(presence, "EVERY", 0.01)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    monkeypatch.setattr(presence, "STILL", 0.3)
+    store.counting, store.values[f"{presence.LEFT}/2"] = [0, 1], ""
+    with presence.counting():
+        time.sleep(0.6)
+    assert capsys.readouterr().err == "process 3 of 4 has not answered for 0 s\n"
