@@ -217,7 +217,7 @@ def _member_backward(saved, g):
     return jnp.where(jnp.arange(len(like)).reshape(-1, *(1 for _ in g.shape)) == i, g, 0), None
 
 
-_member.defvjp(lambda a, i: (_member(a, i), (i, jnp.empty(len(a)))), _member_backward)
+_member.defvjp(lambda a, i: (_member(a, i), (i, jnp.zeros(len(a)))), _member_backward)
 
 
 @jax.custom_vjp
