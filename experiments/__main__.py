@@ -3,12 +3,14 @@
 python -m experiments                       # those that take under ten minutes on two cores
 python -m experiments mup nanogpt_cpu       # these
 python -m experiments --keep mup            # also replaces the kept result, its figures, and the tables of both README.md
+python -m experiments --verify              # runs nothing; works out all verdicts again from the kept values
 python -m experiments --table               # runs nothing; writes the tables of both README.md from the kept results
 python -m experiments mup -- --config.train.steps=20      # with overrides: compared, never kept
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import launch
@@ -27,7 +29,8 @@ HEAD = """# Scoreboard
 Claims of papers, measured again by the files of this folder. A claim passes if the whole 95% interval (Student's t, over
 seeds) lies in its pass range, fails if all of it lies outside, and is inconclusive otherwise. The ranges follow from the
 claims, not from the measurements. An experiment whose intervals are over something else than seeds says so. Failed claims
-stay. `make reproduce` runs the cheap experiments again and compares them with the results kept here;
+stay. Results that show a p are judged by the [protocol](../docs/protocol.md), over all claims of their experiment.
+`make reproduce` runs the cheap experiments again and compares them with the results kept here;
 `make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name `data/tinyshakespeare.txt` need that file,
 to be downloaded by hand.
 
@@ -39,6 +42,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--keep", action="store_true", help="replace the kept results and write the tables")
     parser.add_argument("--table", action="store_true", help="write the tables from the kept results and run nothing")
+    parser.add_argument("--verify", action="store_true", help="work out the kept verdicts again from the kept values")
     parser.add_argument("--workdir", type=Path, default=Path("sweeps"), help="where sweeps are kept")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -48,6 +52,8 @@ def main() -> int:
         parser.error(f"there is no experiment {unknown[0]!r}; there are {', '.join(NAMES)}")
     if args.keep and settings:
         parser.error(f"a result with overrides is never kept: {' '.join(settings)}")
+    if args.verify:
+        return verify(args.names or NAMES)
     names = [] if args.table else args.names or cheap()
     codes = []
     for name in names:
@@ -57,6 +63,15 @@ def main() -> int:
     if args.table or args.keep:
         write_table()
     return max(codes, default=DONE)
+
+
+def verify(names: Sequence[str]) -> int:
+    """Prints what is wrong with the kept results; 1 where anything is."""
+    kept = [result for name in names if (result := scoreboard.read(RESULTS / f"{name}.json"))]
+    faults = [fault for result in kept for fault in scoreboard.verify(result)]
+    claims = sum(len(result.findings) for result in kept)
+    print("\n".join([*faults, f"{len(kept)} experiments, {claims} claims: {len(faults)} faults"]))
+    return int(bool(faults))
 
 
 def cheap() -> list[str]:

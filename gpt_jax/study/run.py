@@ -13,6 +13,7 @@ from gpt_jax.study.report import page
 from gpt_jax.study.sweep import early_stopping, search, starts
 from gpt_jax.study.sweep import sweep as sweeps
 from gpt_jax.study.sweep.local import Pool, slots
+from gpt_jax.study.sweep.prepare import tuning
 from gpt_jax.study.sweep.progress import SweepProgress
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.study.sweep.slurm import Array
@@ -61,6 +62,7 @@ def run(sweep: Sweep, execution: Execution) -> SweepResults:
     workdir = execution.workdir
     # Here and not in the experiment file, because overrides on the command line change what an arm costs.
     sweep = _matched(sweep, execution) if sweep.match else sweep
+    sweep = _tuned(sweep, execution) if sweep.tune else sweep
     early_stopping.check(sweep)
     rounds = search.rounds(sweep, lambda: _costs(SweepResults.read(workdir)))
     planned = sweeps.jobs(first := next(rounds))
@@ -123,7 +125,7 @@ def _unfinished(results: SweepResults, planned: Sequence[Job]) -> list[Job]:
 
 def _matched(sweep: Sweep, execution: Execution) -> Sweep:
     # Imported here: counting loads the model, which a sweep without matching leaves to its workers.
-    from gpt_jax.study.sweep import matching, step_time
+    from gpt_jax.study.sweep.prepare import matching, step_time
 
     if sweep.match != matching.TIMED:
         return matching.match(sweep)
@@ -133,6 +135,16 @@ def _matched(sweep: Sweep, execution: Execution) -> Sweep:
     folder = execution.workdir / step_time.FOLDER
     run(step_time.timed(sweep), dataclasses.replace(execution, workdir=folder))
     return matching.match(sweep, step_time.step_seconds(SweepResults.read(folder)))
+
+
+def _tuned(sweep: Sweep, execution: Execution) -> Sweep:
+    folder = execution.workdir / tuning.FOLDER
+
+    def measure(asked: Sweep) -> dict[str, float]:
+        print(f"tuning {sweep.tune}: {len(asked.arms)} arms x {len(asked.seeds)} seeds that are not scored", flush=True)
+        return _costs(run(asked, dataclasses.replace(execution, workdir=folder)))
+
+    return tuning.tuned(sweep, measure)
 
 
 def _train_stages(

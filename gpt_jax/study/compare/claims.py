@@ -1,4 +1,10 @@
-"""Published claims checked against measurements: values with intervals, and the range in which a claim passes."""
+"""Published claims checked against measurements: values with intervals, and the range in which a claim passes.
+
+The rule, for all claims of an experiment together: a claim passes where its mean lies in the range, and fails where it does
+not, if the test that it lies at the range's end is rejected; else it is inconclusive. The tests are two-sided, and Holm's
+adjustment over the experiment's claims keeps the chance of any wrong verdict at 5%. A claim that its controls do not bear
+out is inconclusive too. docs/protocol.md says why.
+"""
 
 import dataclasses
 import math
@@ -6,15 +12,37 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpt_jax.errors import StorageError
 from gpt_jax.plotting import save
 from gpt_jax.storage import make_folder, read_json, write_json
-from gpt_jax.study.compare.statistics import ALPHA, INCONCLUSIVE, Interval, t_interval
+from gpt_jax.study.compare import ranges
+from gpt_jax.study.compare.ranges import Range
+from gpt_jax.study.compare.statistics import ALPHA, INCONCLUSIVE, Interval, holm
 
 NAME = "findings.json"
 PASS, FAIL = "pass", "fail"
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """What the same measurement says of models about which the answer is known.
+
+    Args:
+      name: such as "untrained".
+      wanted: pass; or fail, where it may not pass.
+      values: of the claim's quantity.
+      mean, verdict: as of a claim that is alone.
+    """
+
+    name: str
+    wanted: str
+    values: tuple[float, ...]
+    mean: float = math.nan
+    verdict: str = INCONCLUSIVE
+
+    @property
+    def good(self) -> bool:
+        return (self.verdict == PASS) == (self.wanted == PASS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +51,18 @@ class ClaimResult:
 
     Args:
       claim: the claim, in words that name the quantity.
-      published: the published value and its source.
-      mean, low, high: of the values, one a seed, with Student's 95% interval; nan where there are too few.
+      published: the published value, in words.
+      mean, low, high: of the values, with their 95% interval, made on ``scale``; nan where there are too few.
       least, most: the range in which the claim passes.
       seeds: number of values, or of runs of a fit; ``missing`` of them are not finite.
-      verdict: pass where the whole interval lies in the range, fail where all of it lies outside, else inconclusive.
+      verdict: by the rule of this module.
+      source: the paper, and its table, figure, equation or section.
+      reason: why the range follows from what is published.
+      values: one a seed; empty where the interval is given.
+      scale: of ``scales``.
+      expected: the value that the claim states, or the least that would matter; None: not said.
+      power: the probability of a verdict at this number of seeds, if that is the true value.
+      p, p_holm: of the test that decides, by itself and adjusted over the experiment's claims.
     """
 
     claim: str
@@ -40,6 +75,19 @@ class ClaimResult:
     seeds: int
     missing: int
     verdict: str
+    source: str = ""
+    reason: str = ""
+    values: tuple[float, ...] = ()
+    scale: str = "plain"
+    expected: float | None = None
+    power: float | None = None
+    p: float = 1.0
+    p_holm: float = 1.0
+    controls: tuple[Control, ...] = ()
+
+    @property
+    def range(self) -> Range:
+        return Range(self.least, self.most, self.scale)
 
     @property
     def ours(self) -> str:
@@ -51,9 +99,12 @@ class ClaimResult:
 
     @property
     def allowed(self) -> str:
-        if math.isfinite(self.least) and math.isfinite(self.most):
-            return f"{self.least:.4g} to {self.most:.4g}"
-        return f"at most {self.most:.4g}" if math.isfinite(self.most) else f"at least {self.least:.4g}"
+        return self.range.words
+
+    @property
+    def faulty(self) -> tuple[str, ...]:
+        """The controls that do not bear the claim out, and how."""
+        return tuple(f"{one.name}: {one.verdict}" for one in self.controls if not one.good)
 
 
 def differences(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
@@ -62,16 +113,35 @@ def differences(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:
 
 
 def check_claim(
-    claim: str, published: str, values: Iterable[float], *, least: float = -math.inf, most: float = math.inf
+    claim: str,
+    published: str,
+    values: Iterable[float],
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    scale: str = "plain",
+    must_fail: Mapping[str, Iterable[float]] | None = None,
+    must_pass: Mapping[str, Iterable[float]] | None = None,
+    **stated: Any,
 ) -> ClaimResult:
-    """Checks values of one quantity, one a seed, against the range in which a claim passes."""
-    found = [float(value) for value in values]
-    finite = [value for value in found if math.isfinite(value)]
-    interval = t_interval(finite, 1 - ALPHA)
-    mean = float(np.mean(finite)) if finite else math.nan
-    made = check_estimate(claim, published, mean, interval, len(found), least=least, most=most)
-    missing = len(found) - len(finite)
-    return dataclasses.replace(made, missing=missing, verdict=INCONCLUSIVE) if missing else made
+    """Checks values of one quantity, one a seed, against the range in which a claim passes.
+
+    Args:
+      must_fail, must_pass: controls, name -> values of the same quantity.
+      stated: ``source``, ``reason`` and ``expected`` of ``ClaimResult``.
+
+    Raises:
+      UserError: a value that the scale has no place for.
+    """
+    found = tuple(map(float, values))
+    controls = [
+        Control(name, wanted, tuple(map(float, given)))
+        for wanted, many in ((FAIL, must_fail), (PASS, must_pass))
+        for name, given in (many or {}).items()
+    ]
+    nothing = math.nan, math.nan, math.nan
+    stated |= {"values": found, "scale": scale, "controls": tuple(controls)}
+    return _alone(ClaimResult(claim, published, *nothing, least, most, len(found), 0, INCONCLUSIVE, **stated))
 
 
 def check_estimate(
@@ -83,15 +153,59 @@ def check_estimate(
     *,
     least: float = -math.inf,
     most: float = math.inf,
+    **stated: Any,
 ) -> ClaimResult:
-    """Checks a value with a known interval, such as a coefficient fitted to ``count`` runs."""
+    """Checks a value with a known interval, such as a coefficient fitted to ``count`` runs.
+
+    Args:
+      stated: ``source``, ``reason``, ``expected`` and ``controls`` of ``ClaimResult``.
+    """
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-    verdict = INCONCLUSIVE
-    if least <= low and high <= most:
-        verdict = PASS
-    elif high < least or most < low:
-        verdict = FAIL
-    return ClaimResult(claim, published, value, low, high, least, most, count, 0, verdict)
+    return _alone(ClaimResult(claim, published, value, low, high, least, most, count, 0, INCONCLUSIVE, **stated))
+
+
+def judged(claims: Iterable[ClaimResult]) -> tuple[ClaimResult, ...]:
+    """All claims of an experiment, worked out from their values, with their verdicts."""
+    alone = [_alone(claim) for claim in claims]
+    adjusted = holm([claim.p for claim in alone])
+    return tuple(
+        dataclasses.replace(claim, p_holm=p, verdict=_verdict(claim, p))
+        for claim, p in zip(alone, adjusted, strict=True)
+    )
+
+
+def seeds_needed(claim: ClaimResult, count: int) -> int | None:
+    """Seeds for a verdict with a probability of 80%, if the mean is the true value, in an experiment of ``count`` claims;
+    None where no number below 1000 is enough."""
+    return ranges.needed(claim.values, claim.range, ALPHA / max(count, 1), claim.claim)
+
+
+def _alone(claim: ClaimResult) -> ClaimResult:
+    """The claim as if it were the experiment's only one."""
+    if claim.values:
+        found = ranges.measured(claim.values, claim.range, claim.claim)
+    else:
+        found = ranges.estimated(claim.mean, claim.low, claim.high, claim.range)
+    claim = dataclasses.replace(claim, **dataclasses.asdict(found), p_holm=found.p)
+    if claim.expected is not None and claim.values:
+        chance = ranges.chance(claim.values, claim.range, claim.expected, claim.claim)
+        claim = dataclasses.replace(claim, power=chance)
+    claim = dataclasses.replace(claim, controls=tuple(_control(claim, control) for control in claim.controls))
+    return dataclasses.replace(claim, verdict=_verdict(claim, found.p))
+
+
+def _control(claim: ClaimResult, control: Control) -> Control:
+    found = ranges.measured(control.values, claim.range, f"{claim.claim}, {control.name}")
+    verdict = _side(found.mean, claim.range) if found.p < ALPHA else INCONCLUSIVE
+    return dataclasses.replace(control, mean=found.mean, verdict=verdict)
+
+
+def _verdict(claim: ClaimResult, p: float) -> str:
+    return _side(claim.mean, claim.range) if p < ALPHA and not claim.faulty else INCONCLUSIVE
+
+
+def _side(mean: float, allowed: Range) -> str:
+    return PASS if mean in allowed else FAIL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +217,12 @@ class ClaimResults:
 
 
 def write(workdir: Path, claims: Iterable[ClaimResult], figures: Mapping[str, tuple[Any, str]]) -> ClaimResults:
-    """Writes the checked claims of a complete sweep, and its ``figures``: file name -> (figure, caption)."""
+    """Judges the claims of a complete sweep, and writes them and its ``figures``: file name -> (figure, caption)."""
     directory = workdir / "figures"
     make_folder(directory)
     for name, (figure, _) in figures.items():
         save(figure, directory / name)
-    made = ClaimResults(tuple(claims), {name: caption for name, (_, caption) in figures.items()})
+    made = ClaimResults(judged(claims), {name: caption for name, (_, caption) in figures.items()})
     write_json(workdir / NAME, dataclasses.asdict(made))
     return made
 
@@ -118,14 +232,26 @@ def read(workdir: Path) -> ClaimResults:
     fields = {"findings": list[dict], "pictures": dict[str, str]}
     kept = read_json(workdir / NAME, missing={"findings": [], "pictures": {}}, fields=fields)
     try:
-        return ClaimResults(tuple(ClaimResult(**values) for values in kept["findings"]), kept["pictures"])
+        return ClaimResults(tuple(map(from_json, kept["findings"])), kept["pictures"])
     except (KeyError, TypeError) as error:
         raise StorageError(f"{NAME} is damaged: {error}", where=str(workdir / NAME), fix="remove it") from error
 
 
+def from_json(row: Mapping[str, Any]) -> ClaimResult:
+    """A claim as JSON has it.
+
+    Raises:
+      TypeError: it lacks a field, or has one more.
+    """
+    controls = [Control(**{**one, "values": tuple(one["values"])}) for one in row.get("controls", ())]
+    return ClaimResult(**{**row, "values": tuple(row.get("values", ())), "controls": tuple(controls)})
+
+
 def describe(results: ClaimResults) -> str:
-    """A line a claim."""
-    return "\n".join(
-        f"{found.verdict:<12}  {found.claim}: {found.ours} (published: {found.published}; pass range: {found.allowed})"
-        for found in results.findings
-    )
+    """A line a claim, and one for each control that does not bear it out."""
+    lines = []
+    for found in results.findings:
+        words = f"{found.claim}: {found.ours} (published: {found.published}; pass range: {found.allowed})"
+        lines.append(f"{found.verdict:<12}  {words}")
+        lines += [f"{'':<12}  its control {fault}" for fault in found.faulty]
+    return "\n".join(lines)

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from gpt_jax.storage import read_json, write_json
-from gpt_jax.study.compare import claims
+from gpt_jax.study.compare import claims, protocol
 from gpt_jax.study.compare.claims import FAIL, PASS, ClaimResult
 from gpt_jax.study.compare.statistics import INCONCLUSIVE
+from gpt_jax.study.report.provenance import lacking, provenance
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import read_summary
 
 KINDS = (PASS, FAIL, INCONCLUSIVE)
+COLUMNS = ("claim", "published", "pass range", "ours [95%]", "n", "power", "p (Holm)", "controls", "verdict")
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 PINNED = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -30,6 +33,7 @@ class Result:
       verdicts: arm -> its comparison with the baseline, in a sentence.
       seconds: summed over runs, in total.
       pictures: file name -> caption, of the figures beside the table.
+      record: see ``provenance``.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Result:
     seconds: float
     made_with: Mapping[str, str]
     pictures: Mapping[str, str]
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -82,6 +87,7 @@ def result(results: SweepResults) -> Result:
             f"{Path(results.experiment).stem}-{name}": caption
             for name, caption in _pictures(results, checked.pictures).items()
         },
+        provenance(results),
     )
 
 
@@ -112,7 +118,19 @@ def read(path: Path) -> Result | None:
     values: dict[str, Any] = read_json(path, missing={})
     if not values:
         return None
-    return Result(**{**values, "findings": tuple(ClaimResult(**row) for row in values["findings"])})
+    return Result(**{**values, "findings": tuple(map(claims.from_json, values["findings"]))})
+
+
+def verify(kept: Result) -> list[str]:
+    """What is wrong with a kept result: verdicts that do not follow from its own values, and what it does not state."""
+    faults = [f"{kept.name}: no {words}" for words in lacking(kept.record)]
+    for found, again in zip(kept.findings, claims.judged(kept.findings), strict=True):
+        where = f"{kept.name}, {found.claim}"
+        faults += [f"{where}: does not state {words}" for words in protocol.lacking(found)]
+        faults += [f"{where}: its control {words}" for words in again.faulty]
+        if (found.verdict, found.ours) != (again.verdict, again.ours):
+            faults.append(f"{where}: {found.verdict}, {found.ours}; its values say {again.verdict}, {again.ours}")
+    return faults
 
 
 def compare(kept: Result | None, now: Result) -> list[str]:
@@ -125,6 +143,36 @@ def compare(kept: Result | None, now: Result) -> list[str]:
         text = f"{earlier.verdict}, {earlier.ours}" if earlier else "none"
         lines.append(f"{mark:<8} {found.claim}: {found.verdict}, {found.ours}; kept: {text}")
     return lines
+
+
+def _row(found: ClaimResult) -> str:
+    source = f"{found.published} ({found.source})" if found.source else found.published
+    allowed = f"{found.allowed}: {found.reason}" if found.reason else found.allowed
+    power = "" if found.power is None else f"{found.power:.0%} at {found.expected:.3g}"
+    controls = "; ".join(f"{one.name}: {one.mean:.3g}, {one.verdict}" for one in found.controls)
+    cells = (found.claim, source, allowed, found.ours, str(found.seeds), power, _p(found), controls)
+    return f"| {' | '.join(cells)} | {found.verdict} |"
+
+
+def _p(found: ClaimResult) -> str:
+    return f"{found.p_holm:.2g}" if found.values else ""  # results of before the protocol have none
+
+
+def _open_claims(one: Result) -> list[str]:
+    """For each inconclusive claim what would settle it, and what that would cost."""
+    lines = []
+    for found in one.findings:
+        if found.verdict != INCONCLUSIVE:
+            continue
+        seeds = claims.seeds_needed(found, len(one.findings)) if found.values else None
+        if found.faulty:
+            lines.append(f"- {found.claim}: open, as its control {', '.join(found.faulty)}.")
+        elif seeds is None:
+            lines.append(f"- {found.claim}: open; no number of seeds below 1000 would settle it at this mean.")
+        else:
+            minutes = one.seconds / 60 / max(found.seeds, 1) * seeds
+            lines.append(f"- {found.claim}: open; {seeds} seeds would settle it, {minutes:,.0f} core-minutes.")
+    return ["\n".join(lines)] if lines else []
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -147,9 +195,8 @@ def table(results: Sequence[Result], folder: str) -> str:
         parts.append(f"## {one.title}")
         parts.append(paragraphs[1].strip() if len(paragraphs) > 1 else "")
         if one.findings:
-            rows = [f"| {f.claim} | {f.published} | {f.allowed} | {f.ours} | {f.verdict} |" for f in one.findings]
-            head = "| claim | published | pass range | ours [95%] | verdict |\n|---|---|---|---|---|"
-            parts.append("\n".join([head, *rows]))
+            parts.append("\n".join([HEAD, *(_row(found) for found in one.findings)]))
+            parts += _open_claims(one)
         if one.verdicts:
             parts.append("\n".join(f"- {words}" for words in one.verdicts.values()))
         for name, caption in one.pictures.items():

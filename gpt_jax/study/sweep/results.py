@@ -6,6 +6,7 @@ Beside them, experiment.py is the text of the experiment file as it was when the
 import bisect
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from gpt_jax.storage import fields_that_differ, make_folder, read_json, write_at
 from gpt_jax.study.compare import power, statistics, verdicts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.study.sweep.sweep import Job, Sweep, lower_is_better, shared_settings
+from gpt_jax.train.record.metrics import read as read_metrics
 from gpt_jax.train.record.metrics import read_summary
 
 NAME = "sweep.json"
@@ -208,6 +210,18 @@ class SweepResults:
         if lacking and (self.baseline is not None or self.complete and not any(table.values())):
             name, known = next(iter(lacking.items()))
             raise UserError(f"{name} has no {metric}", where="Sweep.metric", allowed=known)
+        return table
+
+    def values_at(self, step: int, metric: str = "") -> dict[str, dict[int, float]]:
+        """``values`` of models cut short: as they were at the first evaluation from a step on."""
+        metric = metric or self.metric
+        table: dict[str, dict[int, float]] = {}
+        for arm in self.arms:
+            rows = {seed: read_metrics(directory) for seed, directory in self.done(arm).items()}
+            table[arm] = {
+                seed: next((float(row[metric]) for row in found if metric in row and row["step"] >= step), math.nan)
+                for seed, found in rows.items()
+            }
         return table
 
     def means(self) -> dict[str, float]:

@@ -43,6 +43,7 @@ _FIELDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "name -> {dotted knob: value}",
     ),
     ("seeds", _are(Integral), "different integers, 0 or more"),
+    ("tune_seeds", _are(Integral), "different integers, 0 or more"),
     ("looks", _are(Integral), "numbers of seeds"),
     ("halve", _are(Real), "shares of the training, such as (0.25, 0.5)"),
     ("margin", lambda given: isinstance(given, int | float) and 0 <= given < math.inf, "0 or more"),
@@ -65,6 +66,7 @@ class Sweep:
       margin: the equivalence margin: differences of the metric smaller than this do not matter.
       match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
         does. For "seconds", measured by short runs beforehand, the knob is train.steps.
+      tune: a knob, such as "optim.lr", that is tuned for every arm before, on ``tune_seeds`` (``prepare.tuning``).
       noise: adds the arm "A/A": the baseline on the same batches from other initial values. Its difference from the
         baseline is due to chance alone.
       looks: the group-sequential looks: numbers of seeds, the last of them all, after each of which arms with a clear
@@ -86,6 +88,8 @@ class Sweep:
     margin: float = 0.0
     match: str = ""
     knob: str = "model.mlp_width"
+    tune: str = ""
+    tune_seeds: Sequence[int] = (1000, 1001)
     noise: bool = False
     looks: Sequence[int] = ()
     halve: Sequence[float] = ()

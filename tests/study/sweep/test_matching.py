@@ -5,7 +5,8 @@ import pytest
 import launch
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
-from gpt_jax.study.sweep import Sweep, matching, sweep
+from gpt_jax.study.sweep import Sweep, sweep
+from gpt_jax.study.sweep.prepare import matching
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import read_summary
 
