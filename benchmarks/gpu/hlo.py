@@ -41,7 +41,7 @@ def _kernels(computations: Mapping[str, Computation], name: str, times: int) -> 
         if i.op in FREE:
             continue
         if i.op == "while":
-            yield from _kernels(computations, i.attribute(r"body=%([\w.\-]+)"), times * turns(i))
+            yield from _kernels(computations, i.attribute(r"body=%([\w.\-]+)"), times * turns(i, computations))
         elif i.op == "call":
             yield from _kernels(computations, i.attribute(r"to_apply=%([\w.\-]+)"), times)
         else:

@@ -183,6 +183,11 @@ def test_the_state_is_about_a_quarter():
     assert coded / whole == pytest.approx(0.25, abs=0.02)
 
 
+def _own(split: dict) -> dict:
+    """Without axes that a dimension has because another does not divide over them."""
+    return {i: axes if isinstance(axes, str) else axes[0] for i, axes in split.items() if axes}
+
+
 @pytest.mark.parametrize("sizes", [{"fsdp": 8}, {"tensor": 2, "fsdp": 2, "data": 2}, {"pipeline": 2, "fsdp": 4}])
 def test_codes_and_scales_are_split_as_their_parameter_is(sizes):
     values = base.get_config()
@@ -204,5 +209,5 @@ def test_codes_and_scales_are_split_as_their_parameter_is(sizes):
             assert len(row.shape) == len(twin.shape) and row.shape[:-1] == twin.shape[:-1]
             wanted = wanted if row.shape[-1] % 8 == 0 else {i: axis for i, axis in wanted.items() if i != last}
             coded += 1
-        assert {i: a for i, a in split.items() if a} == {i: a for i, a in wanted.items() if a}, row
+        assert _own(split) == _own(wanted), row
     assert coded == 2 * 9  # of q, k, v, out, up, down, both tables of the embedding, and the readout
