@@ -178,6 +178,12 @@ def test_arithmetic_is_right(source):
             assert all(eval(re.sub("--", "+", step)) == eval(chain) for step in steps)
 
 
+def test_arithmetic_in_reverse(source):
+    plain, reverse = (source(f"arithmetic(digits=3{more})").train[:200] for more in ("", ", reverse=True"))
+    for forwards, backwards in zip(plain, reverse, strict=True):
+        assert backwards == {"prompt": forwards["prompt"], "answer": forwards["answer"][::-1]}
+
+
 def test_dialogues_remember(source):
     from gpt_jax.data.sources.dialogue import FACTS
 
@@ -351,6 +357,7 @@ def test_preferences_follow_their_rule(source):
         ("instructions(least=5)", "no number is both"),
         ("arithmetic(operations='+/')", "operations='\\+/'"),
         ("arithmetic(operations='')", "operations=''"),
+        ("arithmetic(steps=True, reverse=True)", "steps=True, reverse=True"),
         ("dialogue(least=7)", "no number is both"),
         ("qa_stories(kinds=['four'])", "of the kind four"),
         ("qa_stories(least=8)", "no number is both"),

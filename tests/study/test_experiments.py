@@ -85,3 +85,10 @@ def test_the_settings_of_its_runs_go_together(name):
     assert planned
     for job in planned:
         check_tuning(job.config)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(command.RESULTS.glob("*.json"))])
+def test_a_kept_result_keeps_the_protocol(name):
+    """Those from before there was one have no record."""
+    kept = scoreboard.read(command.RESULTS / f"{name}.json")
+    assert kept and (not kept.record or not scoreboard.verify(kept))

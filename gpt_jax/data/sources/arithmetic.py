@@ -23,6 +23,7 @@ def arithmetic(
     digits: Annotated[int, Limits(1, 12)] = 2,
     terms: Annotated[int, Limits(2, 16)] = 2,
     steps: bool = False,
+    reverse: bool = False,
     seed: Seed = 0,
 ) -> Examples:
     """{prompt, answer}: "12+7=" and "19"; with ``steps`` a completion that works it out, "2+3*4=" and "2+12=14".
@@ -31,21 +32,30 @@ def arithmetic(
       operations: those that occur, each as often.
       digits: of a number, at most; numbers of fewer digits are as frequent as those of more.
       terms: numbers of a chain. Products come before sums and differences, and of those the left before the right.
+      reverse: answers are written from the last digit to the first (Lee et al. 2023, section 4), without ``steps``.
 
     Raises:
-      UserError: other operations.
+      UserError: other operations, or steps in reverse.
     """
     check_operations("arithmetic", operations)
+    if steps and reverse:
+        raise UserError(
+            "arithmetic(steps=True, reverse=True)",
+            where="config.data.source",
+            allowed="one of both: a chain's steps are written forwards",
+        )
+    way = -1 if reverse else 1
 
     def make(draw: Draw, held: bool) -> tuple[str, Row]:
         numbers = [_number(draw, digits) for _ in range(terms)]
         between = [draw.one(operations) for _ in range(terms - 1)]
         chains = _reduced(numbers, between)
-        prompt, answer = f"{chains[0]}=", chains[-1]
+        prompt, answer = f"{chains[0]}=", chains[-1][::way]
         row: Row = {"prompt": prompt, "answer": answer}
         return prompt, {**row, "completion": "=".join(chains[1:])} if steps else row
 
-    return generated(config, make, "arithmetic", operations, digits, terms, steps, count=count, valid=valid, seed=seed)
+    settings = (operations, digits, terms, steps, *(["reverse"] if reverse else []))
+    return generated(config, make, "arithmetic", *settings, count=count, valid=valid, seed=seed)
 
 
 def check_operations(source: str, operations: str) -> None:

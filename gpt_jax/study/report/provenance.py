@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gpt_jax.storage import read_json
+from gpt_jax.study.sweep.prepare import tuning
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record import environment
 from gpt_jax.train.record.metrics import read_summary
@@ -19,7 +21,7 @@ def provenance(results: SweepResults) -> dict[str, Any]:
     Returns:
       "shared": dotted knob -> [default, value in all arms]; "arms": arm -> overrides; "seeds"; "settings": a hash of these;
       "notes", such as how arms were tuned; "commits" of this package, and whether files were "changed" since; "packages"
-      and "machines" that trained; "seconds": arm -> seed -> seconds of its run.
+      and "machines" that trained; "seconds": arm -> seed -> seconds of its run; "tuning_seconds" of all runs before.
     """
     starts = [start for id in results.runs for start in _starts(results, id)]
     git = [start.get("git") or {} for start in starts]
@@ -33,6 +35,7 @@ def provenance(results: SweepResults) -> dict[str, Any]:
         "packages": _distinct(start.get("packages", {}) for start in starts),
         "machines": _distinct(_machine(start) for start in starts),
         "seconds": _seconds(results),
+        "tuning_seconds": round(tuning_seconds(results), 1),
     }
     return found | {"settings": settings_hash(found)}
 
@@ -66,6 +69,13 @@ def _seconds(results: SweepResults) -> dict[str, dict[str, float]]:
         if seconds is not None:
             found.setdefault(run.arms[0], {})[str(run.seed)] = round(seconds, 1)
     return found
+
+
+def tuning_seconds(results: SweepResults) -> float:
+    """Summed over the runs that a knob was tuned by beforehand; 0 where none was."""
+    folder = results.workdir / tuning.FOLDER
+    before = _seconds(SweepResults.read(folder)) if folder.is_dir() else {}
+    return math.fsum(seconds for row in before.values() for seconds in row.values())
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from gpt_jax.storage import read_json, write_json
 from gpt_jax.study.compare import claims, protocol
 from gpt_jax.study.compare.claims import FAIL, PASS, ClaimResult
 from gpt_jax.study.compare.statistics import INCONCLUSIVE
-from gpt_jax.study.report.provenance import lacking, provenance
+from gpt_jax.study.report.provenance import lacking, provenance, tuning_seconds
 from gpt_jax.study.sweep.results import SweepResults
 from gpt_jax.train.record.metrics import read_summary
 
@@ -31,7 +31,7 @@ class Result:
       question: its docstring.
       values: arm -> seed -> the sweep's metric, or null where it is not finite.
       verdicts: arm -> its comparison with the baseline, in a sentence.
-      seconds: summed over runs, in total.
+      seconds: summed over runs, those that a knob was tuned by too.
       pictures: file name -> caption, of the figures beside the table.
       record: see ``provenance``.
     """
@@ -77,7 +77,7 @@ def result(results: SweepResults) -> Result:
         {row.arm: row.words for row in results.comparisons()},
         checked.findings,
         len(results.runs),
-        sum(summary["seconds"] for summary in summaries if summary),
+        sum(summary["seconds"] for summary in summaries if summary) + tuning_seconds(results),
         {
             "python": platform.python_version(),
             "machine": platform.machine(),

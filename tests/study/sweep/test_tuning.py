@@ -11,6 +11,7 @@ from gpt_jax.study.run import Execution, run
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.study.sweep.prepare import tuning
 from gpt_jax.study.sweep.results import SweepResults
+from gpt_jax.study.sweep.sweep import jobs
 
 ARMS = {"a": {"optim.lr": 1e-3}, "b": {"optim.lr": 1e-3, "model.width": 384}}
 
@@ -38,6 +39,15 @@ def test_each_arm_gets_its_own_best_value_wherever_it_began():
     assert all(one.seeds == (1000, 1001) and one.baseline is None for one in asked)
     assert "b: optim.lr = 0.008, the best of 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016" in found.notes[1]
     assert len([name for name in asked[-1].arms if name.startswith("a")]) == 3
+
+
+def test_arms_that_others_begin_with_are_there_at_their_own_value():
+    arms = {**ARMS, "c": {"tune.start": "arm:a", "optim.lr": 1e-3}}
+    measure, asked = measuring({"a": 1e-3, "b": 1e-3, "c": 2e-3})
+    found = tuning.tuned(sweep(arms=arms), measure)
+    assert found.arms["c"] == {"tune.start": "arm:a", "optim.lr": 2e-3}
+    planned = {name: job.id for job in jobs(asked[-1]) for name in job.arms}
+    assert "b" not in planned and planned["a"] == planned["a, optim.lr 0.001"]
 
 
 def test_the_search_ends():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gpt_jax.config import value_at
 from gpt_jax.errors import UserError
 from gpt_jax.overrides import changed
+from gpt_jax.study.sweep import starts
 from gpt_jax.study.sweep.arms import Arms
 from gpt_jax.study.sweep.sweep import NOISE, Sweep, resolve
 
@@ -85,7 +86,10 @@ def _settled(sweep: Sweep, found: Mapping[str, Tuned]) -> Sweep:
 
 
 def _sweep_of(sweep: Sweep, asked: Mapping[str, Sequence[float]]) -> Sweep:
-    arms = {
+    begun = [changed(sweep.base, sweep.arms[arm]) for arm in asked]
+    needed = {name for values in begun for name in starts.needed(values, sweep.arms, ("",))}
+    arms: Arms = {arm: sweep.arms[arm] for arm in needed}  # at their own value, one of those that are tried
+    arms |= {
         _name(arm, sweep.tune, value): {**sweep.arms[arm], sweep.tune: value}
         for arm, values in asked.items()
         for value in values
