@@ -1,18 +1,21 @@
 """Does a small model learn more in equal steps from a larger one than from the text alone?
 
-The source code of Python's standard library, as bytes. The teacher has four layers of width 192; the student has two of
+The source code of Python's standard library, as bytes. The teacher has four layers of width 128; the student has two of
 width 64 and is trained for as many steps from the text, from the teacher's distributions (Hinton et al. 2015, section 2), or
-from both. Hinton et al. find that soft targets carry more information a training case than hard ones, so that the student
-comes closer to the teacher.
+from both. Hinton et al. (table 5) find that soft targets carry more information a training case than hard ones, so that the
+student comes closer to the teacher. Rates are tuned for each student. No student has converged: these are gains at an equal
+number of bytes.
 """
 
 from gpt_jax.configs import quickstart
 from gpt_jax.study.compare.claims import check_claim, differences
-from gpt_jax.study.sweep import Sweep, finished_runs
+from gpt_jax.study.sweep import Sweep
 
-CLAIM = "lower (Hinton et al. 2015)"
+EARLY, STEPS = 5, 300
+HINTON = "Hinton et al. 2015, section 2 and table 5"
+TEXT, TEACHER = "from the text", "teacher"
 STUDENTS = {
-    "from the text": {},
+    TEXT: {},
     "from the teacher": {"tune.objective": "distill(teacher='arm:teacher', alpha=1.0)"},
     "from both": {"tune.objective": "distill(teacher='arm:teacher', alpha=0.5)"},
 }
@@ -20,18 +23,34 @@ STUDENTS = {
 
 def sweep():
     c = quickstart.get_config()
+    c.model.update(layers=2, width=64, heads=2)
     c.data.tokenizer = "bytes"
-    c.train.update(steps=600, batch=16, eval_every=600, save_every=600, eval_batches=40, tensorboard=False)
+    c.optim.update(lr=4e-3, warmup=30)
+    c.train.update(steps=STEPS, batch=16, eval_every=EARLY, save_every=STEPS, eval_batches=10, tensorboard=False)
+    c.train.keep_best = False
     c.sample.prompts = ()
-    student = {"model.layers": 2, "model.width": 64, "model.heads": 2, "train.steps": 400, "train.eval_every": 400}
-    arms = {name: {**student, **own} for name, own in STUDENTS.items()}
-    return Sweep(c, {"teacher": {}, **arms}, seeds=(0, 1, 2, 3, 4), baseline=None)
+    larger = {"model.layers": 4, "model.width": 128, "model.heads": 4, "train.steps": 600, "train.save_every": 600}
+    arms = {TEACHER: {**larger, "train.eval_every": 100}, **STUDENTS}
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, tune="optim.lr", tune_seeds=(1000,))
 
 
 def analyse(results):
-    text, teacher, both = (finished_runs.finals(results, arm, "valid/loss") for arm in STUDENTS)
+    last, early = results.values(), results.values_at(EARLY)
+
+    def less(losses, arm: str) -> list[float]:
+        return differences(losses[arm].values(), losses[TEXT].values())
 
     return [
-        check_claim("loss: from the teacher - from the text, nats a byte", CLAIM, differences(teacher, text), most=0),
-        check_claim("the same: from both - from the text", CLAIM, differences(both, text), most=0),
+        check_claim(
+            f"loss: {arm} - {TEXT}, nats a byte",
+            "lower",
+            less(last, arm),
+            most=0.0,
+            source=HINTON,
+            reason="lower by any amount, at an equal number of training cases",
+            expected=-0.02,
+            must_fail={f"after {EARLY} steps": less(early, arm)},
+            must_pass={"the teacher itself": less(last, TEACHER)},
+        )
+        for arm in ("from the teacher", "from both")
     ]

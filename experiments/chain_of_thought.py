@@ -1,0 +1,56 @@
+"""Does a model solve more where it may write down its steps?
+
+Chains of five numbers of one digit, added and subtracted from the left; a character a token, two layers of width 64. The
+answer is learned alone, or after the chain that is left after each step. Nye et al. (2021, "Show your work: scratchpads for
+intermediate computation with language models", section 3) find that models that write down what comes between solve more of
+such tasks. A written chain counts only if every step of it is right, so that it has more to get right.
+"""
+
+from gpt_jax.configs import base
+from gpt_jax.study.compare.claims import check_claim, differences
+from gpt_jax.study.sweep import Sweep
+
+EARLY, STEPS, VALID = 50, 600, 500
+NYE = "Nye et al. 2021, section 3"
+
+
+def sweep():
+    c = base.get_config()
+    c.model.update(layers=2, width=64, heads=4, context=48, position="learned", bias=False)
+    c.data.update(tokenizer="bytes", pack="padded", valid_fraction=0.05)
+    c.optim.update(lr=4e-3, warmup=50)
+    c.train.update(steps=STEPS, batch=64, eval_every=EARLY, save_every=STEPS, eval_batches=0, tensorboard=False)
+    c.train.keep_best = False
+    c.sample.prompts = ()
+    task = f"arithmetic(operations='+-', digits=1, terms=5, count=100000, valid={VALID}"
+    arms = {
+        "answer alone": {"data.source": f"{task})"},
+        "with steps": {"data.source": f"{task}, steps=True)"},
+    }
+    knobs = {"metric": "valid/exact_match", "tune": "optim.lr", "tune_seeds": (1000,)}
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, **knobs)
+
+
+def analyse(results):
+    last, early = results.values(), results.values_at(EARLY)
+
+    def more(table):
+        return differences(table["with steps"].values(), table["answer alone"].values())
+
+    return [
+        check_claim(
+            "share that is right to the letter: with steps - answer alone",
+            "more",
+            more(last),
+            least=0.0,
+            source=NYE,
+            reason="more at an equal number of examples, by any amount",
+            expected=0.2,
+            must_fail={f"after {EARLY} steps": more(early)},
+            must_pass={
+                "with steps: after training - before": differences(
+                    last["with steps"].values(), early["with steps"].values()
+                )
+            },
+        )
+    ]

@@ -1,0 +1,107 @@
+"""When is what a model becomes settled, whatever the order of its data?
+
+Two copies of one model are trained on the same text in two orders. Their parameters are then averaged, and the barrier is
+how much more the loss of the average is than the mean of theirs. Frankle et al. (2020, "Linear mode connectivity and the
+lottery ticket hypothesis", figures 2 and 3) find a barrier between copies that part at initialisation, and none between
+copies that part after a short common training. Two layers of width 64 on the source code of the standard library; the
+optimizer of a copy begins anew.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from gpt_jax.configs import quickstart
+from gpt_jax.interpret import residual_stream
+from gpt_jax.plotting import COLOURS, panels
+from gpt_jax.study.compare.claims import check_claim, differences
+from gpt_jax.study.sweep import Sweep, finished_runs
+
+COMMON, OWN = 300, 300  # steps
+ORDERS = (1, 2)  # added to the seed of the data
+STARTS = ("parting at once", "parting late")
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FRANKLE = "Frankle et al. 2020, figures 2 and 3"
+
+
+def sweep():
+    c = quickstart.get_config()
+    c.model.update(layers=2, width=64, heads=2, context=64)
+    c.optim.update(warmup=20, lr=4e-3)
+    c.train.update(steps=OWN, batch=16, eval_every=OWN, save_every=OWN, eval_batches=10, tensorboard=False)
+    c.sample.prompts = ()
+    arms = {"common": {"train.steps": COMMON}}
+    for order in ORDERS:
+        arms[name(STARTS[0], order)] = {"data.seed": 100 + order}
+        arms[name(STARTS[1], order)] = {"data.seed": 100 + order, "tune.start": "arm:common", "data.tokenizer": "start"}
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)
+
+
+def name(start: str, order: int) -> str:
+    return f"{start}, order {order}"
+
+
+def analyse(results):
+    at_once, late = (barriers(results, start) for start in STARTS)
+    twice = [path(run, run)[2] - path(run, run)[0] for run in results.done(name(STARTS[0], 1)).values()]
+    return [
+        check_claim(
+            "barrier between copies that part at initialisation, nats a token",
+            "a barrier as high as the loss of a model that guesses",
+            at_once,
+            least=0.5,
+            source=FRANKLE,
+            reason="there error at the barrier is that of guessing; half a nat is a tenth of what there is to learn",
+            expected=2.0,
+            must_fail={"a model and itself": twice},
+            must_pass={"parting at initialisation, against parting late": differences(at_once, late)},
+        ),
+        check_claim(
+            f"barrier between copies that part after {COMMON} steps, nats a token",
+            "0, within 2% of error",
+            late,
+            least=-0.1,
+            most=0.1,
+            source=FRANKLE,
+            reason="instability counts there from 2% of error on: a fiftieth of what there is to learn, 5 nats",
+            expected=0.0,
+            must_fail={"parting at initialisation": at_once},
+            must_pass={"a model and itself": twice},
+        ),
+    ]
+
+
+def barriers(results, start: str) -> list[float]:
+    pairs = zip(*(results.done(name(start, order)).values() for order in ORDERS), strict=True)
+    return [losses[len(losses) // 2] - (losses[0] + losses[-1]) / 2 for losses in (path(*pair) for pair in pairs)]
+
+
+@functools.cache
+def path(one: Path, other: Path) -> list[float]:
+    """Nats a token on the way from the parameters of a run to those of another, at ``ALPHAS``."""
+    (run, a), (_, b) = finished_runs.opened(one), finished_runs.opened(other)
+    batch = run.data.valid.fixed(64, 1)[0]
+    return [
+        float(
+            residual_stream.token_losses(run.config.model, mixed(a, b, alpha), batch["tokens"], batch["targets"]).mean()
+        )
+        for alpha in ALPHAS
+    ]
+
+
+def mixed(a: dict, b: dict, alpha: float) -> dict:
+    return jax.tree.map(lambda x, y: (1 - alpha) * x + alpha * y, a, b)
+
+
+def draw(results):
+    figure, axis = panels(6, 3.8)
+    for colour, start in zip(COLOURS, STARTS, strict=False):
+        pairs = zip(*(results.done(name(start, order)).values() for order in ORDERS), strict=True)
+        for i, pair in enumerate(pairs):
+            axis.plot(ALPHAS, path(*pair), color=colour, linewidth=1.2, label=None if i else start)
+    axis.set(xlabel="from one order's parameters to the other's", ylabel="validation loss, nats per token")
+    axis.set_xticks(np.array(ALPHAS))
+    axis.legend(frameon=False, fontsize=9)
+    return {"path": (figure, "Losses on the straight line between two copies, a line a seed.")}

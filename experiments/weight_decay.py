@@ -1,0 +1,79 @@
+"""What does weight decay set: how much weights turn in a step?
+
+Kosson et al. (2023, "Rotational equilibrium", section 3 and table 1) find that where noise drives them, weights that AdamW
+trains at rate r with decay d get to an equilibrium in which a step changes them by sqrt(2 r d (1 - b1) / (1 + b1)) of their
+length, whatever they began with. Two layers of width 64 on the source code of Python's standard library, queries and keys
+normalised so that the size of their matrices does not matter; a constant rate; the mean over the last third of training.
+"""
+
+import math
+
+import numpy as np
+
+from gpt_jax.configs import quickstart
+from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.sweep import Sweep
+from gpt_jax.train.record import metrics
+
+RATE, B1, STEPS, WATCH = 8e-3, 0.9, 600, 5
+DECAYS = (0.5, 2.0)
+MATRICES = ("q", "k")
+NOISE, BEGUN = ", on tokens of pure chance", 30
+KOSSON = "Kosson et al. 2023, section 3 and table 1"
+
+
+def sweep():
+    c = quickstart.get_config()
+    c.model.update(layers=2, width=64, heads=2, context=32, attention="full(qk_norm='rms')")
+    c.optim.update(lr=RATE, warmup=0, schedule="constant", optimizer=f"adamw(b1={B1}, b2=0.99, eps=1e-12)")
+    c.train.update(steps=STEPS, batch=4, eval_every=STEPS, save_every=STEPS, eval_batches=10, tensorboard=False)
+    c.train.update(watch_every=WATCH, keep_best=False)
+    c.sample.prompts = ()
+    noise = {"data.source": "markov(moves=((0.5, 0.5), (0.5, 0.5)))", "data.tokenizer": "none"}
+    arms = {
+        name(decay, driven): {"optim.weight_decay": decay, **knobs}
+        for decay in DECAYS
+        for driven, knobs in (("", {}), (NOISE, noise))
+    }
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)
+
+
+def name(decay: float, driven: str = "") -> str:
+    return f"decay {decay:g}{driven}"
+
+
+def analyse(results):
+    def ratio(decay: float, driven: str = "", until: int = 0) -> list[float]:
+        predicted = math.sqrt(2 * RATE * decay * (1 - B1) / (1 + B1))
+        return [turned(run, until) / predicted for run in results.done(name(decay, driven)).values()]
+
+    return [
+        check_claim(
+            f"decay {decay:g}: relative change of queries' and keys' matrices in a step / predicted",
+            "1",
+            ratio(decay),
+            scale="log",
+            least=0.8,
+            most=1.25,
+            source=KOSSON,
+            reason="the theory leaves out what gradients have in common, and counts turning alone: a fifth either way",
+            expected=1.0,
+            must_fail={f"over the first {BEGUN} steps": ratio(decay, until=BEGUN)},
+            must_pass={"the same" + NOISE: ratio(decay, NOISE)},
+        )
+        for decay in DECAYS
+    ]
+
+
+def turned(directory, until: int = 0) -> float:
+    """The root mean square of a step's change of queries' and keys' matrices, of their size."""
+    rows = [row for row in metrics.read(directory) if "watch/params/blocks/0/attention/q/w" in row]
+    rows = rows[: until // WATCH] if until else rows[-len(rows) // 3 :]
+    shares = [
+        row[f"watch/updates/blocks/{layer}/attention/{matrix}/w"]
+        / row[f"watch/params/blocks/{layer}/attention/{matrix}/w"]
+        for row in rows
+        for layer in (0, 1)
+        for matrix in MATRICES
+    ]
+    return float(np.sqrt(np.mean(np.square(shares))))
