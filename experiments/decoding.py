@@ -8,18 +8,21 @@ far away. Intervals are bootstrapped over prompts, of one model; differences are
 of its 4-grams, and no sampler but those at low temperatures does.
 """
 
+import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gpt_jax.config import Config
 from gpt_jax.configs import of_run, quickstart
-from gpt_jax.study.compare.claims import check_estimate
+from gpt_jax.study.compare.claims import FAIL, PASS, Control, check_estimate
 from gpt_jax.study.compare.statistics import ALPHA, Interval
 from gpt_jax.study.decoding import page, samplers, study
 from gpt_jax.study.decoding.metrics import estimate
+from gpt_jax.study.decoding.repetition import ends_in_loop, seq_rep
 from gpt_jax.study.decoding.samplers import GREEDY, HUMAN, PURE
 from gpt_jax.study.sweep import Sweep
 
@@ -27,7 +30,13 @@ NUCLEUS, LOW = "top-p 0.95", "temperature 0.5"
 SETTINGS = study.Settings(prompts=96)
 HOLTZMAN, PILLUTLA = "Holtzman et al. 2020, table 1", "Pillutla et al. 2021, table 2"
 PEOPLE = 12.38  # perplexity, published
-NEAR = 0.3  # nats: half of what pure sampling is published to be away from people
+LOOPED = "human texts whose first four tokens are repeated to the end"
+OTHERS = "human text of the next prompt"
+
+
+def nats(perplexity: float) -> str:
+    """The published difference of mean nats a token from people's text."""
+    return f"{math.log(perplexity / PEOPLE):.2f}"
 
 
 def sweep():
@@ -49,51 +58,91 @@ def studied(results) -> study.Study:
     return measured(writer, reader, results.workdir / "decoding")
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A metric of one sampler's texts less that of another's, and the range in which the claim passes.
+
+    Args:
+      expected: the published difference, or the least that would matter.
+      known: two samplers, the difference between which is known to lie in the range.
+    """
+
+    words: str
+    published: str
+    metric: str
+    one: str
+    other: str
+    allowed: Mapping[str, float]
+    reason: str
+    expected: float
+    known: tuple[str, str]
+    source: str = HOLTZMAN
+
+
+MORE, LESS, SAME_SHARE = {"least": 0.0}, {"most": 0.0}, {"least": -0.05, "most": 0.05}
+HALF = {"least": (73.66 - 0.28) / 200}
+SIGN, FIFTH = "the sign of what is published", "five in a hundred either way; greedy texts are 73 away"
+CLAIMS = (
+    Difference("share of texts that end in a loop: greedy - human", "0.73", "loops", GREEDY, HUMAN, HALF,
+               "half of the published difference", 0.73, (LOOPED, HUMAN)),
+    Difference("the same: greedy - nucleus", "0.73", "loops", GREEDY, NUCLEUS, HALF,
+               "half of the published difference", 0.73, (LOOPED, HUMAN)),
+    Difference("the same: nucleus - human", "0.00", "loops", NUCLEUS, HUMAN, SAME_SHARE, FIFTH, 0.0, (OTHERS, HUMAN)),
+    Difference("seq-rep-4: greedy - temperature 0.5", "more", "seq_rep_4", GREEDY, LOW, MORE, SIGN, 0.2, (LOOPED, HUMAN)),
+    Difference("seq-rep-4: temperature 0.5 - nucleus", "more", "seq_rep_4", LOW, NUCLEUS, MORE, SIGN, 0.05, (LOOPED, HUMAN)),
+    Difference("seq-rep-4: nucleus - human", "about 0", "seq_rep_4", NUCLEUS, HUMAN, SAME_SHARE, FIFTH, 0.0,
+               (OTHERS, HUMAN)),
+    Difference("log perplexity: greedy - human", nats(1.50), "perplexity", GREEDY, HUMAN, LESS, SIGN, -2.11, (LOW, PURE)),
+    Difference("log perplexity: pure sampling - human", nats(22.73), "perplexity", PURE, HUMAN, MORE, SIGN, 0.61,
+               (PURE, GREEDY)),
+    Difference("log perplexity: nucleus - human", nats(13.13), "perplexity", NUCLEUS, HUMAN, {"least": -0.3, "most": 0.3},
+               "half of what pure sampling is published to be away from people", 0.06, (OTHERS, HUMAN)),
+    Difference("log perplexity: pure sampling - nucleus", "0.55, the least likely text", "perplexity", PURE, NUCLEUS, MORE,
+               SIGN, 0.55, (PURE, GREEDY)),
+    Difference("self-BLEU: temperature 0.75 - pure sampling", "0.35 - 0.28 for 0.9", "self_bleu", "temperature 0.75", PURE,
+               MORE, SIGN, 0.07, (GREEDY, PURE)),
+    Difference("self-BLEU: temperature 0.5 - 0.75", "more", "self_bleu", LOW, "temperature 0.75", MORE, SIGN, 0.07,
+               (GREEDY, PURE)),
+    Difference("Zipf's exponent: greedy - human", "1.00 - 0.93", "zipf", GREEDY, HUMAN, MORE, SIGN, 0.07, (GREEDY, PURE)),
+    Difference("frontier: pure sampling - greedy", "larger", "frontier", PURE, GREEDY, MORE, SIGN, 0.1, (LOW, GREEDY),
+               PILLUTLA),
+    Difference("frontier: nucleus - pure sampling", "larger", "frontier", NUCLEUS, PURE, MORE, SIGN, 0.01, (PURE, GREEDY),
+               PILLUTLA),
+)  # fmt: skip
+
+
 def analyse(results):
     found = studied(results)
     page.write(found, results.workdir / "decoding")
+    return [checked(found, claim) for claim in CLAIMS]
 
-    def less(one: str, other: str, metric: str) -> np.ndarray:
-        return found.values[one][metric] - found.values[other][metric]
 
-    def nats(one: str, other: str) -> np.ndarray:
-        """The difference of mean nats a token: of the logarithms of perplexities."""
-        return logs(found.values[one]["perplexity"]) - logs(found.values[other]["perplexity"])
+def checked(found: study.Study, claim: Difference):
+    def values(name: str) -> np.ndarray:
+        """A value a prompt; of perplexities the logarithm."""
+        if name == LOOPED:
+            measure = {"loops": ends_in_loop, "seq_rep_4": lambda ids: seq_rep(ids, 4)}[claim.metric]
+            texts = [np.tile(text[:4], len(text) // 4) for text in found.corpora[HUMAN][0].texts]
+            return np.array([float(measure(text)) for text in texts])
+        values_P = found.values[HUMAN if name == OTHERS else name][claim.metric]
+        values_P = np.roll(values_P, 1) if name == OTHERS else values_P
+        return logs(values_P) if claim.metric == "perplexity" else values_P
 
-    def published(value: float) -> str:
-        return f"{math.log(value / PEOPLE):.2f} ({HOLTZMAN})"
+    def less(one: str, other: str) -> np.ndarray:
+        return values(one) - values(other)
 
-    def check(claim: str, source: str, values_P: np.ndarray, **allowed: float):
-        made = estimate(values_P)
-        interval = made.interval or unanimous(values_P)
-        return check_estimate(claim, source, made.value, interval, len(values_P), **allowed)
-
-    half = (73.66 - 0.28) / 200
-    rep, loops = "seq_rep_4", "loops"
-    return [
-        check(
-            "share of texts that end in a loop: greedy - human", f"0.73 ({HOLTZMAN})", less(GREEDY, HUMAN, loops),
-            least=half,
-        ),
-        check("the same: greedy - nucleus", f"0.73 ({HOLTZMAN})", less(GREEDY, NUCLEUS, loops), least=half),
-        check(
-            "the same: nucleus - human", f"0.00 ({HOLTZMAN})", less(NUCLEUS, HUMAN, loops), least=-0.05, most=0.05
-        ),
-        check("seq-rep-4: greedy - temperature 0.5", f"more ({HOLTZMAN})", less(GREEDY, LOW, rep), least=0),
-        check("seq-rep-4: temperature 0.5 - nucleus", f"more ({HOLTZMAN})", less(LOW, NUCLEUS, rep), least=0),
-        check("seq-rep-4: nucleus - human", f"about 0 ({HOLTZMAN})", less(NUCLEUS, HUMAN, rep), least=-0.05, most=0.05),
-        check("log perplexity: greedy - human", published(1.50), nats(GREEDY, HUMAN), most=0),
-        check("log perplexity: pure sampling - human", published(22.73), nats(PURE, HUMAN), least=0),
-        check("log perplexity: nucleus - human", published(13.13), nats(NUCLEUS, HUMAN), least=-NEAR, most=NEAR),
-        check("log perplexity: pure sampling - nucleus", "0.55, the least likely text (the same)", nats(PURE, NUCLEUS),
-              least=0),
-        check("self-BLEU: temperature 0.75 - pure sampling", f"0.35 - 0.28 for 0.9 ({HOLTZMAN})",
-              less("temperature 0.75", PURE, "self_bleu"), least=0),
-        check("self-BLEU: temperature 0.5 - 0.75", "more (the same)", less(LOW, "temperature 0.75", "self_bleu"), least=0),
-        check("Zipf's exponent: greedy - human", f"1.00 - 0.93 ({HOLTZMAN})", less(GREEDY, HUMAN, "zipf"), least=0),
-        check("frontier: pure sampling - greedy", f"larger ({PILLUTLA})", less(PURE, GREEDY, "frontier"), least=0),
-        check("frontier: nucleus - pure sampling", f"larger ({PILLUTLA})", less(NUCLEUS, PURE, "frontier"), least=0),
-    ]  # fmt: skip
+    shuffled_P = np.roll(values(claim.other), 1) - values(claim.other)
+    wrong_P = less(GREEDY, HUMAN) if claim.known == (OTHERS, HUMAN) else shuffled_P
+    wrong = "greedy - human" if claim.known == (OTHERS, HUMAN) else f"{claim.other}, of the next prompt - of the same"
+    controls = (
+        Control(wrong, FAIL, tuple(map(float, wrong_P))),
+        Control(" - ".join(claim.known), PASS, tuple(map(float, less(*claim.known)))),
+    )
+    values_P = less(claim.one, claim.other)
+    made = estimate(values_P)
+    interval = made.interval or unanimous(values_P)
+    stated = {"source": claim.source, "reason": claim.reason, "expected": claim.expected, "controls": controls}
+    return check_estimate(claim.words, claim.published, made.value, interval, len(values_P), **claim.allowed, **stated)
 
 
 def unanimous(values_P: np.ndarray) -> Interval:
