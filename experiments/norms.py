@@ -3,12 +3,13 @@
 At initialisation, the gradient of the last layer's MLP falls with the square root of the depth where norms stand before
 the branches, and keeps its size where they stand after them (Xiong et al. 2020, theorem 1, with Xavier's initialisation);
 so that only the former can be trained without warmup. GPT-2's factor 1/sqrt(2 layers) keeps the variance of the residual
-stream from growing with depth (Radford et al. 2019, section 2.3). Width 64; depths 2 to 24 at the start, 2 and 24 trained
-without warmup for 400 steps.
+stream from growing with depth (Radford et al. 2019, section 2.3). Width 64; depths 2 to 24 at the start, 24 layers
+trained without warmup for 200 steps.
 """
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -17,68 +18,93 @@ import numpy as np
 from gpt_jax.configs import quickstart
 from gpt_jax.interpret import residual_stream
 from gpt_jax.model import gpt
-from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep, finished_runs
 
 DEPTHS = (2, 6, 12, 24)
-TRAINED = (2, 24)
-PLACES = {
-    "pre": {},
-    "post": {"model.block": "post"},
-    "sandwich": {"model.block": "sandwich"},
-    "no norm": {"model.norm": "none"},
-}
-XIONG = "Xiong et al. 2020, theorem 1"
+DEEP = DEPTHS[-1]
+VOCAB = 1024
+XIONG, RADFORD = "Xiong et al. 2020, theorem 1", "Radford et al. 2019, section 2.3"
 
 
 def sweep():
     c = quickstart.get_config()
     c.model.update(width=64, heads=2, context=64, init="xavier")
     c.optim.update(warmup=0, lr=1e-3, schedule="constant")
-    c.train.update(
-        steps=400, batch=12, eval_every=100, save_every=400, eval_batches=60, on_nonfinite="skip", tensorboard=False
-    )
+    c.train.update(steps=200, batch=12, eval_every=100, save_every=200, eval_batches=20, on_nonfinite="skip")
+    c.train.update(tensorboard=False, keep_best=False)
     c.sample.prompts = ()
-    arms = {
-        f"{place}, {depth} layers": {"model.layers": depth, **overrides}
-        for place, overrides in PLACES.items()
-        for depth in TRAINED
-    }
-    return Sweep(c, arms, seeds=(0, 1, 2), baseline=None)
+    arms = {name(place): {"model.layers": DEEP, "model.block": place} for place in ("pre", "post")}
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4, 5, 6, 7), baseline=None)
+
+
+def name(place: str) -> str:
+    return f"norms {'before' if place == 'pre' else 'after'}"
 
 
 def analyse(results):
-    model = finished_runs.config_of(next(iter(results.done("pre, 2 layers").values()))).model
-    pre, post = (
-        [slope(model, results.seeds[i], block, gradient) for i in range(len(results.seeds))]
-        for block in ("pre", "post")
-    )
-    scaled, plain = (
-        [
-            slope(dataclasses.replace(model, init=init, norm="layernorm"), seed, "pre", variance)
-            for seed in results.seeds
-        ]
-        for init in ("gpt2", "normal")
-    )
+    model = finished_runs.config_of(results.done(name("pre"))[results.seeds[0]]).model
+
+    def powers(measure, block: str = "pre", factor: float = 1.0, **knobs) -> list[float]:
+        own = dataclasses.replace(model, **knobs)
+        return [factor * slope(own, seed, block, measure) for seed in results.seeds]
+
+    pre, post = powers(gradient), powers(gradient, "post")
+    scaled, plain = (powers(variance, init=init) for init in ("gpt2", "normal"))
+    normed = {"the stream behind norms, which keeps its variance": powers(variance, "post")}
+    inverse = {"1 / root of the stream's variance, what the last norm divides by": powers(variance, factor=-0.5)}
     values = results.values()
-    worse = [values["post, 24 layers"][seed] - values["pre, 24 layers"][seed] for seed in results.seeds]
-    radford = "Radford et al. 2019, section 2.3"
+    pre_loss, post_loss = (list(values[name(place)].values()) for place in ("pre", "post"))
+    flat = {"least": -0.15, "most": 0.15, "expected": 0.0}
+    flat["reason"] = "0 as published; less than a third of the power that the other arrangement has"
     return [
         check_claim(
-            "norms before: gradient of the last MLP ~ depth^a, a", f"-1/2 ({XIONG})", pre, least=-0.65, most=-0.35
+            "norms before: gradient of the last MLP ~ depth^a, a",
+            "-1/2",
+            pre,
+            least=-0.65,
+            most=-0.35,
+            source=XIONG,
+            reason="a bound of this power, so less than a third either way",
+            expected=-0.5,
+            must_fail={"norms after": post},
+            must_pass=inverse,
         ),
-        check_claim("norms after: the same", f"0 ({XIONG})", post, least=-0.15, most=0.15),
         check_claim(
-            "24 layers without warmup: norms after - before, nats", "trains worse (section 4)", worse, least=0.0
+            "norms after: the same", "0", post, source=XIONG, must_fail={"norms before": pre}, must_pass=normed, **flat
+        ),
+        check_claim(
+            f"{DEEP} layers without warmup: norms after - before, nats a token",
+            "trains worse",
+            differences(post_loss, pre_loss),
+            least=0.0,
+            source="Xiong et al. 2020, section 4 and figure 2",
+            reason="worse by any amount; there it hardly trains",
+            expected=0.5,
+            must_fail={"norms before, other seeds - these": differences([*pre_loss[1:], pre_loss[0]], pre_loss)},
+            must_pass={"guessing - norms before": [math.log(VOCAB) - loss for loss in pre_loss]},
         ),
         check_claim(
             "GPT-2's initialisation: variance of the stream ~ depth^a, a",
-            f"0 ({radford})",
+            "0",
             scaled,
-            least=-0.15,
-            most=0.15,
+            source=RADFORD,
+            must_fail={"without its factor": plain},
+            must_pass=normed,
+            **flat,
         ),
-        check_claim("without its factor: the same", f"1 ({radford})", plain, least=0.5, most=1.2),
+        check_claim(
+            "without its factor: the same",
+            "1",
+            plain,
+            least=0.5,
+            most=1.2,
+            source=RADFORD,
+            reason="a sum of independent terms has a power of 1; one branch reads what others wrote, which takes some off",
+            expected=1.0,
+            must_fail={"with it": scaled},
+            must_pass={"-2 a of the gradient with norms before": [-2 * power for power in pre]},
+        ),
     ]
 
 
