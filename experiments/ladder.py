@@ -42,8 +42,9 @@ def analyse(results):
         "total": ("all parameters counted", HOFFMANN, 0.40, 0.60),
         "non_embedding": ("embeddings not counted", PEARCE, 0.50, 0.80),
     }.items():
-        one = found[count].exponent
-        runs = len(found[count].points)
+        law = found[count]
+        one = None if law.lack_of_fit and law.lack_of_fit.significant else law.exponent
+        runs = len(law.points)
         claim = f"params ~ FLOPs^a by Hoffmann's approach 3, {words}: a"
         value, interval = (one.value, one.interval) if one else (float("nan"), None)
         claims.append(check_estimate(claim, published, value, interval, runs, least=least, most=most))

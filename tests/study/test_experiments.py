@@ -1,5 +1,6 @@
 """``python -m experiments``: what it prints, and that it writes only what it is asked to keep."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import experiments.__main__ as command
 import launch
 from gpt_jax.errors import RESUMABLE
+from gpt_jax.storage import write_json
 from gpt_jax.study.compare import claims
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.report import page, scoreboard
@@ -77,6 +79,17 @@ def test_a_signal_ends_the_whole_list(reproduce, monkeypatch):
     monkeypatch.setattr(launch, "main", lambda words: begun.append(words) or RESUMABLE)
     monkeypatch.setattr(sys, "argv", ["experiments", "mine", "other"])
     assert command.main() == RESUMABLE and len(begun) == 1
+
+
+def test_the_cheapest_run_where_none_is_named(reproduce, tmp_path, monkeypatch):
+    one = scoreboard.read(tmp_path / "results" / "mine.json")
+    for name, seconds in {"mine": 900.0, "dear": 5000.0, "cheap": 600.0, "long": 6000.0}.items():
+        kept = dataclasses.replace(one, name=name, seconds=seconds)
+        write_json(tmp_path / "results" / f"{name}.json", dataclasses.asdict(kept))
+    monkeypatch.setattr(command, "NAMES", ("mine", "dear", "cheap", "long", "never_run"))
+    assert command.cheap() == ["cheap", "mine"]
+    monkeypatch.setattr(command, "CHEAP", 6500.0)
+    assert command.cheap() == ["cheap", "dear", "mine"]
 
 
 @pytest.mark.parametrize("name", command.NAMES)

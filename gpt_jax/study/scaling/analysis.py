@@ -9,7 +9,7 @@ import numpy as np
 from gpt_jax import registry
 from gpt_jax.errors import UserError
 from gpt_jax.study.compare.statistics import Interval
-from gpt_jax.study.scaling import compute_optimal, isoflop
+from gpt_jax.study.scaling import compute_optimal, isoflop, repeats
 from gpt_jax.study.scaling import fit as fitting
 from gpt_jax.study.scaling.laws import Law
 from gpt_jax.study.scaling.table import RunTable
@@ -58,6 +58,7 @@ class ScalingAnalysis:
     Args:
       exponent: a of params ~ FLOPs^a, at the greatest number of FLOPs trained; None where the law has no such split.
       without_law: the exponents of Hoffmann's approaches 1 and 2, or why there is none.
+      lack_of_fit: whether the law fits, by runs that differ in their seed alone; None where there are none.
       degenerate: the coefficients that the runs do not determine, in words; empty for a fit that can be used.
     """
 
@@ -69,6 +70,7 @@ class ScalingAnalysis:
     splits: tuple[ComputeSplit, ...]
     held_out: HeldOut | None
     without_law: dict[str, isoflop.PowerLaw | str]
+    lack_of_fit: repeats.LackOfFit | None
     degenerate: tuple[str, ...]
 
 
@@ -107,6 +109,7 @@ def analyse(runs: RunTable, law: str = "chinchilla", *, seed: int = 0, resamples
         splits,
         _held_out(form, runs, seed),
         {name: _or_reason(approach, runs) for name, approach in without.items()},
+        repeats.lack_of_fit(found, runs),
         tuple(_at_bounds(form, found.coefficients, float(runs["loss"].min()))),
     )
 

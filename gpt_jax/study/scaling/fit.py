@@ -8,7 +8,7 @@ import scipy
 from gpt_jax import bars
 from gpt_jax.errors import UserError
 from gpt_jax.study.scaling.laws import Law
-from gpt_jax.study.scaling.table import RunTable
+from gpt_jax.study.scaling.table import RunTable, settings
 
 DELTA = 1e-3  # Hoffmann et al. 2022
 STARTS, ITERATIONS, CHUNK = 200, 400, 250
@@ -149,9 +149,14 @@ def huber(residual: np.ndarray, delta: float) -> np.ndarray:
 
 
 def bootstrap(found: Fit, points: RunTable, count: int, *, seed: int = 0) -> np.ndarray:
-    """Coefficients [count, P] of fits to as many points drawn with replacement, each started from the fit."""
-    m = len(points)
-    drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), count) / m
+    """Coefficients [count, P] of fits to settings drawn with replacement, as many as there are, each started from the fit.
+
+    Runs that differ in their seed alone are drawn together: what a law leaves out is the same in all of them.
+    """
+    setting_M = settings(points, found.law.columns)
+    m = int(setting_M.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), count)[:, setting_M]
+    drawn = drawn / drawn.sum(1, keepdims=True)
     chunks = [drawn[i : i + CHUNK] for i in range(0, count, CHUNK)]
     thetas = []
     for weights in bars.bar(chunks, desc="bootstrap", leave=False):

@@ -39,6 +39,8 @@ def describe(found: ScalingAnalysis) -> str:
         "",
         *([] if found.degenerate else [_starts(found), *(_flat(found, vector) for vector in found.fit.flat)]),
     ]
+    if found.lack_of_fit:
+        lines.append(str(found.lack_of_fit))
     if found.held_out:
         h = found.held_out
         lines.append(
@@ -88,6 +90,7 @@ def to_json(found: ScalingAnalysis) -> dict[str, Any]:
         "points": len(found.points),
         "excluded": list(found.points.excluded),
         "degenerate": list(found.degenerate),
+        "lack_of_fit": dataclasses.asdict(found.lack_of_fit) if found.lack_of_fit else None,
         "coefficients": {name: dataclasses.asdict(e) for name, e in found.coefficients.items()},
         "optima": [
             {

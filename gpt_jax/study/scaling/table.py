@@ -42,6 +42,12 @@ class RunTable:
         return RunTable(tuple(np.asarray(self.names)[which].tolist()), columns, self.excluded)
 
 
+def settings(points: RunTable, columns: tuple[str, ...]) -> np.ndarray:
+    """For each run the number of its settings, [M]: runs that agree in these columns share one."""
+    rows = np.stack([points[name] for name in columns], axis=1)
+    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+
+
 def read(path: Path) -> RunTable:
     """A CSV with the columns params, tokens, loss, and optionally flops, name, status and others that a law needs.
 
