@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.interpret import residual_stream
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep, finished_runs
@@ -27,12 +27,9 @@ GAP, IMBALANCE = "Kunstner et al. 2023, figure 1 and section 3", "Kunstner et al
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64)
+    c = tiny.get_config()
     c.optim.update(warmup=20, weight_decay=0.0, clip=1.0)
-    c.train.update(steps=STEPS, batch=16, eval_every=EARLY, save_every=STEPS, eval_batches=10, tensorboard=False)
-    c.train.keep_best = False
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=10)
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000,))
 
 

@@ -7,7 +7,7 @@ student comes closer to the teacher. Rates are tuned for each student. No studen
 number of bytes.
 """
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
@@ -22,13 +22,11 @@ STUDENTS = {
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2)
+    c = tiny.get_config()
+    c.model.context = 128
     c.data.tokenizer = "bytes"
     c.optim.update(lr=4e-3, warmup=30)
-    c.train.update(steps=STEPS, batch=16, eval_every=EARLY, save_every=STEPS, eval_batches=10, tensorboard=False)
-    c.train.keep_best = False
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=10)
     larger = {"model.layers": 4, "model.width": 128, "model.heads": 4, "train.steps": 600, "train.save_every": 600}
     arms = {TEACHER: {**larger, "train.eval_every": 100}, **STUDENTS}
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, tune="optim.lr", tune_seeds=(1000,))

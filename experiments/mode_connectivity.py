@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.interpret import residual_stream
 from gpt_jax.plotting import COLOURS, panels
 from gpt_jax.study.compare.claims import check_claim, differences
@@ -27,11 +27,9 @@ FRANKLE = "Frankle et al. 2020, figures 2 and 3"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64)
+    c = tiny.get_config()
     c.optim.update(warmup=20, lr=4e-3)
-    c.train.update(steps=OWN, batch=16, eval_every=OWN, save_every=OWN, eval_batches=10, tensorboard=False)
-    c.sample.prompts = ()
+    c.train.update(steps=OWN, eval_every=OWN, save_every=OWN, eval_batches=10)
     arms = {"common": {"train.steps": COMMON}}
     for order in ORDERS:
         arms[name(STARTS[0], order)] = {"data.seed": 100 + order}

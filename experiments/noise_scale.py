@@ -9,7 +9,7 @@ chain that is learned until nothing but noise is left.
 
 import math
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.train.record import metrics
@@ -20,12 +20,10 @@ MCCANDLISH = "McCandlish et al. 2018, section 3.3"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64)
+    c = tiny.get_config()
     c.optim.update(lr=2e-3, warmup=20)
     c.train.update(steps=STEPS, batch=32, accumulate=8, eval_every=STEPS, save_every=STEPS, eval_batches=10)
-    c.train.update(log_every=LOG, tensorboard=False, keep_best=False)
-    c.sample.prompts = ()
+    c.train.update(log_every=LOG)
     chain = {"data.source": "markov(states=16)", "data.tokenizer": "none"}
     return Sweep(c, {TEXT: {}, CHAIN: chain}, seeds=(0, 1, 2, 3, 4), baseline=None)
 

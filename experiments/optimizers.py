@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.plotting import COLOURS, panels
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
@@ -33,12 +33,10 @@ WEN = "Wen et al. 2025, figure 1"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64)
+    c = tiny.get_config()
     c.optim.update(lr=8e-3, warmup=20, schedule="constant", weight_decay=0.0)
-    c.train.update(steps=STEPS, batch=16, eval_every=EVERY, save_every=STEPS, eval_batches=20, tensorboard=False)
-    c.train.update(on_nonfinite="skip", keep_best=False)
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, eval_every=EVERY, save_every=STEPS, eval_batches=20)
+    c.train.update(on_nonfinite="skip")
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4, 5), baseline=None, tune="optim.lr", tune_seeds=(1000, 1001))
 
 

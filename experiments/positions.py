@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.errors import UserError
 from gpt_jax.plotting import COLOURS, panels
 from gpt_jax.study.compare.claims import check_claim, differences
@@ -24,12 +24,10 @@ PRESS = "Press et al. 2021, figure 1"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=4, context=TRAINED)
+    c = tiny.get_config()
+    c.model.update(heads=4, context=TRAINED)
     c.optim.update(lr=8e-3)
-    c.train.update(steps=300, batch=16, eval_every=300, save_every=300, eval_batches=20, tensorboard=False)
-    c.train.keep_best = False
-    c.sample.prompts = ()
+    c.train.update(steps=300, eval_every=300, save_every=300, eval_batches=20)
     arms = {scheme: {"model.position": scheme} for scheme in SCHEMES}
     arms["sinusoidal"]["model.embed_scale"] = c.model.width**0.5
     arms[WINDOW] = {"model.position": "rope", "model.attention": "sliding(window=16)"}

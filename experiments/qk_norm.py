@@ -8,7 +8,7 @@ attention logits grow without it. Their range of rates is as wide, and reaches a
 
 import math
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare import optima
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
@@ -19,12 +19,11 @@ VOCAB, EARLY = 1024, 5
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64, position="rope")
+    c = tiny.get_config()
+    c.model.position = "rope"
     c.optim.update(warmup=10, weight_decay=0.0, optimizer="adamw(b1=0.9, b2=0.95, eps=1e-8)")
-    c.train.update(steps=150, batch=16, eval_every=EARLY, save_every=150, eval_batches=10, tensorboard=False)
-    c.train.update(z_loss=1e-4, on_nonfinite="skip", keep_best=False)
-    c.sample.prompts = ()
+    c.train.update(steps=150, eval_every=EARLY, save_every=150, eval_batches=10)
+    c.train.update(z_loss=1e-4, on_nonfinite="skip")
     arms = {
         name(model, rate): {"model.attention": call, "optim.lr": rate}
         for model, call in MODELS.items()

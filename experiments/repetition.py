@@ -9,7 +9,7 @@ of repetition decays to nothing from there, so that 60 epochs end far behind. Al
 import functools
 from pathlib import Path
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep, finished_runs
 
@@ -21,13 +21,11 @@ MUENNIGHOFF = "Muennighoff et al. 2023, figure 5 and section 6"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=128)
+    c = tiny.get_config()
+    c.model.context = 128
     c.data.tokenizer = "bytes"
     c.optim.update(lr=4e-3, warmup=30)
-    c.train.update(steps=STEPS, batch=16, eval_every=EARLY, save_every=STEPS, eval_batches=4, tensorboard=False)
-    c.train.keep_best = False
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=4)
     arms = {name: {"data.valid_fraction": held} for name, held in PARTS.items()}
     arms[AGAIN] = {**arms[ONCE], "data.seed": 1000}
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)

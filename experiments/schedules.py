@@ -7,7 +7,7 @@ reaches the same loss; that a constant rate ends higher; and that averaging its 
 Bergsma et al. (2025, "Straight to zero", section 4) find a straight line to zero better than the cosine to a tenth.
 """
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
@@ -26,12 +26,9 @@ MORE = "more, by any amount"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=64)
+    c = tiny.get_config()
     c.optim.update(warmup=20, lr=8e-3)
-    c.train.update(steps=STEPS, batch=16, eval_every=EARLY, save_every=STEPS, eval_batches=20, tensorboard=False)
-    c.train.keep_best = False
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=20)
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4, 5), margin=0.01, tune="optim.lr", tune_seeds=(1000, 1001))
 
 

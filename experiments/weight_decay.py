@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gpt_jax.configs import quickstart
+from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.train.record import metrics
@@ -23,12 +23,11 @@ KOSSON = "Kosson et al. 2023, section 3 and table 1"
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(layers=2, width=64, heads=2, context=32, attention="full(qk_norm='rms')")
+    c = tiny.get_config()
+    c.model.update(context=32, attention="full(qk_norm='rms')")
     c.optim.update(lr=RATE, warmup=0, schedule="constant", optimizer=f"adamw(b1={B1}, b2=0.99, eps=1e-12)")
-    c.train.update(steps=STEPS, batch=4, eval_every=STEPS, save_every=STEPS, eval_batches=10, tensorboard=False)
-    c.train.update(watch_every=WATCH, keep_best=False)
-    c.sample.prompts = ()
+    c.train.update(steps=STEPS, batch=4, eval_every=STEPS, save_every=STEPS, eval_batches=10)
+    c.train.update(watch_every=WATCH)
     noise = {"data.source": "markov(moves=((0.5, 0.5), (0.5, 0.5)))", "data.tokenizer": "none"}
     arms = {
         name(decay, driven): {"optim.weight_decay": decay, **knobs}
