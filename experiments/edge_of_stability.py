@@ -3,7 +3,7 @@
 The sharpness is the largest eigenvalue of the loss's second derivative. A step of gradient descent at rate r is stable up to
 a sharpness of 2 / r. Cohen et al. (2021, "Gradient descent on neural networks typically occurs at the edge of stability",
 figure 1 and section 3) find that it rises until it is there, and then stays just above, at any rate; with cross-entropy it
-falls again when the data have been learned by heart. Addition modulo 23, the whole table as one batch, one layer of width
+falls again when the data have been memorised. Addition modulo 23, the whole table as one batch, one layer of width
 32, two rates. Counted is the highest sharpness of fifteen, at equal distances in training.
 """
 
@@ -68,7 +68,7 @@ def analyse(results):
             expected=1.3,
             must_fail={
                 "before training": of(lambda curve: curve[0], rate),
-                "at the end, learned by heart": of(lambda curve: curve[-1], rate),
+                "at the end, memorised": of(lambda curve: curve[-1], rate),
             },
             must_pass={"matrices whose largest eigenvalue is 1": known()},
         )
