@@ -28,9 +28,9 @@ GAP, IMBALANCE = "Kunstner et al. 2023, figure 1 and section 3", "Kunstner et al
 
 def sweep():
     c = tiny.get_config()
-    c.optim.update(warmup=20, weight_decay=0.0, clip=1.0)
+    c.optim.update(warmup=50, weight_decay=0.0, clip=0.0)
     c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=10)
-    return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000,))
+    return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000, 1001, 1002))
 
 
 def analyse(results):
