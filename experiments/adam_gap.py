@@ -33,6 +33,7 @@ def sweep():
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000, 1001, 1002))
 
 
+# Rates, clipping and the first range were chosen after a first result, in which seeds differed by 0.8 nats.
 def analyse(results):
     last, early = results.values(), results.values_at(EARLY)
 

@@ -41,6 +41,7 @@ def sweep():
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)
 
 
+# Chosen after a first result: at a rate of 0.4 three of five runs diverged, and at the end all had been memorised.
 def every(steps: int) -> dict[str, int]:
     return {"train.save_every": steps // POINTS, "train.eval_every": steps}
 
