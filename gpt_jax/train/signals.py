@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ class StopRequest:
 
     Attributes:
       signal: the first signal that came, else None.
+      interrupts: how many SIGINTs Python's handler was told of.
 
     Raises:
       Stopped: on leaving, where a signal ended what was within; see ``nothing_to_save``.
@@ -37,7 +39,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._interrupts = 0
+        self.interrupts = 0
         self._ends_at_once = False
         self._raised = False
         self._again: threading.Timer | None = None
@@ -74,13 +76,14 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._unraisable, sys.unraisablehook = sys.unraisablehook, self._raise_again
-        self._acknowledge = _Acknowledgement(watched)
+        self._acknowledge = _Acknowledgement(watched, self)
         self._before = {number: signal.signal(number, self._note) for number in watched}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         sys.unraisablehook = self._unraisable
         self._ends_at_once = False
+        self.interrupts = 0  # none is sent again
         if self._again is not None:
             self._again.cancel()
             self._again.join()  # else it may find the former handlers, which end the process
@@ -96,8 +99,9 @@ class StopRequest:
             )
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
+        if number == signal.SIGINT:
+            self.interrupts = max(self.interrupts + 1, self._acknowledge.interrupts)
+        if self.interrupts > 1:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = signal.Signals(number)
@@ -112,17 +116,23 @@ class StopRequest:
             self._unraisable(ignored)
             return
         self._ends_at_once, self._raised = ignored.exc_type is _NothingToSave, False
-        self._interrupts -= self.signal is signal.SIGINT  # the same one, not one more
+        for counted in (self, self._acknowledge):
+            counted.interrupts -= self.signal is signal.SIGINT  # the same one, not one more
         self._again = threading.Timer(AGAIN, signal.pthread_kill, [threading.main_thread().ident, self.signal])
         self._again.start()
 
 
 class _Acknowledgement:
     """A thread that says that a signal has come, while the main one may be compiling or tokenising: Python's own handlers
-    wait for that, what arrives at the wakeup descriptor does not."""
+    wait for that, what arrives at the wakeup descriptor does not.
 
-    def __init__(self, watched: list[signal.Signals]):
-        self._watched = watched
+    Attributes:
+      interrupts: how many SIGINTs came. Python runs the handler once for two that come before it runs.
+    """
+
+    def __init__(self, watched: list[signal.Signals], request: StopRequest):
+        self.interrupts = 0
+        self._watched, self._request = watched, request
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
@@ -138,8 +148,13 @@ class _Acknowledgement:
     def _work(self) -> None:
         while numbers := os.read(self._reading, 64):
             for number in numbers:
+                self.interrupts += number == signal.SIGINT
                 if number in self._watched:
                     name, self._watched = signal.Signals(number).name, []
                     start = "\n" if bars.terminal(sys.stderr) else ""  # below a progress bar
                     said = f"{name}: stopping, nothing will be lost; a second Ctrl-C does not wait"
                     print(f"{start}{said}", file=sys.stderr, flush=True)
+            if self.interrupts > 1:
+                time.sleep(AGAIN)
+                if self._request.interrupts == 1:  # the handler ran once for both, before the second was counted here
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)

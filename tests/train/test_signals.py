@@ -44,6 +44,18 @@ def test_a_second_interrupt_stops_at_once():
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("others_run", [True, False])
+def test_two_interrupts_of_one_busy_call_stop_at_once(others_run):
+    """Python runs the handler once for both; where no other thread ran, before the second was counted."""
+    sender = f"sleep 0.1; kill -INT {os.getpid()}; sleep 0.1; kill -INT {os.getpid()}"
+    with StopRequest(), subprocess.Popen(["sh", "-c", sender]), pytest.raises(KeyboardInterrupt):
+        if others_run:
+            hashlib.pbkdf2_hmac("sha256", b"a call that takes", b"half a second", 1_000_000)
+        else:
+            sum(range(30_000_000))
+        time.sleep(30)
+
+
 def test_many_terminations_only_set_the_flag():
     with StopRequest() as stop:
         for _ in range(5):
