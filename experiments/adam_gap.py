@@ -20,7 +20,7 @@ from gpt_jax.study.sweep import Sweep, finished_runs
 EARLY, STEPS = 10, 300
 ARMS = {
     "SGD": {"optim.optimizer": "sgd(momentum=0.9)", "optim.lr": 0.3},
-    "AdamW": {"optim.lr": 4e-3},
+    "AdamW": {"optim.lr": 8e-3},
     "signs": {"optim.optimizer": "lion(b1=0.9, b2=0.9)", "optim.lr": 5e-4},
 }
 GAP, IMBALANCE = "Kunstner et al. 2023, figure 1 and section 3", "Kunstner et al. 2024, figure 1"
@@ -30,10 +30,10 @@ def sweep():
     c = tiny.get_config()
     c.optim.update(warmup=50, weight_decay=0.0, clip=0.0)
     c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=10)
-    return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000, 1001, 1002))
+    return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4), tune="optim.lr", tune_seeds=(1000, 1001))
 
 
-# Rates, clipping and the first range were chosen after a first result, in which seeds differed by 0.8 nats.
+# Initial values, rates, clipping and the first range were chosen after a first result, in which seeds differed by 0.8 nats.
 def analyse(results):
     last, early = results.values(), results.values_at(EARLY)
 

@@ -25,7 +25,7 @@ def sweep():
     c = tiny.get_config()
     c.model.context = 128
     c.data.tokenizer = "bytes"
-    c.optim.update(lr=4e-3, warmup=30)
+    c.optim.update(lr=8e-3, warmup=50)
     c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=10)
     larger = {"model.layers": 4, "model.width": 128, "model.heads": 4, "train.steps": 600, "train.save_every": 600}
     arms = {TEACHER: {**larger, "train.eval_every": 100}, **STUDENTS}

@@ -30,6 +30,7 @@ FRANKLE = "Frankle et al. 2020, figures 2 and 3"
 
 def sweep():
     c = tiny.get_config()
+    c.model.init = "gpt2"
     c.optim.update(warmup=20, lr=4e-3)
     c.train.update(steps=OWN, eval_every=OWN, save_every=OWN, eval_batches=10)
     arms = {"common": {"train.steps": COMMON}}

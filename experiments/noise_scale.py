@@ -21,6 +21,7 @@ MCCANDLISH = "McCandlish et al. 2018, section 3.3"
 
 def sweep():
     c = tiny.get_config()
+    c.model.init = "gpt2"
     c.optim.update(lr=2e-3, warmup=20)
     c.train.update(steps=STEPS, batch=32, accumulate=8, eval_every=STEPS, save_every=STEPS, eval_batches=10)
     c.train.update(log_every=LOG)

@@ -34,8 +34,8 @@ WEN = "Wen et al. 2025, figure 1"
 
 def sweep():
     c = tiny.get_config()
-    c.optim.update(lr=8e-3, warmup=20, schedule="constant", weight_decay=0.0)
-    c.train.update(steps=STEPS, eval_every=EVERY, save_every=STEPS, eval_batches=20)
+    c.optim.update(lr=8e-3, warmup=50, schedule="constant", weight_decay=0.0)
+    c.train.update(steps=STEPS, eval_every=EVERY, save_every=STEPS, eval_batches=10)
     c.train.update(on_nonfinite="skip")
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4, 5), baseline=None, tune="optim.lr", tune_seeds=(1000, 1001))
 

@@ -21,7 +21,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 PUZZLES = 100
 TASK = "countdown(numbers=2, largest=12)"
 BEFORE, AFTER = "before", "after"
-CLAIM = "Yue et al. 2025, figure 2"
+YUE = "Yue et al. 2025, figure 2"
 
 
 def sweep():
@@ -34,22 +34,47 @@ def sweep():
 
 def analyse(results):
     before, after = (np.array([curve(run) for run in results.done(arm).values()]) for arm in (BEFORE, AFTER))
+    halves = np.array([[curve(run, half) for half in (0, 1)] for run in results.done(BEFORE).values()])
+    unchanged = halves[:, 1] - halves[:, 0]
     return [
-        check_claim("pass@1: after - before", f"more ({CLAIM})", differences(after[:, 0], before[:, 0]), least=0),
         check_claim(
-            f"pass@{SIZES[-1]}: after - before", f"less ({CLAIM})", differences(after[:, -1], before[:, -1]), most=0
+            "pass@1: after - before",
+            "more",
+            differences(after[:, 0], before[:, 0]),
+            least=0.0,
+            source=YUE,
+            reason="more by any amount",
+            expected=0.1,
+            must_fail={"before: one half of its answers - the other": unchanged[:, 0]},
+            must_pass={"before: pass@2 - pass@1, which grows": differences(before[:, 1], before[:, 0])},
+        ),
+        check_claim(
+            f"pass@{SIZES[-1]}: after - before",
+            "less",
+            differences(after[:, -1], before[:, -1]),
+            most=0.0,
+            source=YUE,
+            reason="less by any amount: the curves cross",
+            expected=-0.05,
+            must_fail={f"pass@{SIZES[-2]} of one half of the answers before - of the other": unchanged[:, -1]},
+            must_pass={f"before: pass@1 - pass@{SIZES[-1]}, which grows": differences(before[:, 0], before[:, -1])},
         ),
     ]
 
 
 @functools.cache
-def curve(run: Path) -> tuple[float, ...]:
-    """pass@k for every k."""
+def solved(run: Path) -> np.ndarray:
+    """Whether each answer to each puzzle is right, [puzzles, answers]."""
     knobs = {"data__source": TASK, "tune__reward": "countdown", "sample__temperature": 1.0}
     knobs |= {"sample__max_new_tokens": 8, "sample__rows": 256, "train__eval_batches": 0}
-    solved_PS = answers.drawn(run, prompts=PUZZLES, samples=SIZES[-1], **knobs)["reward"]
-    correct_P = solved_PS.sum(1).astype(int)
-    return tuple(float(best_of_n.pass_at(k, correct_P, SIZES[-1]).mean()) for k in SIZES)
+    return answers.drawn(run, prompts=PUZZLES, samples=SIZES[-1], **knobs)["reward"]
+
+
+def curve(run: Path, half: int | None = None) -> list[float]:
+    """pass@k for every k, of all answers or of one half."""
+    solved_PS = solved(run) if half is None else solved(run)[:, half::2]
+    correct_P, drawn = solved_PS.sum(1).astype(int), solved_PS.shape[1]
+    return [float(best_of_n.pass_at(k, correct_P, drawn).mean()) for k in SIZES if k <= drawn]
 
 
 def draw(results):

@@ -26,7 +26,7 @@ PRESS = "Press et al. 2021, figure 1"
 def sweep():
     c = tiny.get_config()
     c.model.update(heads=4, context=TRAINED)
-    c.optim.update(lr=8e-3)
+    c.optim.update(lr=8e-3, warmup=50)
     c.train.update(steps=300, eval_every=300, save_every=300, eval_batches=20)
     arms = {scheme: {"model.position": scheme} for scheme in SCHEMES}
     arms["sinusoidal"]["model.embed_scale"] = c.model.width**0.5

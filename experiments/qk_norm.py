@@ -21,7 +21,7 @@ VOCAB, EARLY = 1024, 5
 def sweep():
     c = tiny.get_config()
     c.model.position = "rope"
-    c.optim.update(warmup=10, weight_decay=0.0, optimizer="adamw(b1=0.9, b2=0.95, eps=1e-8)")
+    c.optim.update(warmup=20, weight_decay=0.0, optimizer="adamw(b1=0.9, b2=0.95, eps=1e-8)")
     c.train.update(steps=150, eval_every=EARLY, save_every=150, eval_batches=10)
     c.train.update(z_loss=1e-4, on_nonfinite="skip")
     arms = {

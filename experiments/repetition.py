@@ -22,6 +22,7 @@ MUENNIGHOFF = "Muennighoff et al. 2023, figure 5 and section 6"
 
 def sweep():
     c = tiny.get_config()
+    c.model.init = "gpt2"
     c.model.context = 128
     c.data.tokenizer = "bytes"
     c.optim.update(lr=4e-3, warmup=30)

@@ -11,8 +11,9 @@ from gpt_jax.configs import tiny
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
-EARLY, STEPS = 5, 400
+EARLY, STEPS = 20, 400
 COSINE, LINE, COOLED, FLAT, MEAN = "cosine to 10%", "line to 0", "constant, cooldown of a fifth", "constant", "average"
+AGAIN = "cosine, other batches"
 CONSTANT = {"optim.schedule": "constant"}
 ARMS = {
     COSINE: {"optim.schedule": "cosine(final=0.1)"},
@@ -20,14 +21,15 @@ ARMS = {
     COOLED: {"optim.schedule": "wsd(decay=0.2)"},
     FLAT: CONSTANT,
     MEAN: {**CONSTANT, "optim.ema": 0.98},
+    AGAIN: {"optim.schedule": "cosine(final=0.1)", "data.seed": 10_000},
 }
 HAEGELE, BERGSMA = "Hägele et al. 2024, section 4", "Bergsma et al. 2025, section 4"
-MORE = "more, by any amount"
+MORE = "more by a hundredth, a third of what no decay at all costs there"
 
 
 def sweep():
     c = tiny.get_config()
-    c.optim.update(warmup=20, lr=8e-3)
+    c.optim.update(warmup=50, lr=8e-3)
     c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=20)
     return Sweep(c, ARMS, seeds=(0, 1, 2, 3, 4, 5), margin=0.01, tune="optim.lr", tune_seeds=(1000, 1001))
 
@@ -58,11 +60,11 @@ def analyse(results):
                 f"{one} - {other}, nats",
                 published,
                 less(last, one, other),
-                least=0.0,
+                least=0.01,
                 source=source,
                 reason=MORE,
                 expected=0.03,
-                must_fail={f"after {EARLY} steps": less(early, one, other)},
+                must_fail={"cosine on other batches - cosine": less(last, AGAIN, COSINE)},
                 must_pass=begun,
             )
             for one, other, published, source in (

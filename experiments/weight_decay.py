@@ -28,6 +28,7 @@ KOSSON = "Kosson et al. 2023, section 3 and table 1"
 
 def sweep():
     c = tiny.get_config()
+    c.model.init = "gpt2"
     c.model.update(context=32, attention="full(qk_norm='rms')")
     c.optim.update(lr=RATE, warmup=0, schedule="constant", optimizer=ADAMW)
     c.train.update(steps=STEPS, batch=4, eval_every=STEPS, save_every=STEPS, eval_batches=10)
