@@ -13,7 +13,8 @@ from gpt_jax.study.sweep import Sweep, finished_runs
 
 STYLES = ("near", "unlike")
 BETA = 0.1
-CLAIM = "Razin et al. 2024"
+EARLY = 5
+RAZIN = "Razin et al. 2024, sections 3 and 5"
 
 
 def sweep():
@@ -37,22 +38,53 @@ def sweep():
             "tune.objective": f"dpo(beta={BETA})",
             "optim.lr": 1e-4,
         }
+        cut = dict.fromkeys(("train.steps", "train.eval_every", "train.save_every"), EARLY)
+        arms[short(style)] = {**arms[style], **cut}
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric="valid/accuracy")
+
+
+def short(style: str) -> str:
+    return f"{style}, cut short"
 
 
 def analyse(results):
     moved = {
-        style: {
-            side: [reward / BETA for reward in finished_runs.finals(results, style, f"valid/{side}_reward")]
-            for side in ("chosen", "rejected")
-        }
+        (arm, side): [reward / BETA for reward in finished_runs.finals(results, arm, f"valid/{side}_reward")]
         for style in STYLES
+        for arm in (style, short(style))
+        for side in ("chosen", "rejected")
     }
-    more = differences(moved["unlike"]["chosen"], moved["near"]["chosen"])
+    near, unlike = STYLES
+    early = f"after {EARLY} steps"
+    fell = {"the rejected answer, unlike pairs": moved[unlike, "rejected"]}
+    falls = {"most": -0.5, "source": RAZIN, "expected": -2.0}
+    falls["reason"] = "by half a nat: the answer gets less likely by two fifths"
     return [
         check_claim(
-            "log-probability of the chosen answer, near pairs", f"falls ({CLAIM})", moved["near"]["chosen"], most=0
+            "log-probability of the chosen answer, near pairs, nats",
+            "falls",
+            moved[near, "chosen"],
+            must_fail={early: moved[short(near), "chosen"]},
+            must_pass=fell,
+            **falls,
         ),
-        check_claim("of the rejected answer, near pairs", f"falls ({CLAIM})", moved["near"]["rejected"], most=0),
-        check_claim("of the chosen answer: unlike pairs - near pairs", f"falls less ({CLAIM})", more, least=0),
+        check_claim(
+            "of the rejected answer, near pairs",
+            "falls",
+            moved[near, "rejected"],
+            must_fail={early: moved[short(near), "rejected"]},
+            must_pass=fell,
+            **falls,
+        ),
+        check_claim(
+            "of the chosen answer: unlike pairs - near pairs",
+            "falls less",
+            differences(moved[unlike, "chosen"], moved[near, "chosen"]),
+            least=0.5,
+            source=RAZIN,
+            reason="by half a nat, as above",
+            expected=2.0,
+            must_fail={early: differences(moved[short(unlike), "chosen"], moved[short(near), "chosen"])},
+            must_pass={"near pairs: chosen - rejected": differences(moved[near, "chosen"], moved[near, "rejected"])},
+        ),
     ]

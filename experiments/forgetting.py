@@ -46,7 +46,7 @@ def short(name: str) -> str:
 
 def analyse(results):
     full, large, low = METHODS
-    arms = ("pretrained", short(full), *METHODS)
+    arms = ("pretrained", short(full), short(large), *METHODS)
     after = {arm: [finished_runs.loss(run, **TEXT) for run in results.done(arm).values()] for arm in arms}
     lost = {arm: differences(losses, after["pretrained"]) for arm, losses in after.items()}
     pretrained = (values["pretrained"].values() for values in (results.values_at(100), results.values()))
@@ -69,11 +69,11 @@ def analyse(results):
                 f"the same: {one} - {other}",
                 published,
                 differences(lost[one], lost[other]),
-                least=0.0,
+                least=0.05,
                 source=BIDERMAN,
-                reason="more by any amount",
-                expected=0.1,
-                must_fail={f"{one}, of seeds in another order - {one}": turned(lost[one])},
+                reason="more by half of what counts as forgetting at all",
+                expected=0.2,
+                must_fail={f"full - rank 16, {early}": differences(lost[short(full)], lost[short(large)])},
                 must_pass={f"{one} - before": lost[one]},
             )
             for one, other, published in (
@@ -85,15 +85,11 @@ def analyse(results):
             "share of exact answers: full - rank 16",
             "full tuning learns more",
             differences(exact[full], exact[large]),
-            least=0.0,
+            least=0.01,
             source=BIDERMAN,
-            reason="more by any amount",
+            reason="more by a hundredth; there it is by eighteen",
             expected=0.05,
             must_fail={early: differences(exact[short(full)], exact[short(large)])},
             must_pass={f"full: after training - {early}": differences(exact[full], exact[short(full)])},
         ),
     ]
-
-
-def turned(values: list[float]) -> list[float]:
-    return differences([*values[1:], values[0]], values)
