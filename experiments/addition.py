@@ -10,7 +10,7 @@ from gpt_jax.configs import base
 from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
-EARLY, STEPS, VALID = 50, 600, 500
+EARLY, STEPS, VALID = 100, 1500, 500
 LEE = "Lee et al. 2023, section 4"
 METRIC = "valid/exact_match"
 
@@ -18,6 +18,8 @@ METRIC = "valid/exact_match"
 def sweep():
     c = base.get_config()
     c.model.update(layers=2, width=64, heads=4, context=16, position="learned", bias=False)
+    # Chosen, with the number of steps, after a first result of 0.07 for reversed sums.
+    c.model.init = "normal(std=0.09)"  # near 1/sqrt(width); GPT-2's 0.02 begins slowly at this width
     c.data.update(tokenizer="bytes", pack="padded", valid_fraction=0.05)
     c.optim.update(lr=4e-3, warmup=50)
     c.train.update(steps=STEPS, batch=128, eval_every=EARLY, save_every=STEPS, eval_batches=0, tensorboard=False)
@@ -49,9 +51,9 @@ def analyse(results):
             "the same: reversed - plain",
             "more",
             differences(last["reversed"], last["plain"]),
-            least=0.0,
+            least=0.02,
             source=LEE,
-            reason="more at an equal number of examples, by any amount",
+            reason="more at an equal number of examples, by two hundredths of the answers",
             expected=0.2,
             must_fail={f"after {EARLY} steps": differences(early["reversed"], early["plain"])},
             must_pass={"reversed: after training - before": differences(last["reversed"], early["reversed"])},

@@ -24,6 +24,7 @@ TENTH = "a tenth of chance, as a tenth of the string's information; there the ga
 def sweep():
     c = base.get_config()
     c.model.update(layers=2, width=64, heads=4, context=64, position="rope")
+    c.model.init = "normal(std=0.09)"  # near 1/sqrt(width); GPT-2's 0.02 begins slowly at this width
     c.data.update(source=f"copy(symbols={SYMBOLS})", tokenizer="none")
     c.optim.update(lr=4e-3, warmup=50)
     c.train.update(steps=400, batch=32, eval_every=EARLY, save_every=400, eval_batches=4, tensorboard=False)

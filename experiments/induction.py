@@ -36,6 +36,7 @@ ARMS = {
 def sweep():
     c = base.get_config()
     c.model.update(layers=2, width=64, heads=4, context=64, position="rope")
+    c.model.init = "normal(std=0.09)"  # near 1/sqrt(width); GPT-2's 0.02 begins slowly at this width
     c.data.update(source=f"induction(block=32, shortest=16, symbols={SYMBOLS})", tokenizer="none")
     c.optim.update(lr=4e-3, warmup=50)
     c.train.update(steps=800, batch=16, eval_every=EARLY, save_every=800, eval_batches=8, tensorboard=False)
