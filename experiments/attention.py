@@ -1,54 +1,73 @@
-"""Which attention is best at equal parameters?
+"""What do fewer heads of keys and values cost, and does differential attention gain, at equal parameters?
 
-Seven mechanisms in a GPT of 4 layers and width 128, on the source code of Python's standard library. The MLP of every arm
-is as wide as makes its parameters those of full attention, to 1%. Full attention (MHA) is the baseline; a difference of
-0.005 nats a token does not matter here. Shazeer (2019) and Ainslie et al. (2023) report that one shared key and value head
-(MQA) costs quality and that a few (GQA) cost little; Ye et al. (2024) that differential attention gains. The norm behind
-its heads makes their output as large as embeddings of order one, and GPT-2's are of 0.02. So it is compared a second time
-where embeddings are multiplied by sqrt(width), to 0.23, in both arms.
+Two layers of width 64 on the source code of Python's standard library, 300 steps, a learning rate tuned for each arm. The
+MLP of every arm is as wide as makes its parameters those of full attention, to 1%. Shazeer (2019, table 1) has a
+log-perplexity of 1.424 for attention with all heads (MHA), and of 1.439 where keys and values have one (MQA); Ainslie et al.
+(2023, figure 3) find that a few of them (GQA) are nearly as good as all. Ye et al. (2024, figure 3 and table 1) find
+differential attention better. The norm behind its heads makes their output as large as embeddings of order one, so that
+it is compared where embeddings are multiplied to that, in both arms. No arm has converged: these are differences at an equal
+number of tokens.
 """
 
-from gpt_jax.configs import quickstart
-from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.configs import tiny
+from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
-WIDTH = 128
-LARGE = {"model.embed_scale": WIDTH**0.5}
+EARLY, STEPS = 50, 300
+LARGE = {"model.embed_scale": 11.0}  # 1 / the deviation of the first embeddings
+AGAIN, MHA_LARGE, DIFFERENTIAL = "MHA, other batches", "MHA, large embeddings", "differential, large embeddings"
 ARMS = {
     "MHA": {},
     "GQA": {"model.kv_heads": 2},
     "MQA": {"model.kv_heads": 1},
-    "MLA": {"model.attention": "latent(rank=64, rope_dim=16)"},
-    "sliding": {"model.attention": ["sliding(window=32)", "sliding(window=32)", "sliding(window=32)", "full"]},
-    "linear": {"model.attention": "linear"},
-    "differential": {"model.attention": "differential"},
-    "MHA, large embeddings": LARGE,
-    "differential, large embeddings": {"model.attention": "differential", **LARGE},
+    MHA_LARGE: LARGE,
+    DIFFERENTIAL: {"model.attention": "differential", **LARGE},
+    AGAIN: {"data.seed": 10_000},
 }
 
 
 def sweep():
-    c = quickstart.get_config()
-    c.model.update(width=WIDTH, heads=4, position="rope")
-    c.train.update(steps=300, eval_every=100, save_every=150, eval_batches=0)
-    c.sample.prompts = ()
-    return Sweep(c, ARMS, seeds=(0, 1, 2), margin=0.005, match="params")
+    c = tiny.get_config()
+    c.model.update(heads=4, position="rope")
+    c.optim.update(warmup=50, lr=8e-3)
+    c.train.update(steps=STEPS, eval_every=EARLY, save_every=STEPS, eval_batches=40)
+    return Sweep(c, ARMS, seeds=tuple(range(12)), margin=0.005, match="params", tune="optim.lr", tune_seeds=(1000,))
 
 
 def analyse(results):
-    losses = results.values()
+    last, early = results.values(), results.values_at(EARLY)
 
-    def gap(arm, other):
-        return [losses[arm][seed] - losses[other][seed] for seed in results.seeds]
+    def more(one: str, other: str) -> list[float]:
+        return differences(last[one].values(), last[other].values())
 
-    large = gap("differential, large embeddings", "MHA, large embeddings")
-    return [
-        check_claim("MQA - MHA, nats a token", "a little worse (Shazeer 2019, table 1)", gap("MQA", "MHA"), least=0.0),
+    again = {"MHA on other batches - MHA": more(AGAIN, "MHA")}
+    learned = differences(early["MHA"].values(), last["MHA"].values())
+    worse = check_claim(
+        "MQA - MHA, nats a token",
+        "0.015",
+        more("MQA", "MHA"),
+        least=0.005,
+        source="Shazeer 2019, table 1",
+        reason="a third of the table's difference",
+        expected=0.015,
+        must_fail=again,
+        must_pass={f"MHA: after {EARLY} steps - at the end": learned},
+    )
+    better = [
         check_claim(
-            "GQA - MQA, nats a token", "between MQA and MHA (Ainslie et al. 2023)", gap("GQA", "MQA"), most=0.0
-        ),
-        check_claim(
-            "differential - MHA, nats a token", "better (Ye et al. 2024)", gap("differential", "MHA"), most=0.0
-        ),
-        check_claim("the same with large embeddings", "better (Ye et al. 2024)", large, most=0.0),
+            f"{one} - {other}, nats a token",
+            published,
+            more(one, other),
+            most=-0.005,
+            source=source,
+            reason="lower by more than 0.005 nats, a third of what separates MQA from MHA there",
+            expected=-0.015,
+            must_fail=again,
+            must_pass={f"MHA: at the end - after {EARLY} steps": [-gain for gain in learned]},
+        )
+        for one, other, published, source in (
+            ("GQA", "MQA", "better", "Ainslie et al. 2023, figure 3"),
+            (DIFFERENTIAL, MHA_LARGE, "better", "Ye et al. 2024, figure 3 and table 1"),
+        )
     ]
+    return [worse, *better]

@@ -11,8 +11,9 @@ from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep, finished_runs
 from gpt_jax.train.record import metrics
 
+METRIC = "valid/reward_kind"
 PAIRS = (20, 100, 500, 2000)
-FEW, CLAIM = PAIRS[1], "Ziegler et al. 2019"
+FEW, ZIEGLER = PAIRS[1], "Ziegler et al. 2019, sections 3.1 and 5"
 
 
 def sweep():
@@ -27,24 +28,41 @@ def sweep():
         own |= {"tune.samples": 1, "tune.updates": 4, "tune.epochs": 2}
         reward = ((1.0, f"model(run='arm:reward of {pairs}')"), (0.0, "kind"))
         arms[f"{pairs} pairs"] = small.rewarded(160, {**own, "tune.reward": reward})
-    return Sweep(small.get_config(), arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric="valid/reward_kind")
+    return Sweep(small.get_config(), arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric=METRIC)
 
 
 def analyse(results):
-    gold = {pairs: finished_runs.finals(results, f"{pairs} pairs", "valid/reward_kind") for pairs in PAIRS}
-    before = [metrics.read(run)[0]["valid/reward_kind"] for run in results.done(f"{FEW} pairs").values()]
+    gold = {pairs: finished_runs.finals(results, f"{pairs} pairs", METRIC) for pairs in PAIRS}
+    most, many = PAIRS[-1], PAIRS[-2]
+    before, early, late = (at(number, results, pairs) for pairs, number in ((FEW, 0), (FEW, 1), (most, -2)))
     return [
         check_claim(
-            f"kind sentences with {FEW} pairs: after - before",
-            f"few suffice ({CLAIM}, section 3.1)",
+            f"share of kind sentences with {FEW} pairs: after - before",
+            "few suffice",
             differences(gold[FEW], before),
-            least=0,
+            least=0.1,
+            source=ZIEGLER,
+            reason="a tenth of the answers; there 86% and 88% are preferred to what was before",
+            expected=0.36,
+            must_fail={"after a twentieth of the steps": differences(early, before)},
+            must_pass={f"{most} pairs": differences(gold[most], at(0, results, most))},
         ),
         check_claim(
-            f"the same with {PAIRS[-1]} - with {PAIRS[-2]} pairs",
-            f"more hardly help ({CLAIM}, figure 2)",
-            differences(gold[PAIRS[-1]], gold[PAIRS[-2]]),
-            least=-0.05,
-            most=0.05,
+            f"the same with {most} - with {many} pairs",
+            "more hardly help",
+            differences(gold[most], gold[many]),
+            least=-0.1,
+            most=0.1,
+            source=ZIEGLER,
+            reason="within what counts as learning a style, above",
+            expected=0.0,
+            must_fail={f"{most} pairs: after - before": differences(gold[most], at(0, results, most))},
+            must_pass={f"{most} pairs: at the end - at the evaluation before": differences(gold[most], late)},
         ),
     ]
+
+
+def at(number: int, results, pairs: int) -> list[float]:
+    """The gold of every seed at one of the evaluations, of which the first is that before training."""
+    runs = results.done(f"{pairs} pairs").values()
+    return [[row[METRIC] for row in metrics.read(run) if METRIC in row][number] for run in runs]

@@ -25,7 +25,7 @@ from gpt_jax.train.record import metrics
 PAIRS = (50, 2000)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 NEAR = 1.0  # nats, where both are compared
-CLAIM = "Gao et al. 2022"
+GAO = "Gao et al. 2022"
 
 
 def sweep():
@@ -58,26 +58,65 @@ def analyse(results):
     harm = [falls(*curves) for curves in learned[many]]
     after = [proxy[-1] - proxy[gold.argmax()] for _, proxy, gold in learned[many]]
     best = {pairs: [gold.max() for _, _, gold in learned[pairs]] for pairs in PAIRS}
+    before, first = ([curves[i][0] for curves in learned[many]] for i in (2, 1))
+    last = [proxy[-1] for _, proxy, _ in learned[many]]
     taken = [best_of(*runs) for runs in chosen_by(results, many)]
-
-    def less_divergence(measure: int) -> list[float]:
-        """Best of n less PPO at the same divergence, in the proxy, 1, or in gold, 2."""
-        pairs = zip(taken, learned[many], strict=True)
-        return [at(NEAR, one[0], one[measure]) - at(NEAR, other[0], other[measure]) for one, other in pairs]
-
+    near = {"PPO": [at(NEAR, kl, proxy) for kl, proxy, _ in learned[many]]}
+    near |= {f"best of {size}": [proxy[i] for _, proxy, _ in taken] for i, size in enumerate(SIZES)}
+    near["best of n"] = [at(NEAR, kl, proxy) for kl, proxy, _ in taken]
     return [
-        check_claim("PPO: beta of gold = d (alpha - beta log d)", f"above 0 ({CLAIM}, equation 2)", harm, least=0),
-        check_claim("PPO: proxy at the end - where gold is highest", f"rises ({CLAIM}, figure 1)", after, least=0),
         check_claim(
-            f"proxy at {NEAR:g} nat: best of n - PPO", f"more ({CLAIM}, section 3.5)", less_divergence(1), least=0
+            "PPO: beta of gold = d (alpha - beta log d)",
+            "above 0",
+            harm,
+            least=0.0,
+            source=f"{GAO}, equation 2",
+            reason="any fall: beta is positive in each of their fits",
+            expected=0.1,
+            must_fail={
+                "the same fit where gold grows as d": [falls(kl, gold, np.sqrt(kl)) for kl, _, gold in learned[many]]
+            },
+            must_pass={"where gold is d (1 - 0.1 log d)": [falls(kl, gold, bent(kl)) for kl, _, gold in learned[many]]},
+        ),
+        check_claim(
+            "PPO: proxy at the end - where gold is highest",
+            "rises",
+            after,
+            least=0.0,
+            source=f"{GAO}, figure 1",
+            reason="more by any amount: the dashed curves go on rising",
+            expected=1.0,
+            must_fail={"gold: at the end - its highest": [gold[-1] - gold.max() for _, _, gold in learned[many]]},
+            must_pass={"proxy at the end - before": differences(last, first)},
+        ),
+        check_claim(
+            f"proxy at {NEAR:g} nat: best of n - PPO",
+            "more",
+            differences(near["best of n"], near["PPO"]),
+            least=0.0,
+            source=f"{GAO}, section 3.5",
+            reason="more by any amount",
+            expected=0.3,
+            must_fail={"one answer - PPO": differences(near[f"best of {SIZES[0]}"], near["PPO"])},
+            must_pass={f"best of {SIZES[-1]} - PPO": differences(near[f"best of {SIZES[-1]}"], near["PPO"])},
         ),
         check_claim(
             f"highest gold of PPO: reward model of {many} - of {few} pairs",
-            f"more ({CLAIM}, figure 4)",
+            "more",
             differences(best[many], best[few]),
-            least=0,
+            least=0.02,
+            source=f"{GAO}, figure 4",
+            reason="more by two hundredths of the answers",
+            expected=0.1,
+            must_fail={f"before - of {few} pairs": differences(before, best[few])},
+            must_pass={f"of {many} pairs - before": differences(best[many], before)},
         ),
     ]
+
+
+def bent(kl: np.ndarray) -> np.ndarray:
+    d = np.sqrt(kl)
+    return d * (1 - 0.1 * np.log(np.maximum(d, 1e-9)))
 
 
 @functools.cache
