@@ -16,7 +16,7 @@ METHODS = {
     "LoRA of rank 2": {"tune.adapter": "lora(rank=2, alpha=32)", "optim.lr": 1.6e-2},
 }
 EARLY = 5
-BIDERMAN = "Biderman et al. 2024, the comparisons of source and target domain for instruction tuning"
+BIDERMAN = "Biderman et al. 2024, section 4"
 TEXT = {"data__source": "python_stdlib()", "data__pack": "concat", "train__eval_batches": 40}
 
 
