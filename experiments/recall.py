@@ -31,7 +31,7 @@ def sweep():
     c.train.keep_best = False
     c.sample.prompts = ()
     arms = {name: {"model.attention": ["sliding(window=2)", name]} for name in (FULL, *STATES, NEAR)}
-    arms[EASY] = {**arms[FULL], "data.source": source(2), "train.steps": 200, "train.eval_every": 200}
+    arms[EASY] = {**arms[FULL], "data.source": source(2), "model.context": 8}
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, tune="optim.lr", tune_seeds=(1000,))
 
 
@@ -73,5 +73,5 @@ def analyse(results):
 @functools.cache
 def share(directory: Path) -> float:
     """Of the queries, with half a query more on each side, so that none is 0 or 1."""
-    queries = PAIRS * ROWS * BATCHES
+    queries = finished_runs.config_of(directory).model.context // 4 * ROWS * BATCHES
     return (finished_runs.accuracy(directory) * queries + 0.5) / (queries + 1)
