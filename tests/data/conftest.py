@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.configs import base
+from gpt_jax.data.examples import Examples
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 
@@ -26,6 +28,16 @@ def make_config(tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def source(make_config):
+    """source(call, other data knobs): the examples of a source."""
+
+    def build(call, **data) -> Examples:
+        return registry.build("data.sources", call, make_config(**data))
+
+    return build
 
 
 @pytest.fixture

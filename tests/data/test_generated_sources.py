@@ -1,13 +1,11 @@
 """Sources of examples that a programme makes: the same again, sides apart, answers that another programme finds too."""
 
-import datetime
 import re
 
 import numpy as np
 import pytest
 
 from gpt_jax import registry
-from gpt_jax.data.examples import Examples
 from gpt_jax.data.open import open_data
 from tests.data.refusals import refused
 
@@ -18,14 +16,6 @@ CALLS = [
     if name in ("instructions", "arithmetic", "countdown", "dialogue", "qa_stories", "translation", "preferences")
     or name in ("needle", "variables")
 ]
-
-
-@pytest.fixture
-def source(make_config):
-    def build(call, **data) -> Examples:
-        return registry.build("data.sources", call, make_config(**data))
-
-    return build
 
 
 def test_there_are_calls():
@@ -247,82 +237,6 @@ def test_stories_are_answered_exactly(source):
     assert {row["kind"] for row in source("qa_stories(kinds=['two'], count=20)").train} == {"two"}
 
 
-def value(name: str) -> int:
-    """Of an English numeral."""
-    ones = (
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-    )
-    ones += "seventeen eighteen nineteen".split()
-    tens = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
-    total = group = 0
-    for word in name.replace("-", " ").split():
-        if word in ones:
-            group += ones.index(word)
-        elif word in tens:
-            group += 10 * tens.index(word)
-        elif word == "hundred":
-            group *= 100
-        else:
-            total, group = total + group * {"thousand": 1000, "million": 10**6}[word], 0
-    return total + group
-
-
-def test_numerals_are_right(source):
-    rows = source("translation(pair='numerals', direction='both', count=500)").train
-    for row in rows:
-        number, name = (row["prompt"], row["completion"])[:: 1 if row["direction"] == "forth" else -1]
-        assert value(name) == int(number) and str(int(number)) == number
-    assert {row["direction"] for row in rows} == {"forth", "back"}
-
-
-def test_dates_are_right(source):
-    months = [datetime.date(2000, month, 1).strftime("%B") for month in range(1, 13)]
-    firsts = {"first": "one", "second": "two", "third": "three", "fifth": "five", "eighth": "eight", "ninth": "nine"}
-    firsts |= {"twelfth": "twelve", "twentieth": "twenty", "thirtieth": "thirty"}
-    sides = source("translation(count=500, valid=100)")
-    for row in (*sides.train, *sides.valid):
-        date = datetime.date.fromisoformat(row["prompt"])
-        day, month, year = re.fullmatch(r"the (\S+) of (\w+) (.+)", row["completion"]).groups()
-        last = day.rpartition("-")[2]
-        day = day.removesuffix(last) + (firsts[last] if last in firsts else last.removesuffix("th"))
-        assert (value(day), months.index(month) + 1) == (date.day, date.month)
-        if "thousand" in year:
-            assert value(year) == date.year
-        else:
-            century = next(words for words in ("nineteen", "twenty") if year.startswith(words))
-            rest = year.removeprefix(century).strip().removeprefix("oh ").replace("hundred", "zero")
-            assert 100 * value(century) + value(rest) == date.year
-    held = {row["prompt"][5:] for row in sides.valid}
-    assert not held & {row["prompt"][5:] for row in sides.train}
-
-
-def test_the_made_up_language_follows_its_grammar(source):
-    from gpt_jax.data.sources.translation.toy import ADJECTIVES, NOUNS, VERBS
-
-    stems = dict(ADJECTIVES)
-    found = []
-    sides = source("translation(pair='toy', count=800, valid=100)")
-    for rows in (sides.train, sides.valid):
-        pairs = set()
-        for row in rows:
-            english, verb, other = re.fullmatch(r"the (.+?) (\w+) the (.+)", row["prompt"]).groups()
-            (one, many, *said) = next(forms for forms in VERBS if verb in forms[:2])
-            number = (one, many).index(verb)
-            output = row["completion"].split()
-            subject = next(noun for noun in NOUNS if noun[number] == english.split()[-1])
-            wanted = [subject[2 + number], *(stems[word] + "oi"[number] for word in english.split()[:-1])]
-            assert output[: len(wanted)] == wanted and output[-2:] == ["ka", said[number]]
-            rest = output[len(wanted) : -2]
-            noun = next(noun for noun in NOUNS if rest[0] in noun[2:])
-            number = noun[2:].index(rest[0])
-            assert noun[number] == other.split()[-1]
-            assert rest[1:] == [stems[word] + "oi"[number] for word in other.split()[:-1]]
-            pairs.add((subject[0], many))
-        found.append(pairs)
-    assert not found[0] & found[1]
-    assert {noun for noun, _ in found[1]} <= {noun for noun, _ in found[0]}
-
-
 def test_preferences_follow_their_rule(source):
     from gpt_jax.data.sources.preferences import KIND, UNKIND
 
@@ -373,38 +287,3 @@ def test_preferences_follow_their_rule(source):
 )
 def test_bad_arguments(call, message, make_config):
     refused(make_config(source=call, tokenizer="bytes"), message)
-
-
-@pytest.mark.parametrize("length, depth", [(120, 0.0), (300, 0.5), (300, 1.0)])
-def test_a_needle_stands_where_it_is_wanted(length, depth, source):
-    for row in source(f"needle(lengths=[{length}], depths=[{depth}], count=40)").train[:40]:
-        prompt, said = row["prompt"], re.search(r"The number of the (\w+) is(\d*) (\d+)\.", row["prompt"])
-        assert length - 40 < len(prompt) <= length and (row["length"], row["depth"]) == (length, depth)
-        assert prompt.endswith(f" The number of the {said[1]} is") and row["answer"] == f" {said[3]}"
-        before = prompt[: said.start()].count(".")
-        assert abs(before / (prompt.count(".") - 1) - depth) < 0.51 / (prompt.count(".") - 1)
-
-
-def test_other_needles_give_other_keys(source):
-    for row in source("needle(lengths=[400], others=4, count=40)").train[:40]:
-        said = dict(re.findall(r"The number of the (\w+) is (\d+)\.", row["prompt"]))
-        key = re.search(r"The number of the (\w+) is$", row["prompt"])[1]
-        assert len(said) == 5 and row["answer"] == f" {said[key]}"
-
-
-@pytest.mark.parametrize("hops, others", [(0, 0), (1, 3), (5, 2)])
-def test_variables_are_followed(hops, others, source):
-    for row in source(f"variables(lengths=[400], hops={hops}, others={others}, count=40)").train[:40]:
-        known, followed = {}, 0
-        for name, value in re.findall(r"(\w) = (\w+)\.", row["prompt"]):
-            followed += value in known
-            known[name] = known.get(value, value)  # a value that was not given before could not be followed
-        assert len(known) == 1 + hops + others and followed == hops and len(row["prompt"]) <= 400
-        assert row["answer"] == f" {known[row['prompt'].split()[-2]]}"
-
-
-@pytest.mark.parametrize("depth", [0.0, 1.0])
-def test_the_first_variable_stands_where_it_is_wanted(depth, source):
-    for row in source(f"variables(lengths=[300], depths=[{depth}], others=0, count=20)").train[:20]:
-        before = row["prompt"].index(" = ")
-        assert before < 2 if depth == 0 else before > 200

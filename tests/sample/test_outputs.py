@@ -1,10 +1,7 @@
 """Why texts end, how many there are of a prompt, what is reported of them, and files of them that are continued."""
 
-import fcntl
 import functools
 import itertools
-import json
-import os
 from dataclasses import replace
 
 import jax
@@ -18,12 +15,10 @@ from gpt_jax.errors import UserError
 from gpt_jax.sample.calls import Calls
 from gpt_jax.sample.decode import Decoder, Sampling
 from gpt_jax.sample.likelihood import likelihoods
-from gpt_jax.sample.outputs.records import Records
 from gpt_jax.sample.outputs.requests import APART, requests
 from gpt_jax.sample.outputs.stream import StopStrings, TextStream
 from gpt_jax.sample.outputs.writing import pieces, written
 from gpt_jax.sample.prompts import Prompt, read_prompts
-from gpt_jax.sample.text import sample_command
 from tests import fallback
 from tests.model.variants import config, logits, parameters
 from tests.sample.test_text import Bytes
@@ -267,79 +262,3 @@ def test_the_log_probabilities_of_a_single_token_and_a_whole_context():
     ids = np.random.default_rng(0).integers(257, size=64).tolist()
     logs_TV = np.asarray(jax.nn.log_softmax(logits(MODEL, parameters(MODEL), np.array([ids]))[0]))
     np.testing.assert_allclose(likelihoods(decoder(), [ids])[0].logprobs, logs_TV[np.arange(63), ids[1:]], atol=1e-4)
-
-
-def command(capsys, sample=SAMPLE, records=None, output="jsonl", **given):
-    prompts = {name: given.get(name) for name in ("prompt", "prompt_ids", "prompts")}
-    sample_command(MODEL, parameters(MODEL), Letters(), sample, prompts, output, True, records)
-    return capsys.readouterr().out
-
-
-def test_records_keep_their_form(capsys):
-    plain = json.loads(command(capsys, prompt="ab"))
-    assert list(plain) == ["prompt", "text", "prompt_ids", "ids", "logprobs", "finish_reason"]
-    asked = json.loads(command(capsys, prompt="ab", sample=replace(SAMPLE, logprobs=3, prompt_logprobs=True)))
-    assert {"final_logprobs", "entropy", "top_ids", "top_logprobs", "final_top_logprobs"} < set(asked)
-    several = command(capsys, prompt="ab", sample=replace(SAMPLE, num_return_sequences=2)).splitlines()
-    assert [json.loads(line)["sample"] for line in several] == [0, 1] and json.loads(several[0])["ids"] == plain["ids"]
-
-
-@pytest.fixture
-def file_of_prompts(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_text("".join(json.dumps({"prompt": "ab"[: 1 + i % 2] + LETTERS[i]}) + "\n" for i in range(6)))
-    return str(path)
-
-
-def test_a_file_of_records_is_continued(capsys, file_of_prompts, tmp_path):
-    """Wherever it was cut, it ends as the uninterrupted one; what is there is not written again. Log-probabilities are
-    rounded as the rows side by side have it, in their last digits."""
-    records = Records(tmp_path / "there" / "out.jsonl", "m")
-    assert command(capsys, records=records, prompts=file_of_prompts) == ""
-    whole = records.path.read_bytes()
-    lines = whole.splitlines(keepends=True)
-    shown = [json.loads(line) for line in command(capsys, prompts=file_of_prompts).splitlines()]
-    assert [{k: v for k, v in json.loads(line).items() if k != "settings"} for line in lines] == shown
-    assert len(lines) == 6
-    for cut in (5, len(lines[0]), len(lines[0]) + len(lines[1]) + 7, len(whole) - 1, len(whole)):
-        records.path.write_bytes(whole[:cut])
-        command(capsys, records=records, prompts=file_of_prompts)
-        now, kept = records.path.read_bytes(), whole.rindex(b"\n", 0, cut) + 1 if b"\n" in whole[:cut] else 0
-        assert now[:kept] == whole[:kept] and _without_logprobs(now) == _without_logprobs(whole), cut
-    inode = records.path.stat().st_ino
-    command(capsys, records=records, sample=replace(SAMPLE, rows=1), prompts=file_of_prompts)
-    assert records.path.stat().st_ino == inode and records.path.read_bytes() == now
-
-
-def _without_logprobs(lines):
-    return [{k: v for k, v in json.loads(line).items() if k != "logprobs"} for line in lines.splitlines()]
-
-
-def test_a_file_of_other_records_is_refused_and_left_alone(capsys, file_of_prompts, tmp_path):
-    records = Records(tmp_path / "out.jsonl", "m")
-    command(capsys, records=records, prompts=file_of_prompts)
-    whole = records.path.read_bytes()
-    others = [
-        (replace(records, model="n"), SAMPLE, file_of_prompts, "line 1 of"),
-        (records, replace(SAMPLE, top_k=4), file_of_prompts, "line 1 of"),
-        (records, replace(SAMPLE, seed=4), file_of_prompts, "line 1 of"),
-    ]
-    for other, sample, prompts, words in others:
-        with pytest.raises(UserError, match=words):
-            command(capsys, records=other, sample=sample, prompts=prompts)
-    with pytest.raises(UserError, match="6 texts, and 1 are asked for"):
-        command(capsys, records=records, prompt="aa")
-    assert records.path.read_bytes() == whole
-    records.path.write_text("notes of mine")
-    with pytest.raises(UserError, match="line 1 of"):
-        command(capsys, records=records, prompts=file_of_prompts)
-    assert records.path.read_text() == "notes of mine"
-
-
-def test_two_processes_do_not_write_to_one_file(capsys, file_of_prompts, tmp_path):
-    records = Records(tmp_path / "out.jsonl", "m")
-    with open(records.path, "w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process"):
-            command(capsys, records=records, prompts=file_of_prompts)
-    assert os.path.getsize(records.path) == 0
