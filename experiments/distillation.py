@@ -1,10 +1,10 @@
 """Does a small model learn more in equal steps from a larger one than from the text alone?
 
-The source code of Python's standard library, as bytes. The teacher has three layers of width 96, and 500 steps; the student has two of
-width 64 and is trained for as many steps from the text, from the teacher's distributions (Hinton et al. 2015, section 2), or
-from both. Hinton et al. (table 5) find that soft targets carry more information a training case than hard ones, so that the
-student comes closer to the teacher. Rates are tuned for each student. No student has converged: these are gains at an equal
-number of bytes.
+The source code of Python's standard library, as bytes. The teacher has three layers of width 96, and is trained for 500
+steps; the student has two of width 64, and 300 steps of the text, of the teacher's distributions (Hinton et al. 2015,
+section 2), or of both. Hinton et al. (table 5) find that soft targets carry more information a training case than hard ones,
+so that the student comes closer to the teacher. Rates are tuned for each. No student has converged: these are gains at an
+equal number of bytes.
 """
 
 from gpt_jax.configs import tiny
