@@ -4,7 +4,7 @@ Random symbols, repeated after 16 to 32 of them, so that what follows has to be 
 head of an earlier layer that gives each token the one before it (Olsson et al. 2022, "In-context learning and induction
 heads", argument 2): two layers can, one cannot, not even one with twice the width. Their models of two layers go through a
 sudden change in which such heads form, models of one layer never do. Losses are in nats a token of what is repeated;
-log(64) = 4.16 is chance. Symbols that come twice in a block leave about a fifth of a nat to a head that looks one token back.
+log(64) = 4.16 is chance. Symbols that come twice in a block leave a head that looks one token back about a fifth of a nat.
 Rates are tuned for each arm. One layer is trained for 1500 steps, two for 1600.
 """
 
