@@ -132,7 +132,7 @@ class _Acknowledgement:
 
     def __init__(self, watched: list[signal.Signals], request: StopRequest):
         self.interrupts = 0
-        self._watched, self._request = watched, request
+        self._watched, self._request, self._main = watched, request, threading.get_ident()
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
@@ -157,4 +157,4 @@ class _Acknowledgement:
             if self.interrupts > 1:
                 time.sleep(AGAIN)
                 if self._request.interrupts == 1:  # the handler ran once for both, before the second was counted here
-                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                    signal.pthread_kill(self._main, signal.SIGINT)
