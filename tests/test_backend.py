@@ -96,7 +96,7 @@ print(sum(not np.allclose(one, y, atol=1e-3) for one in found))
 
 
 def test_a_norm_is_right_however_often_it_is_compiled():
-    """With XLA's own choice, which has YNNPACK's reductions, every second program of this kind is wrong."""
+    """With YNNPACK's reductions, as with XLA's own choice, every second program of this kind is wrong."""
     assert int(run(COMPILED_AGAIN)) == 0
 
 
