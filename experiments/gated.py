@@ -14,7 +14,7 @@ EARLY, STEPS = 10, 300
 ARMS = {"gelu": {}, "swiglu": {"model.mlp": "swiglu"}, "geglu": {"model.mlp": "geglu"}}
 SHAZEER = "Shazeer 2020, table 1"
 GAIN = "a quarter of the table's gain"
-SAME = "the table's difference is within its deviations, and half of the gate's gain is told apart here"
+SAME = "the table's difference is within its deviations, and half of the gate's gain can be seen here"
 
 
 def sweep():

@@ -95,7 +95,7 @@ def analyse(results):
             least=-0.05,
             most=0.05,
             source=SCHULMAN,
-            reason="a twentieth of a nat, as two runs of theirs cannot be told apart in its figures",
+            reason="a twentieth of a nat, as near as two runs of theirs lie in its figures",
             expected=0.0,
             must_fail={"full: at the lowest rate - at the best": slow},
             must_pass={"full: the lowest loss of the next seed - of each": next_losses(lowest["full"])},

@@ -31,7 +31,7 @@ class StopRequest:
 
     Attributes:
       signal: the first signal that came, else None.
-      interrupts: how many SIGINTs Python's handler was told of.
+      interrupts: how many SIGINTs Python's handler has run for.
 
     Raises:
       Stopped: on leaving, where a signal ended what was within; see ``nothing_to_save``.
