@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test format gallery conformance parity kernels predict slurm bench reproduce docs clean interpreter
+.PHONY: help quickstart test format gallery conformance compiled parity kernels predict slurm bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -19,6 +19,7 @@ help:
 	@echo "make gallery      draw every variant of the model; rewrites docs/variants.md"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
 	@echo "make conformance  check every mechanism, position and backend against float64; rewrites docs/conformance.md"
+	@echo "make compiled     compile every variant six times, and compare what the programs compute"
 	@echo "make parity       one training step on every mesh against one device, in float64; rewrites its table in docs/distributed.md"
 	@echo "make reproduce    compare the experiments of the scoreboard with new runs (ARGS=\"mup nanogpt_cpu\" names some)"
 	@echo "make kernels      compile the attention kernels for an H100 and a TPU, without either (downloads 5 GB)"
@@ -53,6 +54,10 @@ conformance: $(VENV)/.test
 	$(BIN)/python -m tests.conformance
 
 # A quarter of an hour.
+compiled: $(VENV)/.test
+	$(BIN)/python -m tests.compiled
+
+# Half an hour.
 parity: $(VENV)/.test
 	$(BIN)/python -m tests.mesh.parity --write
 

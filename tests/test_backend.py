@@ -44,7 +44,8 @@ FLAGS = "import os; from gpt_jax import backend; backend.tune(); print(os.enviro
 
 
 def run(program: str, **environment: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "XLA_", "JAX_CPU_"))}
+    others = ("MALLOC_", "XLA_", "JAX_CPU_", "NPROC")  # more threads than arenas of malloc share the one that keeps all
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     done = subprocess.run([sys.executable, "-c", program], env=clean | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -70,6 +71,23 @@ def test_flags_of_the_user_stay():
     assert run(FLAGS).split() == [own]
     given = "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
     assert run(FLAGS, XLA_FLAGS=given).split() == given.split()
+
+
+TOO_LATE = """
+import warnings
+{first}
+from gpt_jax import backend
+with warnings.catch_warnings(record=True) as said:
+    backend.tune()
+    jax.devices()
+    backend.tune()
+print(*[str(one.message) for one in said])
+"""
+
+
+def test_flags_that_come_too_late_are_told_of():
+    assert "export XLA_FLAGS=--xla_cpu" in run(TOO_LATE.format(first="import jax; jax.devices()"))
+    assert run(TOO_LATE.format(first="import jax")).strip() == ""
 
 
 COMPILED_AGAIN = """
@@ -98,6 +116,15 @@ print(sum(not np.allclose(one, y, atol=1e-3) for one in found))
 def test_a_norm_is_right_however_often_it_is_compiled():
     """With YNNPACK's reductions, as with XLA's own choice, every second program of this kind is wrong."""
     assert int(run(COMPILED_AGAIN)) == 0
+
+
+def test_variants_are_the_same_however_often_they_are_compiled():
+    """All of them: make compiled."""
+    command = [sys.executable, "-m", "tests.compiled", "--times=3", "retention", "layernorm"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 variants, 3 compilations each: 0 differ" in done.stdout, (
+        done.stdout + done.stderr
+    )
 
 
 STEP = "from gpt_jax import backend; print([backend.step_options(*asked) for asked in {asked}])"

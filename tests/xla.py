@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 
+from gpt_jax.backend import CPU_FLAGS
+
 QUICK = [
+    *CPU_FLAGS,
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     # By default a program is cut into 32 modules for as many threads; cutting costs a quarter of generating its code.
