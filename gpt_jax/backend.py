@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 import re
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ HARMLESS = ("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_
 
 def tune() -> None:
     """Adds the flags to XLA_FLAGS, except those that the user has set there, and lets malloc keep what is freed, unless
-    the environment sets MALLOC_MMAP_MAX_ or MALLOC_TRIM_THRESHOLD_.
+    the environment sets MALLOC_MMAP_MAX_ or MALLOC_TRIM_THRESHOLD_. Warns where JAX has started without the flags.
 
     Raises:
       UserError: a variable of JAX has a value that JAX does not know, or that a run may not have.
@@ -71,9 +72,22 @@ def tune() -> None:
     given = os.environ.get("XLA_FLAGS", "").split()
     names = {flag.partition("=")[0] for flag in given}
     added = [flag for flag in CPU_FLAGS if flag.partition("=")[0] not in names]
-    os.environ["XLA_FLAGS"] = " ".join([*given, *added])
+    if added:
+        os.environ["XLA_FLAGS"] = " ".join([*given, *added])
+        warn_if_started()
     keep_freed_memory()
     check_variables()
+
+
+def warn_if_started() -> None:
+    """XLA reads its flags once, and its own choices may compute wrong numbers on a CPU (docs/performance.md)."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge and bridge.backends_are_initialized() and target_platform() == "cpu":
+        warnings.warn(
+            "JAX was used before gpt_jax, so that XLA's own choices hold, with which some models compute wrong numbers on "
+            f"CPUs. Start again, and call gpt_jax first or export XLA_FLAGS={CPU_FLAGS[0]}",
+            stacklevel=3,
+        )
 
 
 def check_variables() -> None:

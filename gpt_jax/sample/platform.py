@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.backend import CPU_FLAGS
+
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 Options = tuple[tuple[str, str | bool], ...]
 SMALLEST_BUCKET = 16  # tokens; lengths are rounded up to 2^n or 3 * 2^(n-1), so that few shapes are compiled
@@ -96,8 +98,9 @@ def plain_product(x_BTD: jax.Array, w_FD: jax.Array) -> jax.Array:
     return y_XF.reshape(b, t, -1)
 
 
-# Thin products are twice as fast in the library that `gpt_jax.backend` keeps away from training (docs/sampling.md).
-CPU_OPTIONS = (("xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"),)
+# Of the compiler, as training has them, whatever XLA_FLAGS says: with others thin products take twice as long, and some
+# programs are wrong (docs/sampling.md, docs/performance.md).
+CPU_OPTIONS = tuple(flag.removeprefix("--").partition("=")[::2] for flag in CPU_FLAGS)
 CPU = Platform(barred_product, turns=0, specialised=False, bits=1, options=CPU_OPTIONS)
 ACCELERATOR = Platform(plain_product, turns=16, specialised=True, bits=4)
 # Products of a few rows as Triton's kernels take minutes to tune, and leave a sum of partial products and a bias to kernels
