@@ -31,7 +31,12 @@ def sweep():
     c.train.keep_best = False
     c.sample.prompts = ()
     arms = {name: {"model.attention": ["sliding(window=2)", name]} for name in (FULL, *STATES, NEAR)}
-    arms[EASY] = {**arms[FULL], "data.source": source(2), "model.context": 8}
+    arms[EASY] = {
+        **arms[FULL],
+        "data.source": source(2),
+        "model.context": 8,
+        "train.batch": 4 * ROWS,
+    }  # as many queries
     return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, tune="optim.lr", tune_seeds=(1000,))
 
 
@@ -73,5 +78,6 @@ def analyse(results):
 @functools.cache
 def share(directory: Path) -> float:
     """Of the queries, with half a query more on each side, so that none is 0 or 1."""
-    queries = finished_runs.config_of(directory).model.context // 4 * ROWS * BATCHES
+    c = finished_runs.config_of(directory)
+    queries = c.model.context // 4 * c.train.batch * BATCHES
     return (finished_runs.accuracy(directory) * queries + 0.5) / (queries + 1)
