@@ -11,58 +11,69 @@ from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 
 EARLY, STEPS, VALID = 100, 1500, 500
+PLAIN, REVERSED = "plain", "reversed"
 LEE = "Lee et al. 2023, section 4"
-METRIC = "valid/exact_match"
 
 
 def sweep():
     c = base.get_config()
     c.model.update(layers=2, width=64, heads=4, context=16, position="learned", bias=False)
-    # Chosen, with the number of steps, after a first result of 0.07 for reversed sums.
+    # Chosen, with the number of steps, after a first result of 0.07 for reversed sums; and the seeds that rates are tuned on
+    # after a second, of 0.23 to 1, with a rate that was the best for one seed.
     c.model.init = "normal(std=0.09)"  # near 1/sqrt(width); GPT-2's 0.02 begins slowly at this width
     c.data.update(tokenizer="bytes", pack="padded", valid_fraction=0.05)
     c.optim.update(lr=4e-3, warmup=50)
-    c.train.update(steps=STEPS, batch=128, eval_every=EARLY, save_every=STEPS, eval_batches=0, tensorboard=False)
+    c.train.update(batch=128, eval_batches=0, tensorboard=False)
     c.train.keep_best = False
     c.sample.prompts = ()
     arms = {
-        name: {"data.source": f"arithmetic(operations='+', digits=3, count=100000, valid={VALID}, reverse={reverse})"}
-        for name, reverse in (("plain", False), ("reversed", True))
+        name(order, steps): {
+            "data.source": f"arithmetic(operations='+', digits=3, count=100000, valid={VALID}, reverse={order == REVERSED})",
+            "train.steps": steps,
+            "train.eval_every": steps,
+            "train.save_every": steps,
+        }
+        for order in (PLAIN, REVERSED)
+        for steps in (STEPS, EARLY)
     }
-    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric=METRIC, tune="optim.lr", tune_seeds=(1000,))
+    knobs = {"metric": "valid/exact_match", "tune": "optim.lr", "tune_seeds": (1000, 1001, 1002)}
+    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None, **knobs)
+
+
+def name(order: str, steps: int) -> str:
+    return order if steps == STEPS else f"{order}, {steps} steps"
 
 
 def analyse(results):
-    last, early = ({arm: shares(row) for arm, row in table.items()} for table in (results.values(), at_first(results)))
+    values = results.values()
+    last, early = (
+        {order: shares(values[name(order, steps)]) for order in (PLAIN, REVERSED)} for steps in (STEPS, EARLY)
+    )
     return [
         check_claim(
             "share of sums that are right, reversed",
             "1",
-            last["reversed"],
+            last[REVERSED],
             scale="logit",
             least=0.95,
             source=LEE,
             reason="their curve ends without errors; one in twenty is allowed to a model a hundred times smaller",
             expected=0.995,
-            must_fail={f"after {EARLY} steps": early["reversed"]},
+            must_fail={f"after {EARLY} steps": early[REVERSED]},
             must_pass={"answers that are all right": shares(dict.fromkeys(results.seeds, 1.0))},
         ),
         check_claim(
             "the same: reversed - plain",
             "more",
-            differences(last["reversed"], last["plain"]),
+            differences(last[REVERSED], last[PLAIN]),
             least=0.02,
             source=LEE,
             reason="more at an equal number of examples, by two hundredths of the answers",
             expected=0.2,
-            must_fail={f"after {EARLY} steps": differences(early["reversed"], early["plain"])},
-            must_pass={"reversed: after training - before": differences(last["reversed"], early["reversed"])},
+            must_fail={f"after {EARLY} steps": differences(early[REVERSED], early[PLAIN])},
+            must_pass={f"reversed: after training - after {EARLY} steps": differences(last[REVERSED], early[REVERSED])},
         ),
     ]
-
-
-def at_first(results):
-    return results.values_at(EARLY)
 
 
 def shares(row) -> list[float]:

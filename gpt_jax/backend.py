@@ -86,7 +86,7 @@ def warn_if_started() -> None:
         warnings.warn(
             "JAX was used before gpt_jax, so that XLA's own choices hold, with which some models compute wrong numbers on "
             f"CPUs. Start again, and call gpt_jax first or export XLA_FLAGS={CPU_FLAGS[0]}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
