@@ -2,7 +2,7 @@
 
 Four layers of width 128 on the characters of tinyshakespeare, 2000 steps of 12 x 64 tokens. nanoGPT's README gives a
 validation loss of 1.88, an estimate from 20 random batches. Here the loss is that of the whole validation text, and so is
-that of nanoGPT's own code in ``THEIRS``, with five seeds (``python -m benchmarks.nanogpt``, commit 3adf61e).
+that of nanoGPT's own code in ``THEIRS``, with five seeds (``python -m benchmarks.published.nanogpt``, commit 3adf61e).
 """
 
 from statistics import fmean

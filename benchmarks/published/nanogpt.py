@@ -1,6 +1,6 @@
 """The losses of nanoGPT's own code with the settings that its README gives for CPUs, one a seed.
 
-    python -m benchmarks.nanogpt CLONE data/tinyshakespeare.txt --seeds 1 2 3
+    python -m benchmarks.published.nanogpt CLONE data/tinyshakespeare.txt --seeds 1 2 3
 
 CLONE is a clone of https://github.com/karpathy/nanoGPT. Its train.py runs as it is, but for the seed, which it has no
 option for; its README's 1.88 is an estimate from 20 random batches, and here the last checkpoint is evaluated on the whole
