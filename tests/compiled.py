@@ -1,7 +1,7 @@
 """Every variant, compiled several times: its logits and gradients are the same each time.
 
-    python -m tests.compiled                          # all of them, with the flags that a run has
-    python -m tests.compiled --fusions= retention     # of XLA's CPU backend, as another setting would have them
+    python -m tests.compiled                                                     # all of them, with the flags that a run has
+    python -m tests.compiled --fusions=LIBRARY_FUSION_TYPE_REDUCE retention      # another setting of XLA's, which is wrong
 
 Some fusions make programs of which every second compilation computes something else (docs/performance.md).
 """
