@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help quickstart test format gallery conformance compiled parity kernels predict slurm bench reproduce docs clean interpreter
+.PHONY: help quickstart test test-all format gallery conformance compiled parity kernels predict slurm bench reproduce docs clean interpreter
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make quickstart   train a small GPT on this interpreter's standard library, print its loss and a sample"
 	@echo "make test         types, order of imports, tests, size budget, then lint and format"
+	@echo "make test-all     the same, with slow tests and whole tables, of which make test runs a part"
 	@echo "make format       format every file, fix what the linter can fix"
 	@echo "make gallery      draw every variant of the model; rewrites docs/variants.md"
 	@echo "make bench        measure training and decoding beside their peers; rewrites the tables of README.md"
@@ -35,10 +36,13 @@ quickstart: $(VENV)/.core
 	$(BIN)/python launch.py train --config=configs/quickstart.py --workdir=$$workdir
 
 # Lint and format last: they say nothing about whether new code computes what it should.
+# ARGS goes to pytest: ARGS="-k NAME" runs all tests of a variant.
+test-all: WHICH := --all
+test-all: test
 test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(WHICH) $(ARGS)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || \
 	{ echo "every test passed; make format fixes the format and most of what the linter says" >&2; exit 1; }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import xla
+from tests import selection, xla
 
 VIRTUAL_DEVICES = 8
 
@@ -23,18 +23,15 @@ for number in (signal.SIGHUP, signal.SIGINT):  # ignored where the tests run in 
 
 
 # They begin first, so that none of them is what the last process is still busy with; the others follow by name.
-LONGEST = [
-    "test_contract.py",
-    "test_printed_commands.py",
-    "test_decode.py",
-    "test_attend.py",
-    "test_conformance.py",
-    "test_mup.py",
-    "test_sweep.py",
-]
+LONGEST = ["test_printed_commands.py", "test_contract.py", "test_population.py", "test_launch.py", "test_decode.py"]
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="slow tests and whole tables too (tests/selection.py)")
+
+
+def pytest_collection_modifyitems(config, items):
+    selection.select(config, items)
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 

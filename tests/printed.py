@@ -188,7 +188,7 @@ def _served(flags: list[str]) -> str:
 
 
 def _make(words: list[str]) -> str:
-    recipes = dict(re.findall(r"^([\w-]+):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    recipes = dict(re.findall(r"^([\w-]+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     variables = dict(word.partition("=")[::2] for word in words[1:] if "=" in word)
     faults = []
     for target in (word for word in words[1:] if "=" not in word):

@@ -34,6 +34,7 @@ def test_the_sample_meets_everything():
         assert {getattr(cell, part) for cell in sample()} == {getattr(cell, part) for cell in CELLS}, part
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("cell", sample(), ids=str)
 def test_a_cell_computes_what_it_says_or_refuses(cell):
     wrong = {name: verdict for name, verdict in verdicts(cell, as_programs) if not verdict.ok}

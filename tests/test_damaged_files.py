@@ -63,6 +63,7 @@ def damages():
         yield from ({section: {knob: other}} for knob in knobs for other in others)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("reader", READERS)
 def test_whatever_a_configuration_holds_it_is_read_or_refused(reader, tmp_path):
     refused = 0

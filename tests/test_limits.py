@@ -98,6 +98,7 @@ def opened(**changes) -> bool:
     return True
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("knob, annotation", NUMBERS, ids=[knob for knob, _ in NUMBERS])
 def test_a_knob_is_tried_at_its_extremes(knob, annotation):
     allowed = limits_of(annotation)
@@ -114,6 +115,7 @@ def numbers_of(kind: str, name: str) -> list[inspect.Parameter]:
     return [p for p in registry._keywords(kind, name) if limits.is_plain(p.annotation) and is_number(p.annotation)]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", CALLS, ids=[f"{kind}={name}" for kind, name in CALLS])
 def test_an_argument_is_tried_at_its_extremes(kind, name, tmp_path):
     np.arange(4000, dtype="<u2").__mod__(60).tofile(tmp_path / "tokens.bin")

@@ -30,6 +30,7 @@ def printed(notebook) -> str:
     return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path, monkeypatch):
     """With other values in the cell that is tagged "parameters"."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)

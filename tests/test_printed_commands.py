@@ -18,7 +18,7 @@ from tests.printed_reader import read
 
 OWN_TESTS = ("api.md", "serving.md")  # tests/test_api_docs.py, tests/serve/test_serving_docs.py
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name not in OWN_TESTS)
-PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *DOCS]
+FIRST = [ROOT / "README.md", ROOT / "experiments" / "README.md"]
 ABLATION = '''"""Does a gated MLP help?"""
 
 from gpt_jax.configs import quickstart
@@ -84,8 +84,18 @@ def has_devices(count: int) -> None:
     assert count % jax.device_count() == 0
 
 
-@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", FIRST, ids=lambda path: path.parent.name)
+def test_what_is_read_first_works(document, page):
+    works(document, page)
+
+
+@pytest.mark.every(4)
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_printed_works(document, page):
+    works(document, page)
+
+
+def works(document, page):
     faults = [fault for printed in read(document.read_text("utf-8")) if (fault := page.fault(printed))]
     assert not faults, "\n\n".join(faults)
 

@@ -130,6 +130,7 @@ def changed(value):
         yield from ([other, *value[1:]] for other in NASTY)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", OF_A_FAMILY.values())
 def test_whatever_a_setting_is_it_is_read_or_refused(name):
     values = ROWS[name]["config"]

@@ -25,6 +25,7 @@ def opened(directory):
     return made.eval()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_there_and_back(name, tmp_path):
     theirs = model(name)

@@ -42,6 +42,7 @@ def written(folder, rows, name="rows.jsonl") -> str:
     return str(path)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("call", CALLS)
 def test_every_task_is_answered(call):
     task, model = opened(call, small(call)), judged(C)

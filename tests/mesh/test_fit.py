@@ -60,6 +60,7 @@ def test_knobs_that_are_given_stay():
         assert (settled.mesh.tensor, settled.mesh.fsdp, settled.model.dtype) == (2, 4, "float32")
 
 
+@pytest.mark.slow
 def test_every_proposal_can_be_made():
     for one in proposals(small(model__mlp="moe(experts=4)"), 8, H100):
         assert unfit(one.applied(small(model__mlp="moe(experts=4)")), 8, H100) == ""

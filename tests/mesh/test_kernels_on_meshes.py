@@ -11,6 +11,7 @@ MODEL = {"model.dtype": "float32", "model.attention": "full", "model.head_dim": 
 MESHES = [{"data": 8}, {"fsdp": 2, "tensor": 4}, {"data": 2, "context": 2, "tensor": 2}]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 @pytest.mark.parametrize("call", ["pallas(block=16, interpret=True)", "splash(interpret=True)"])
 def test_a_step_is_the_step_of_one_device(call, sizes):

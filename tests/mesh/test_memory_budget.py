@@ -35,6 +35,7 @@ def printed():
     return Config.from_dict(values)
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_the_state_is_for_and_what_knobs_save(printed, capsys):
     print_plan(printed, None, "h100", savings=True)
     lines = capsys.readouterr().out.splitlines()

@@ -8,6 +8,7 @@ import pytest
 from tests.mesh.processes import ROOT, cpu_environment
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("chip", ["h100", "v5p"])
 def test_the_largest_gpt3_is_planned_for_512_chips(chip):
     command = [sys.executable, "launch.py", "plan", "--config=gpt3:175b", "--devices=512", f"--chip={chip}"]

@@ -118,6 +118,7 @@ def test_two_processes_share_a_batch(tmp_path):
         assert found["tensor"] == whole | {"rows": [0, 16]}
 
 
+@pytest.mark.slow
 def test_a_process_may_come_later_to_the_first_step_than_gloo_waits(tmp_path):
     gloo_waits = 30
     finished = run_processes(["-m", "tests.mesh.late_process", str(gloo_waits + 3)], tmp_path, seconds=240)

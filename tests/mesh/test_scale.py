@@ -20,6 +20,7 @@ MESHES = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("mesh", MESHES, ids=lambda mesh: "x".join(f"{axis}{size}" for axis, size in mesh.items()))
 def test_devices_share_the_work_and_send_what_the_closed_forms_say(mesh):
     found = run(mesh)

@@ -22,6 +22,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name, option", SAMPLE)
 def test_a_step_on_a_mesh_is_the_step_of_one_device(name, option):
     with jax.enable_x64(True):

@@ -18,6 +18,7 @@ from tests.mesh.sizes import mesh_config
 APART = {"model.tied": False, "model.bias": ("readout",), "model.logit_softcap": 5.0}
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("knobs", [{}, APART], ids=["tied", "apart, with a bias and a cap"])
 @pytest.mark.parametrize("sizes", [{"tensor": 8}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
 def test_a_step_is_the_step_of_one_device(sizes, knobs):

@@ -172,6 +172,7 @@ def right_gradients(name: str) -> dict:
         return run_and_gradients("reference", name, jax.tree.map(np.float64, inputs(name)[0]))[1]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("call", RUNNABLE)
 def test_a_backend_and_its_gradients_are_right_or_refused(call, name):

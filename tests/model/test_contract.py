@@ -38,6 +38,7 @@ def test_the_files_of_the_room_are_found():
     assert ("attention", "full") in VARIANTS and ("position", "none") in VARIANTS and ("mlp", "gelu") in VARIANTS
 
 
+@pytest.mark.every(4)
 @every_variant
 def test_no_token_sees_a_later_one(kind, name):
     """Row s of the batch has token s changed: its logits before s stay as they were, those at s do not."""
@@ -56,6 +57,7 @@ def influence(c, changed_ST, row_T, *packing):
     return np.abs(np.asarray(logits(c, parameters(c), changed_ST, *apart)) - before).max(-1)
 
 
+@pytest.mark.every(4)
 @every_variant
 def test_cached_equals_full(kind, name):
     c = config(**{kind: name})
@@ -80,6 +82,7 @@ def test_every_variant_has_examples():
     assert not silent, f"these have arguments without a default: give @register(…) examples=('{silent[0]}(…=…)',)"
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("call", [c for c in calls("attend") if c not in ("reference", "auto")])
 @pytest.mark.parametrize("mechanism", [c for c in calls("attention") if has_backend(c)])
 def test_every_backend_computes_a_mechanism_or_refuses_it(mechanism, call):
@@ -95,6 +98,7 @@ def test_every_backend_computes_a_mechanism_or_refuses_it(mechanism, call):
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", [v for v in VARIANTS if v[0] in ("attention", "block")])
 def test_cached_equals_full_when_scanned(kind, name):
     unrolled, c = config(**{kind: name}), config(**{kind: name}, scan=True)
@@ -131,6 +135,7 @@ def extend(c, params, part, cache, start, positions_BT):
     return m.logits(x), cache
 
 
+@pytest.mark.every(4)
 @every_variant
 def test_packed_documents_are_isolated(kind, name):
     c = config(**{kind: name})
@@ -153,6 +158,7 @@ def test_packed_documents_are_isolated(kind, name):
     np.testing.assert_allclose(got[0, 4:], expected[1][:6], atol=3e-5)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", THROUGH_LAYERS)
 def test_scanned_equals_unrolled(kind, name):
     c, scanned = config(**{kind: name}), config(**{kind: name}, scan=True)
@@ -164,6 +170,7 @@ def test_scanned_equals_unrolled(kind, name):
     assert_all_count(grads)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind, name", [v for v in VARIANTS if v not in THROUGH_LAYERS])
 def test_no_parameter_is_without_effect(kind, name):
     c = config(**{kind: name}, layers=1)
@@ -178,11 +185,13 @@ def assert_all_count(grads):
         assert names[-2:] == ["k", "bias"] or np.abs(leaf).max() > 1e-7, jax.tree_util.keystr(path)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("remat", [name for name in registry.names("model.remat") if name != "none"])
 def test_remat_changes_nothing(remat):
     assert_remat({}, remat)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", [v for v in THROUGH_LAYERS if "(" not in v[1] and v[0] != "position"])
 def test_remat_of_every_variant(kind, name):
     assert_remat({kind: name}, "full")
@@ -202,6 +211,7 @@ def refuses_dropout(changes):
     return "dropout" in backend(changes.get("attend", "auto")).refusal(frozenset({"dropout"}))
 
 
+@pytest.mark.every(4)
 @every_variant
 def test_dtype_is_the_configs(kind, name):
     c, full = config(**{kind: name}, dtype="bfloat16"), config(**{kind: name})

@@ -13,6 +13,7 @@ from tests.model.variants import config
 WIDTHS = [64, 128, 256, 512]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_activations_keep_their_size_under_mup(optimizer, capsys):
     found = mup.slopes("muP", WIDTHS, optimizer)

@@ -32,6 +32,7 @@ def wanted(mechanism):
     return gradients(attention=mechanism, kv_heads=4, dropout=0.1)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("name", OTHERS)
 def test_gradients_are_those_of_none(name, mechanism):
@@ -40,6 +41,7 @@ def test_gradients_are_those_of_none(name, mechanism):
         assert np.linalg.norm(a - b) <= 1e-12 * np.linalg.norm(b)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("backend", ["causal(rows=4)", "blockwise(block=4)", "pallas(interpret=True, block=16)"])
 @pytest.mark.parametrize("name", ["selective", "attention"])
 def test_gradients_of_every_kind_of_backend(name, backend):

@@ -1,5 +1,7 @@
 """A sample of ``python -m tests.reliability.restored``, which tries every pair of meshes."""
 
+import pytest
+
 from tests.reliability import restored
 
 SAMPLE = [
@@ -12,6 +14,7 @@ def test_a_run_goes_on_on_another_mesh_with_the_same_state_and_batch(tmp_path):
     assert restored.meshes(tmp_path, SAMPLE) == []
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_another_number_of_processes(tmp_path):
     assert restored.counts(tmp_path, [(2, 1)]) == []
 

@@ -41,6 +41,7 @@ def at_once(c, text=TEXT, **changes):
     return scores_TV[np.arange(len(text) - 1), text[1:]]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("attention, position", KEEP_THE_SAME)
 @pytest.mark.parametrize("length", [LENGTH, 17, 2])
 def test_what_layers_keep_is_carried_on_exactly(attention, position, length):

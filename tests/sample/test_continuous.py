@@ -64,6 +64,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", SAMPLE)
 def test_a_variant_writes_what_a_batch_of_all_writes(kind, name):
     check(config(context=64, **{kind: name}))

@@ -52,6 +52,7 @@ def assert_follows_the_model(c, params, given, got, atol):
         yield new, scores
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", VARIANTS, ids=NAMES)
 def test_every_variant_decodes_what_the_uncached_model_says(kind, name):
     c = config(context=64, **{kind: name})
@@ -60,6 +61,7 @@ def test_every_variant_decodes_what_the_uncached_model_says(kind, name):
         pass
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "changes, atol",
     [

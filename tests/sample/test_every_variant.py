@@ -13,6 +13,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind, call, check", SAMPLE, ids=lambda value: getattr(value, "__name__", value))
 def test_a_variant_decodes_alike_however_it_is_read(kind, call, check):
     check(table.config_of(kind, call))

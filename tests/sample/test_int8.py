@@ -35,6 +35,7 @@ def test_a_quantised_ring_is_within_half_a_step():
     np.testing.assert_array_equal(kept["rope"], plain["rope"])
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("call", MECHANISMS.values())
 def test_a_mechanism_with_an_int8_cache_is_close(call):
     """Within 3% of the logits' spread; those that keep a state and no tokens are the same."""

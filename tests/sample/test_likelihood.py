@@ -21,6 +21,7 @@ def expected(c, text):
     return scores[np.arange(len(text) - 1), text[1:]], scores.argmax(1) == text[1:]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, name", VARIANTS, ids=NAMES)
 def test_every_variant_says_what_the_uncached_model_says(kind, name):
     c = config(context=64, **{kind: name})

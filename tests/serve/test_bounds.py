@@ -118,6 +118,7 @@ def test_a_fault_of_ours_ends_no_server(workdirs):
         assert running.raw.get("/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_sigterm_lets_running_requests_finish(workdirs):
     long = LONG | {"prompt": ["the cat"] * 8, "n": 16, "max_tokens": 110}
     with served.process(f"--workdir={workdirs['plain']}", "--rows=1") as (child, url):

@@ -27,6 +27,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_cells_hold_what_was_right(run, capsys):
     asked = ["haystack", f"--workdir={run}", "--lengths=90,70", "--depths=3", "--count=4"]
     assert launch.main(asked) == 0

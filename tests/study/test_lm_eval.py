@@ -110,6 +110,7 @@ def compare(ours: dict, theirs: dict) -> tuple[int, int]:
     return compared, texts
 
 
+@pytest.mark.slow
 def test_every_answer_is_that_of_the_harness_s_own_model_of_the_export(run, ours, tasks, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("accelerate")
@@ -306,6 +307,7 @@ def test_a_run_without_a_tokenizer_is_refused(run):
         evaluate.model_of(model.config, model.params, None, {})
 
 
+@pytest.mark.slow
 def test_it_runs_without_torch_and_without_a_network(run, tasks):
     code = (
         "import sys; from importlib.machinery import PathFinder; find = PathFinder.find_spec;"

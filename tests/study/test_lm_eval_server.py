@@ -12,6 +12,7 @@ CONTEXT = 256
 ASKED = ("stories", "sums")
 
 
+@pytest.mark.slow
 def test_local_completions_says_what_is_said_in_process(tasks, tmp_path):
     pytest.importorskip("transformers")
     run, hf = made(tasks, tmp_path, CONTEXT), tmp_path / "hf"

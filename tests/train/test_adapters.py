@@ -40,6 +40,7 @@ def same(a, b) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[path], b[path]) for path in a)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, call", VARIANTS)
 def test_every_variant_starts_as_the_base_and_trains_every_matrix(kind, call):
     """To the bit; every linear layer of a block is changed, and no other parameter."""
@@ -169,6 +170,7 @@ TUNED = dict(
 )
 
 
+@pytest.mark.slow
 def test_layouts_and_devices_train_alike():
     """And only what the adapter trains is in the state."""
     settings = TUNED | dict(tune__adapter="dora(rank=2, full='^norm')", optim__optimizer="muon", train__accumulate=2)

@@ -43,6 +43,7 @@ def vectors(model) -> dict[str, bool]:
     return found
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind, call", [pair for pair in variants.VARIANTS if pair[0] != "attend"])
 def test_vectors_of_every_part_are_not_decayed_and_matrices_are(kind, call):
     model = variants.config(**{kind: call})

@@ -30,6 +30,7 @@ def coded(state):
     return [leaf for leaf in jax.tree.leaves(state["opt"]) if leaf.dtype == np.uint8]
 
 
+@pytest.mark.slow
 def test_it_learns_as_with_moments_in_float32():
     """Another seed changes the losses of the last steps more than eight bits do; the texts are learned by heart."""
     ours, state = losses(100)
@@ -41,6 +42,7 @@ def test_it_learns_as_with_moments_in_float32():
     np.testing.assert_allclose(ours[last].mean(), wide[last].mean(), rtol=0.02)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -59,6 +61,7 @@ def test_layouts_and_meshes_train_alike(changes):
     assert coded(state)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_bits(tmp_path):
     text = tiny.write_text(tmp_path)
     changes = WIDE | {"optim__ema": 0.9, "train__save_every": 6, "train__keep": 9, "train__log_every": 3}

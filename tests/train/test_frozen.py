@@ -25,6 +25,7 @@ def is_frozen(path: str) -> bool:
     return "embed" in path or "/q/" in path or "/k/" in path
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("optimizer", registry.names("train.optimizers"))
 @pytest.mark.parametrize("scan", [False, True])
 def test_every_optimizer_keeps_nothing_of_what_is_frozen(optimizer, scan):

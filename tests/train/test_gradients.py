@@ -49,6 +49,7 @@ def test_nothing_but_mixtures_of_experts_couples_the_rows_of_a_batch(kind, call)
     assert set(report) == known
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("call", ["gelu", *registry.examples("model.mlp", "moe"), LIMITED])
 def test_accumulation_changes_nothing_but_rounding(call):
     """In float64; a third of the tokens does not count, and micro-batches have unequal numbers of those that do."""
@@ -78,6 +79,7 @@ def large():
     return model, batch, gradient(model, batch)[1]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("chunk", [0, 2**16])
 @pytest.mark.parametrize("dtype, most", [("float16", 0.005), ("bfloat16", 0.03)])
 def test_gradients_of_large_batches_are_as_exact_as_their_dtype(large, dtype, most, chunk):

@@ -174,6 +174,7 @@ def taught(folder, text):
     return teacher, student, run(student, folder / "student")[0]
 
 
+@pytest.mark.slow
 def test_a_student_comes_nearer_to_its_teacher(folder, taught):
     _, _, summary = taught
     records = [r for r in metrics.read(folder / "student") if "valid/divergence" in r]

@@ -116,6 +116,7 @@ def check_layouts(case: Case, run: Callable[[Batch], Found], wanted: Found) -> N
         assert_same(run(together(case.rows[:ROWS], len(case.rows), CONTEXT, case.config.model.vocab)), wanted)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", CALLS)
 def test_layouts_and_micro_batches_change_nothing(name):
     """In float64. Filling is in a micro-batch of its own."""

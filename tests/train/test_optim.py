@@ -162,6 +162,7 @@ def test_muon_is_adam_outside_matrices():
 MIXED = ((r"(bias|scale)$", {"weight_decay": 0.0, "optimizer": "sgd(momentum=0.9)"}), (r".*", {}))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "call, groups", [*((call, None) for call in CALLS), ("adafactor(min_dim=4)", MIXED), ("muon", MIXED)]
 )

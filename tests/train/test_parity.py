@@ -16,6 +16,7 @@ def alone(tmp_path_factory):
     return {dtype: losses(ALONE, dtype, STEPS, tmp_path_factory.mktemp("alone") / dtype) for dtype in LIMITS}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_losses_do_not_depend_on_the_mesh(alone, name, dtype, tmp_path):
     ours = losses(LAYOUTS[name], dtype, STEPS, tmp_path / "sharded")

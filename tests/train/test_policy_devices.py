@@ -24,6 +24,7 @@ def run(folder, workdir, devices, *flags):
     return [{k: v for k, v in line.items() if k != "time" and not k.startswith("speed/")} for line in lines]
 
 
+@pytest.mark.slow
 def test_devices_do_not_matter(tmp_path):
     run(tmp_path, "q", 1, "--config.train.steps=2")
     flags = [

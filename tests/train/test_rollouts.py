@@ -117,6 +117,7 @@ def test_what_is_reported(whole):
     assert "| best |" in (whole / "samples" / f"rollout-{STEPS}.md").read_text()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("changes", [{}, {"tune__adapter": "lora(rank=2)"}])
 def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_does(folder, whole, changes):
     """To the bit, with its records and samples, and without the model that it began with."""
@@ -156,6 +157,7 @@ def test_a_policy_learns_what_is_rewarded(folder):
     assert found[-1] >= found[0] + 0.5
 
 
+@pytest.mark.slow
 def test_other_prompts_take_the_place_of_dead_ones(folder):
     """In a run that was stopped too."""
     settings = policy(folder, "grpo(kl=0.0, resample=2)", tune__reward="ended", sample__max_new_tokens=3)
@@ -168,6 +170,7 @@ def test_other_prompts_take_the_place_of_dead_ones(folder):
     assert all((record["train/attempts"] > 1) == (record["train/dead_groups"] > 0) for record in found)
 
 
+@pytest.mark.slow
 def test_the_cost_of_divergence_follows_its_target(folder):
     assert adapted(0.1, divergence=12, target=6, rows=100, horizon=1000) == pytest.approx(0.1 * 1.02)
     assert adapted(0.1, divergence=5.4, target=6, rows=100, horizon=1000) == pytest.approx(0.1 * 0.99)

@@ -26,6 +26,7 @@ def trained(c, batches) -> tuple[list[float], dict]:
     return losses, state
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("optimizer", registry.names("train.optimizers"))
 def test_scanned_and_unrolled_layers_train_alike(optimizer):
     batches = tiny.batches(1) * STEPS

@@ -68,6 +68,7 @@ def test_an_answer_ends_where_its_reader_does(model):
     assert chat.messages[-1] == {"role": "assistant", "content": begun}
 
 
+@pytest.mark.slow
 def test_a_chat_compiles_only_for_new_lengths(model):
     """Knobs, seeds and another conversation of the same lengths compile nothing; a long one as much as there are buckets."""
     said(chat_with(model, ignore_eos=True), "abc", "abc")

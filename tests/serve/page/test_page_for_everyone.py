@@ -7,6 +7,8 @@ import pytest
 from gpt_jax.serve import page as pages
 from tests.serve.page.acting import put, said
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_can_be_read(page, scheme):

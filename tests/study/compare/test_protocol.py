@@ -27,6 +27,7 @@ def test_one_claim_is_judged_by_its_own_interval():
         assert found.verdict == ("pass" if inside else "fail" if outside else "inconclusive")
 
 
+@pytest.mark.slow
 def test_several_claims_share_the_error_rate():
     """Of five true claims at their limit, one or more is judged in at most 5% of experiments."""
     random = np.random.default_rng(1)

@@ -20,6 +20,7 @@ def simulated(arms: int, seeds: int, effect: float, rng, noise=0.01, shared=0.05
     return {name: dict(enumerate(row)) for name, row in zip(names, values.tolist(), strict=True)}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("arms", "seeds"), [(1, 3), (1, 7), (4, 5)])
 def test_arms_like_the_baseline_are_called_different_at_the_nominal_rate(arms, seeds):
     rng = np.random.default_rng(0)
@@ -28,6 +29,7 @@ def test_arms_like_the_baseline_are_called_different_at_the_nominal_rate(arms, s
     assert wrong == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("seeds", [3, 5, 7])
 def test_the_detectable_difference_is_found_as_often_as_stated(seeds):
     rng, noise = np.random.default_rng(1), 0.01

@@ -26,6 +26,7 @@ def test_derivatives_are_those_of_the_law(name):
         np.testing.assert_allclose(jacobian[..., p], (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", registry.names("study.scaling.laws"))
 def test_a_planted_law_is_found_without_noise(name):
     law = registry.build("study.scaling.laws", name)
@@ -36,6 +37,7 @@ def test_a_planted_law_is_found_without_noise(name):
     assert np.abs(np.array(list(found.coefficients.values())) - right)[exponents].max() < 1e-3
 
 
+@pytest.mark.slow
 def test_every_seed_finds_the_same_optimum():
     law, runs = registry.build("study.scaling.laws", "chinchilla"), planted(noise=0.01)
     found = [list(fitting.fit(law, runs, seed=seed).coefficients.values()) for seed in range(20)]
@@ -57,6 +59,7 @@ def test_the_optimum_found_is_one_and_better_than_the_truth():
         assert objective(found.theta + 1e-3 * direction) >= found.optima[0].objective
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     """Of 16 sets of runs with 1% noise, five coefficients each."""
     assert np.mean([covered(100 + seed, 50, 200) for seed in range(16)]) >= 0.93

@@ -119,6 +119,7 @@ def test_invalid_settings_are_refused(given, what):
         early_stopping.check(Sweep(tiny(), {"a": {}}, seeds=(0, 1, 2), **given))
 
 
+@pytest.mark.slow
 def test_a_real_one_pauses_and_goes_on(tmp_path, capsys):
     words = experiment(tmp_path, arms='{"base": {}, "good": {"optim.lr": 1e-2}, "bad": {"optim.lr": 1e-9}}')
     path = tmp_path / "tiny.py"

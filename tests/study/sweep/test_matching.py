@@ -71,6 +71,7 @@ def test_time_is_matched_by_steps():
     assert matched.arms == {"a": {}, "b": {"train.steps": 2 * steps}, "c": {"train.steps": round(steps / 3)}}
 
 
+@pytest.mark.slow
 def test_a_real_sweep_of_equal_time(tmp_path, capsys):
     (tmp_path / "timed.py").write_text(TIMED)
     command = ["sweep", f"--config={tmp_path / 'timed.py'}", f"--workdir={tmp_path / 'out'}", "--jobs=2"]

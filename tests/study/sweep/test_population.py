@@ -108,6 +108,7 @@ def test_stopped_together_they_go_on_to_the_same_bits(tmp_path, monkeypatch):
         assert (other / "checkpoints" / "12").exists()
 
 
+@pytest.mark.slow
 def test_a_run_at_another_step_is_not_trained_with_them(tmp_path):
     some = jobs(tmp_path)
     loop.train(*some[1], until=4)
@@ -143,6 +144,7 @@ def own_output(capfd):
         os.dup2(copy, number)
 
 
+@pytest.mark.slow
 def test_a_worker_trains_parts_and_who_stands_elsewhere(tmp_path, monkeypatch, own_output):
     given = orders(tmp_path)
     monkeypatch.setattr(population, "best_size", lambda jobs: (3, "measured"))
@@ -239,6 +241,7 @@ def test_a_sweep_of_populations(tmp_path, capfd):
     assert sum("trained together with" in log for log in logs) == 3 and not any("at once" in log for log in logs)
 
 
+@pytest.mark.slow
 def test_where_a_gpu_is_the_sweep_measures(tmp_path, monkeypatch):
     """The slot's worker finds a CPU, and measures that."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

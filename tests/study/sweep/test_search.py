@@ -74,6 +74,7 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
         next(rounds(Sweep(tiny(), {}, search=Search(SPACE, 4), baseline=None), dict))
 
 
+@pytest.mark.slow
 def test_a_real_one(tmp_path, capsys):
     words = experiment(tmp_path, steps=6, arms='{"plain": {}}')
     path = tmp_path / "tiny.py"

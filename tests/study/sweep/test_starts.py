@@ -99,6 +99,7 @@ def test_bad_starts(arms, what):
         sweeps.jobs(Sweep(tiny(), arms, seeds=(0,), baseline=None))
 
 
+@pytest.mark.slow
 def test_a_sweep_of_arms_that_start_from_an_arm(tmp_path):
     arms = """{
         "tuned": {"tune.start": "arm:base", "train.steps": 10, "data.source": "markov(seed=1)"}, "base": {}

@@ -184,6 +184,7 @@ def _lines(folder: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in folder.glob("out/runs/*/metrics.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_every_run_once(killed):
     folder, said = killed
     runs = sorted((folder / "out" / "runs").iterdir())
@@ -194,6 +195,7 @@ def test_a_killed_sweep_ends_with_every_run_once(killed):
         assert json.loads((run / "summary.json").read_text())["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_trains_nothing_more(killed, capsys):
     folder, _ = killed
     before = {path: path.stat().st_mtime_ns for path in folder.glob("out/runs/*/*.json*")}

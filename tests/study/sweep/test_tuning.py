@@ -82,6 +82,7 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_trained(given, match
         tuning.tuned(sweep(**given), lambda one: pytest.fail("trained"))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_tuned_and_then_trained(tmp_path):
     c = base.get_config()
     c.model.update(layers=1, width=16, heads=2, context=16)

@@ -39,6 +39,7 @@ def _replace(path: Path) -> None:
     path.mkdir()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("damage", [_delete, _empty, _truncate, _flip, _append, _replace])
 def test_damage_to_any_file_is_noticed(tmp_path, damage, caplog):
     saved(tmp_path / "whole", 1, 2)

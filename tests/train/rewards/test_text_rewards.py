@@ -66,6 +66,7 @@ def test_every_reward_has_an_example_but_the_one_that_reads_a_run():
     assert {registry.parse(call)[0] for call in EXAMPLES} == set(registry.names(ROOM)) - {"model"}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("call", EXAMPLES)
 def test_a_reward_is_a_number_for_whatever_is_written_and_for_each_completion_by_itself(call):
     given = [completion(text, ids=range(len(text)), **ROW) for text in HOSTILE]

@@ -74,6 +74,7 @@ KEPT = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", KEPT)
 def test_the_same_function(name):
     old, new, knobs = KEPT[name]
