@@ -51,14 +51,6 @@ def model(workdir) -> api.Model:
     return gpt_jax.load(workdir)
 
 
-def test_importing_the_package_imports_no_jax():
-    code = "import sys, gpt_jax; gpt_jax.__all__, dir(gpt_jax); sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-    assert set(gpt_jax.__all__) <= set(dir(gpt_jax)) and all(getattr(gpt_jax, name) for name in gpt_jax.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = gpt_jax.nothing
-
-
 def test_training_by_name_is_training_by_command(settings, workdir, tmp_path):
     """And by a ConfigDict or a Config, with knobs by keyword or mapping."""
     stored = Config.from_dict(configs.of_run(workdir))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import gpt_jax
 from gpt_jax.cluster import program
 from gpt_jax.cluster.slurm import script
 from gpt_jax.study.sweep import slurm, worker
@@ -178,3 +179,11 @@ def test_site_packages_is_not_put_before_the_standard_library(monkeypatch):
     assert program.python_path() == os.pathsep.join([str(ROOT), "mine", "yours"])
     monkeypatch.setattr(program, "LOCATION", Path(sysconfig.get_path("purelib")).resolve())
     assert program.python_path() == os.pathsep.join(["mine", "yours"])
+
+
+def test_importing_the_package_imports_no_jax():
+    code = "import sys, gpt_jax; gpt_jax.__all__, dir(gpt_jax); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert set(gpt_jax.__all__) <= set(dir(gpt_jax)) and all(getattr(gpt_jax, name) for name in gpt_jax.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gpt_jax.nothing

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from gpt_jax import registry
-from gpt_jax.model.readout import Projection
 from gpt_jax.train import token_scores
 from gpt_jax.train.objectives import Objective
-from gpt_jax.train.objectives.classify import rates
 from gpt_jax.train.objectives.distill import divergence
 from gpt_jax.train.objectives.reward import ends
 from tests.train import oracles
@@ -273,71 +271,3 @@ def test_ids_beyond_the_shared_ones_are_filling():
     sums = lambda v: objective.sums(Given({}, ids=known), {**batch, **v, "targets": batch["targets"] % known})
     wanted = sums({name: variables[name][..., :known] for name in ("logits", "teacher")})["divergence"]
     np.testing.assert_allclose(sums(variables)["divergence"], wanted, rtol=1e-5)
-
-
-def chunked(chunk: int):
-    """The compiled gradient of a distillation over the states of two models, and its value."""
-    batch, context, width, vocab = 4, 64, 8, 512
-    draw = np.random.default_rng(4)
-    x, y = draw.normal(size=(2, batch, context, width)).astype(np.float32)
-    w, u = draw.normal(size=(2, width, vocab)).astype(np.float32)
-    targets = draw.integers(vocab, size=(batch, context))
-    score = functools.partial(built("distill(teacher='x', alpha=0.5)")._scores, ids=vocab - 3)
-
-    def total(x, w):
-        sides = (x, y), (Projection(w), Projection(u))
-        found = token_scores.over_both(score, *sides, targets, chunk=chunk, shards=1)
-        return sum(part.sum() for part in found)
-
-    compiled = jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(x, w).compile()
-    return compiled, compiled(x, w), 4 * batch * context * vocab
-
-
-def test_logits_of_two_models_never_exist_whole():
-    whole, wanted, logits = chunked(0)
-    parts, found, _ = chunked(32)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
-    assert whole.memory_analysis().temp_size_in_bytes > 2 * logits
-    assert parts.memory_analysis().temp_size_in_bytes < logits
-    assert "4,64,512" not in parts.as_text() and "4,64,512" in whole.as_text()
-
-
-def test_rates_are_counted_like_a_double_loop():
-    draw = np.random.default_rng(5)
-    for classes in (2, 3, 6):
-        truth, said = draw.integers(classes, size=(2, 12))
-        said[truth == classes - 1] = 0  # a class that is never said
-        said[said == classes - 1] = 0
-        confusion = np.zeros((classes, classes), int)
-        np.add.at(confusion, (truth, said), 1)
-        found = rates(confusion, [str(c) for c in range(classes)])
-        table = []
-        for c in range(classes):
-            right = sum(t == s == c for t, s in zip(truth, said, strict=True))
-            predicted, actual = sum(said == c), sum(truth == c)
-            precision = right / predicted if predicted else 0.0
-            recall = right / actual if actual else 0.0
-            f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-            table.append((precision, recall, f1))
-            got = [found[f"{name}/{c}"] for name in ("precision", "recall", "f1")]
-            np.testing.assert_allclose(got, table[-1])
-        macro = [found[f"macro_{name}"] for name in ("precision", "recall", "f1")]
-        np.testing.assert_allclose(macro, np.mean(table, 0))
-        assert found["micro_f1"] == pytest.approx(np.mean(truth == said))
-
-
-def test_rates_are_those_of_scikit_learn():
-    metrics = pytest.importorskip("sklearn.metrics")
-    draw = np.random.default_rng(6)
-    for classes in (2, 5, 9):
-        truth, said = draw.integers(classes, size=(2, 15))
-        confusion = np.zeros((classes, classes), int)
-        np.add.at(confusion, (truth, said), 1)
-        found = rates(confusion, [str(c) for c in range(classes)])
-        for average in ("macro", "micro"):
-            wanted = metrics.precision_recall_fscore_support(
-                truth, said, labels=range(classes), average=average, zero_division=0
-            )[:3]
-            got = [found[f"{average}_{name}"] for name in ("precision", "recall", "f1")]
-            np.testing.assert_allclose(got, wanted)
