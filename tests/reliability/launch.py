@@ -110,6 +110,8 @@ def faults(launch: Launch, what: str, rank: int, workdir: Path, in_time: bool, b
         yield f"others still run after {WITHIN[what]:.0f} s"
         return
     codes = [process.poll() for other, process in enumerate(launch.processes) if other != rank]
+    if what != "stop" and begun == STEPS and not any(codes):
+        return  # it came when all steps were done, too late to end anything
     if what == "kill":
         if 0 in codes:
             yield f"exit codes {codes}"
@@ -117,8 +119,7 @@ def faults(launch: Launch, what: str, rank: int, workdir: Path, in_time: bool, b
         if not any(f"{who}{rank}" in text.lower() for text in said for who in ("process ", "task ", "task:")):
             yield f"nobody names process {rank}"
         return
-    done = what == "request" and begun == STEPS and not any(codes)  # it came too late to stop anything
-    if any(code != RESUMABLE for code in codes) and not done:
+    if any(code != RESUMABLE for code in codes):
         yield f"exit codes {codes}"
     if what == "stop":
         for other in set(range(len(launch.processes))) - {rank}:
