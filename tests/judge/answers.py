@@ -1,7 +1,9 @@
 """Answers that were drawn, for metrics; and a small model that answers at random."""
 
 import functools
+import json
 import random
+from pathlib import Path
 
 import jax
 
@@ -9,6 +11,7 @@ from gpt_jax.config import Config
 from gpt_jax.data.rendering import template_of, with_tokens
 from gpt_jax.data.tokenizers.bytes import Bytes
 from gpt_jax.judge.metrics.exact import is_exact
+from gpt_jax.judge.opened import Opened, open_tasks
 from gpt_jax.judge.problems import Answered, Problem
 from gpt_jax.judge.prompting import Judged
 from gpt_jax.sample.decode import Decoder
@@ -40,6 +43,18 @@ def random_answers(count: int, seed: int = 0, references: int = 1) -> list[Answe
 
 def config(**changes) -> Config:
     return tiny.config(**{"model__vocab": 320, "model__context": 256, **changes})
+
+
+def opened(call: str, c: Config | None = None) -> Opened:
+    """A task with its problems; contexts are of 1024 tokens where no config is given."""
+    (found,) = open_tasks([call], c or config(model__context=1024))
+    return found
+
+
+def written(folder: Path, rows) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
 def judged(c: Config, scale: float = 1.0) -> Judged:

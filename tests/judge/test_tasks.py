@@ -11,9 +11,9 @@ from gpt_jax.data.sources.translation.toy import NOUNS, VERBS
 from gpt_jax.errors import UserError
 from gpt_jax.judge import evaluate
 from gpt_jax.judge.evaluate import Answers
-from gpt_jax.judge.opened import calls_of, names_of, open_tasks, words_of
+from gpt_jax.judge.opened import calls_of, names_of, words_of
 from gpt_jax.sample.likelihood import likelihoods
-from tests.judge.answers import config, judged
+from tests.judge.answers import config, judged, opened, written
 
 C = config(model__context=1024)
 CALLS = [call for name in registry.names("judge.tasks") for call in registry.examples("judge.tasks", name)]
@@ -29,17 +29,6 @@ def small(call: str):
     """The settings of a run over a few rows of the task's source."""
     kind, _ = registry.parse(registry.build("judge.tasks", call).source)
     return config(model__context=1024, data__source=registry.examples("data.sources", kind)[0])
-
-
-def opened(call: str, c=C):
-    (found,) = open_tasks([call], c)
-    return found
-
-
-def written(folder, rows, name="rows.jsonl") -> str:
-    path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 @pytest.mark.every(4)
@@ -223,45 +212,6 @@ def test_what_is_written_by_hand():
 
 
 @pytest.mark.parametrize(
-    "call, what",
-    [
-        ("arithmetics", "no judge.tasks called"),
-        ("arithmetic(shot=4)", "shot"),
-        ("arithmetic(shots=-1)", "out of range"),
-        ("arithmetic(score='best')", "score"),
-        ("arithmetic(samples=4)", "likeliest"),
-        ("arithmetic(gap=' ')", "gap without"),
-        ("arithmetic(metrics=('pass_at(k=2)',))", "needs 2 answers"),
-        ("arithmetic(metrics=('blue',))", "no judge.metrics called"),
-        ("arithmetic(shots=30000)", "training rows"),
-        ("arithmetic(source='python_stdlib')", "running text"),
-        ("arithmetic(source='no_source')", "no data.sources called"),
-        ("programs", "runs the programmes"),
-        ("examples", "no source"),
-        ("examples(source='which_package')", "no question"),
-        ("examples(source='arithmetic', options=True)", "without options"),
-        ("jsonl(path='nowhere.jsonl')", "does not exist"),
-        ("jsonl(path='a', source='b')", "with a source"),
-    ],
-)
-def test_refusals(call, what):
-    with pytest.raises(UserError, match=what):
-        opened(call)
-
-
-@pytest.mark.parametrize("text", ["", " , ", "a:shots", "a:4"])
-def test_refusals_of_lists_of_tasks(text):
-    with pytest.raises(UserError):
-        calls_of(words_of(text))
-
-
-def test_rows_that_cannot_be_judged_are_refused():
-    task = opened("countdown(source='arithmetic', problems=2)")
-    with pytest.raises(UserError, match="cannot be judged"):
-        evaluate.answers(task, judged(C))
-
-
-@pytest.mark.parametrize(
     "row, answers, options",
     [
         ({"prompt": "p", "completion": "c"}, ("c",), ()),
@@ -280,22 +230,3 @@ def test_users_rows_of_every_shape(row, answers, options, tmp_path):
     task = opened(f"jsonl(path={written(tmp_path, filling)!r}, problems=0{names})")
     assert {(one.answers, one.options) for one in task.problems} == {(answers, options)}
     assert evaluate.values(task, evaluate.answers(task, judged(C))).keys() >= {"accuracy" if options else "exact"}
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "p"},
-        {"prompt": "p", "options": ["x"], "class": 0},
-        {"prompt": "p", "options": ["x", "x"], "class": 0},
-        {"prompt": "p", "options": ["x", "y"], "class": 2},
-        {"prompt": "p", "options": ["x", "y"], "class": "z"},
-        {"messages": [{"role": "user", "content": "p"}]},
-        {"prompt": "p", "answers": []},
-        {"prompt": "p", "answers": [1]},
-    ],
-)
-def test_users_rows_that_ask_nothing_are_named(row, tmp_path):
-    path = written(tmp_path, [{**row, "id": n} for n in range(4)])
-    with pytest.raises(UserError, match="line"):
-        opened(f"jsonl(path={path!r}, options={'options' in row})")
