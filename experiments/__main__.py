@@ -24,6 +24,7 @@ RESULTS, SCOREBOARD = HERE / "results", HERE / "README.md"
 NAMES = tuple(sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_")))
 README, BEGIN, END = HERE.parent / "README.md", "<!-- scoreboard -->", "<!-- /scoreboard -->"
 CHEAP = 2 * 50 * 60  # core-seconds, of all that run where none is named
+CHANGED = 1  # a verdict is not the kept one, or a kept result not as it should be
 STOPPED = (RESUMABLE, INTERRUPTED)  # by a signal, which means all of them
 HEAD = """# Scoreboard
 
@@ -67,12 +68,12 @@ def main() -> int:
 
 
 def verify(names: Sequence[str]) -> int:
-    """Prints what is wrong with the kept results; 1 where anything is."""
+    """Prints what is wrong with the kept results; ``CHANGED`` where anything is."""
     kept = [result for name in names if (result := scoreboard.read(RESULTS / f"{name}.json"))]
     faults = [fault for result in kept for fault in scoreboard.verify(result)]
     claims = sum(len(result.findings) for result in kept)
     print("\n".join([*faults, f"{len(kept)} experiments, {claims} claims: {len(faults)} faults"]))
-    return int(bool(faults))
+    return CHANGED if faults else DONE
 
 
 def cheap() -> list[str]:
@@ -84,7 +85,10 @@ def cheap() -> list[str]:
 
 
 def reproduce(name: str, workdir: Path, settings: list[str], keep: bool) -> int:
-    """Trains the missing runs of one sweep and compares it, once complete, with the kept result; replaces that if asked."""
+    """Trains the missing runs of one sweep and compares it, once complete, with the kept result; replaces that if asked.
+
+    Returns an exit code: ``CHANGED`` where a verdict is another one and neither overrides nor ``keep`` ask for that.
+    """
     print(f"== {name}", flush=True)
     directory = workdir / name
     code = launch.main(["sweep", f"--config={HERE / name}.py", f"--workdir={directory}", *settings])
@@ -92,7 +96,8 @@ def reproduce(name: str, workdir: Path, settings: list[str], keep: bool) -> int:
         return code
     path = RESULTS / f"{name}.json"
     results = SweepResults.read(directory)
-    print("\n".join(scoreboard.compare(scoreboard.read(path), scoreboard.result(results))))
+    lines, as_before = scoreboard.compare(scoreboard.read(path), scoreboard.result(results))
+    print("\n".join(lines))
     if keep:
         scoreboard.keep(results, RESULTS)
         print(f"wrote {path}", flush=True)
@@ -100,6 +105,7 @@ def reproduce(name: str, workdir: Path, settings: list[str], keep: bool) -> int:
         print(f"overrides {' '.join(settings)}: compared with the kept result, not kept", flush=True)
     else:
         print("nothing was written; --keep replaces the kept result", flush=True)
+        return DONE if as_before else CHANGED
     return DONE
 
 

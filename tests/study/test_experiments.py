@@ -36,9 +36,9 @@ def reproduce(tmp_path, monkeypatch, capsys):
     given = []
     monkeypatch.setattr(launch, "main", lambda words: given.append(words) or 0)
 
-    def run(*words):
+    def run(*words, code=0):
         monkeypatch.setattr(sys, "argv", ["experiments", f"--workdir={tmp_path / 'sweeps'}", *words])
-        assert command.main() == 0
+        assert command.main() == code
         return capsys.readouterr().out
 
     run.given = given
@@ -50,13 +50,28 @@ def files(folder) -> dict:
     return {path: path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("words", [("mine",), ("mine", "--", "--config.train.steps=6")], ids=["plain", "overrides"])
-def test_a_rerun_is_compared_and_writes_nothing(reproduce, tmp_path, words):
+@pytest.mark.parametrize(
+    "words, code", [(("mine",), 1), (("mine", "--", "--config.train.steps=6"), 0)], ids=["plain", "overrides"]
+)
+def test_a_rerun_is_compared_and_writes_nothing(reproduce, tmp_path, words, code):
     before = files(tmp_path)
-    said = reproduce(*words)
-    assert "CHANGED  gain: fail, 0.011" in said and "kept: pass, 0.2 [" in said
+    said = reproduce(*words, code=code)
+    assert "CHANGED    gain: fail, 0.011" in said and "kept: pass, 0.2 [" in said
     assert reproduce.given[0][3:] == list(words[2:])
     assert files(tmp_path) == before and len(before) >= 4
+
+
+def test_the_same_verdict_is_as_before(reproduce, tmp_path):
+    claims.write(
+        tmp_path / "sweeps" / "mine", [check_claim("gain", "0.2 (somebody)", [0.3, 0.31, 0.29], least=0.1)], {}
+    )
+    assert "as before  gain: pass, 0.3 [" in reproduce("mine")
+
+
+def test_a_claim_that_is_no_longer_made_is_a_change(reproduce, tmp_path):
+    claims.write(tmp_path / "sweeps" / "mine", [check_claim("loss", "0.2 (somebody)", KEPT, least=0.1)], {})
+    said = reproduce("mine", code=1)
+    assert "new        loss: pass, 0.2 [" in said and "CHANGED    gain: none; kept: pass, 0.2 [" in said
 
 
 def test_a_rerun_is_kept_when_asked(reproduce, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,16 +134,18 @@ def verify(kept: Result) -> list[str]:
     return faults
 
 
-def compare(kept: Result | None, now: Result) -> list[str]:
-    """A line a claim: its verdict and value, and those that are kept; a verdict that differs is marked."""
+def compare(kept: Result | None, now: Result) -> tuple[list[str], bool]:
+    """A line a claim: its verdict and value, and those that are kept; and whether all kept verdicts are as before."""
     before = {found.claim: found for found in kept.findings} if kept else {}
+    after = {found.claim: found for found in now.findings}
     lines = []
-    for found in now.findings:
-        earlier = before.get(found.claim)
-        mark = "new" if earlier is None else "same" if earlier.verdict == found.verdict else "CHANGED"
-        text = f"{earlier.verdict}, {earlier.ours}" if earlier else "none"
-        lines.append(f"{mark:<8} {found.claim}: {found.verdict}, {found.ours}; kept: {text}")
-    return lines
+    for claim in {**before, **after}:
+        earlier, found = before.get(claim), after.get(claim)
+        verdicts = {one.verdict for one in (earlier, found) if one}
+        mark = "new" if earlier is None else "as before" if found and len(verdicts) == 1 else "CHANGED"
+        said, kept_words = (f"{one.verdict}, {one.ours}" if one else "none" for one in (found, earlier))
+        lines.append(f"{mark:<10} {claim}: {said}; kept: {kept_words}")
+    return lines, not any(line.startswith("CHANGED") for line in lines)
 
 
 def _row(found: ClaimResult) -> str:
@@ -182,14 +185,26 @@ def summary(results: Sequence[Result]) -> str:
         verdicts = [found.verdict for found in one.findings]
         counts = " | ".join(str(verdicts.count(kind) or "") for kind in KINDS)
         lines.append(f"| {one.title} | {counts} | {one.seconds / 60:.0f} |")
+    total = " | ".join(str(counts_of(results)[kind]) for kind in KINDS)
+    lines.append(f"| **together** | {total} | {core_minutes(results)} |")
     return "\n".join(lines) + "\n"
+
+
+def counts_of(results: Sequence[Result]) -> Counter[str]:
+    """How many claims of all experiments have each verdict."""
+    return Counter(found.verdict for one in results for found in one.findings)
+
+
+def core_minutes(results: Sequence[Result]) -> int:
+    return round(sum(one.seconds for one in results) / 60)
 
 
 def table(results: Sequence[Result], folder: str) -> str:
     """The scoreboard as Markdown: a section an experiment, a row a claim."""
-    all_verdicts = [found.verdict for one in results for found in one.findings]
-    counts = ", ".join(f"{all_verdicts.count(verdict)} {verdict}" for verdict in KINDS)
-    parts = [f"{len(results)} experiments, {len(all_verdicts)} claims: {counts}.\n"]
+    counted = counts_of(results)
+    counts = ", ".join(f"{counted[verdict]} {verdict}" for verdict in KINDS)
+    cost = f"{core_minutes(results)} core-minutes"
+    parts = [f"{len(results)} experiments, {counted.total()} claims: {counts}. They took {cost} in all.\n"]
     for one in results:
         paragraphs = one.question.split("\n\n", 1)
         parts.append(f"## {one.title}")

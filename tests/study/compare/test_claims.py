@@ -74,13 +74,14 @@ def test_a_result_is_kept_and_compared(results, tmp_path):
     table = scoreboard.table([kept], "results")
     assert "| better by 0.2 & more | 0.2 <somewhere> | -0.3 to -0.1 |" in table and "1 pass" in table
     assert "make reproduce ARGS=mine" in table and "better & <bold> is better than plain" in table
-    (line,) = scoreboard.compare(kept, again)
-    assert line.startswith("same ") and line.count("pass, -0.1797 [") == 2
-    assert scoreboard.compare(None, kept)[0].startswith("new ")
+    (line,), as_before = scoreboard.compare(kept, again)
+    assert line.startswith("as before ") and line.count("pass, -0.1797 [") == 2 and as_before
+    assert scoreboard.compare(None, kept)[0][0].startswith("new ")
     claims.write(results.workdir, [check_claim("better by 0.2 & more", "0.2", [0.5, 0.51, 0.52], most=-0.1)], {})
     now = scoreboard.keep(results, tmp_path / "results")
-    (line,) = scoreboard.compare(kept, now)
-    assert line.startswith("CHANGED  better by 0.2 & more: fail, 0.51 [") and "kept: pass, -0.1797" in line
+    (line,), as_before = scoreboard.compare(kept, now)
+    assert line.startswith("CHANGED    better by 0.2 & more: fail, 0.51 [") and "kept: pass, -0.1797" in line
+    assert not as_before
     assert [path.name for path in (tmp_path / "results").glob("*.png")] == ["mine-differences.png"]
     assert scoreboard.read(tmp_path / "nothing.json") is None
 
