@@ -156,8 +156,8 @@ def bootstrap(found: Fit, points: RunTable, count: int, *, seed: int = 0) -> np.
     setting_M = settings(points, found.law.columns)
     m = int(setting_M.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), count)[:, setting_M]
-    drawn = drawn / drawn.sum(1, keepdims=True)
-    chunks = [drawn[i : i + CHUNK] for i in range(0, count, CHUNK)]
+    shares = drawn / drawn.sum(1, keepdims=True)
+    chunks = [shares[i : i + CHUNK] for i in range(0, count, CHUNK)]
     thetas = []
     for weights in bars.bar(chunks, desc="bootstrap", leave=False):
         start = np.repeat(found.theta[None], len(weights), axis=0)
