@@ -27,7 +27,7 @@ def sweep():
         own = {**start, "data.source": "preferences(valid=256)", "tune.objective": "ppo(kl=0.3)", "optim.lr": 4e-5}
         own |= {"tune.samples": 1, "tune.updates": 4, "tune.epochs": 2}
         reward = ((1.0, f"model(run='arm:reward of {pairs}')"), (0.0, "kind"))
-        arms[f"{pairs} pairs"] = small.rewarded(160, {**own, "tune.reward": reward})
+        arms[f"{pairs} pairs"] = small.rewarded(160, {**own, "tune.reward": reward}, evaluations=20)
     return Sweep(small.get_config(), arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric=METRIC)
 
 

@@ -40,7 +40,7 @@ def sweep():
         own = {**start, "data.source": "preferences(valid=256)", "tune.objective": "ppo(kl=0.0)", "optim.lr": 2e-5}
         own |= {"tune.samples": 1, "tune.updates": 4, "tune.epochs": 2, "optim.schedule": "constant"}
         reward = ((1.0, f"model(run='arm:{judge(pairs)}')"), (0.0, "kind"))
-        arms[name(pairs)] = small.rewarded(240, {**own, "tune.reward": reward})
+        arms[name(pairs)] = small.rewarded(240, {**own, "tune.reward": reward}, evaluations=20)
     return Sweep(small.get_config(), arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric="valid/reward_kind")
 
 

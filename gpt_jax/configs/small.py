@@ -25,7 +25,7 @@ def tuned(steps: int, knobs: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **dict.fromkeys(("train.steps", "train.eval_every", "train.save_every"), steps), **knobs}
 
 
-def rewarded(steps: int, knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """Knobs of an arm that learns from rewards, evaluated twenty times."""
-    own = {"sample.max_new_tokens": 32, "sample.rows": 128, "train.batch": 64, "train.eval_every": steps // 20}
+def rewarded(steps: int, knobs: Mapping[str, Any], evaluations: int = 1) -> dict[str, Any]:
+    """Knobs of an arm that learns from rewards, evaluated so often, and before it starts."""
+    own = {"sample.max_new_tokens": 32, "sample.rows": 128, "train.batch": 64, "train.eval_every": steps // evaluations}
     return tuned(steps, {"sample.temperature": 1.0, **own, **knobs})
