@@ -99,6 +99,8 @@ def known(results, powers: tuple[float, float]) -> list[float]:
 
 
 def draw(results):
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
     figure, axis = panels(6, 4)
     for i, colour in zip(range(len(BUDGETS)), COLOURS, strict=False):
         curves_SC = np.array([[losses[0] for losses in curve.values()] for curve in by_seed(results, i)])
@@ -106,5 +108,7 @@ def draw(results):
         axis.plot(at, curves_SC.mean(0), "o-", color=colour, markersize=4, label=f"{BUDGETS[i]:.3g} FLOPs")
         axis.fill_between(at, curves_SC.min(0), curves_SC.max(0), color=colour, alpha=0.15, linewidth=0)
     axis.set(xscale="log", xlabel="parameters", ylabel="validation loss, nats per token")
+    ticks = {"major_locator": LogLocator(subs=(1, 2, 5)), "minor_locator": NullLocator()}
+    axis.xaxis.set(**ticks, major_formatter=EngFormatter(sep=""))
     axis.legend(frameon=False, fontsize=9)
     return {"isoflop": (figure, "Loss by size at three budgets: means and extremes of five seeds.")}
