@@ -34,7 +34,7 @@ claims, not from the measurements. An experiment whose intervals are over someth
 stay. Results that show a p are judged by the [protocol](../docs/protocol.md), over all claims of their experiment.
 `make reproduce` runs the cheap experiments again and compares them with the results kept here;
 `make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name `data/tinyshakespeare.txt` need that file,
-to be downloaded by hand.
+to be downloaded by hand. Core-minutes are wall time of runs with a core each, on a machine that did other work as well.
 
 """
 
