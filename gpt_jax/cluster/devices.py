@@ -3,8 +3,6 @@
 import re
 from collections.abc import Sequence
 
-from jax.sharding import AbstractMesh
-
 from gpt_jax.config import Config
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import spread
@@ -14,7 +12,7 @@ def check(config: Config, devices: int) -> None:
     """Raises:
     UserError: the mesh, the batch or the model cannot be split over so many devices.
     """
-    mesh = AbstractMesh(meshes.sizes(config.mesh, devices), meshes.AXES)
+    mesh = meshes.abstract(config.mesh, devices)
     meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
     spread.check(mesh, config)
 

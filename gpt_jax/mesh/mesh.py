@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gpt_jax.config import MeshConfig
 from gpt_jax.errors import UserError
@@ -17,6 +17,7 @@ from gpt_jax.mesh.processes import open_connections
 AXES = ("data", "fsdp", "tensor", "context", "expert", "pipeline")
 BATCH_AXES = ("data", "fsdp", "expert")  # split the rows of a batch between them
 TOKEN_AXES = ("context", "tensor")  # split the tokens of the residual stream
+TYPES = (AxisType.Auto,) * len(AXES)
 THE_REST = -1
 
 
@@ -38,7 +39,12 @@ def over(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
     shape = sizes(config, len(devices))
     # A side of a TPU's torus may belong to two axes: 16 x 32 devices of 8 x 8 x 8 could not be made otherwise.
     ordered = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(ordered, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(ordered, AXES, axis_types=TYPES)
+
+
+def abstract(config: MeshConfig, devices: int) -> AbstractMesh:
+    """``make`` of devices that are not here, for shapes alone."""
+    return AbstractMesh(sizes(config, devices), AXES, axis_types=TYPES)
 
 
 def sizes(config: MeshConfig, devices: int) -> tuple[int, ...]:

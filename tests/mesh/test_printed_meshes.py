@@ -5,14 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from jax.sharding import AbstractMesh
 
 from gpt_jax import registry
+from gpt_jax.cluster.devices import check
 from gpt_jax.commands.flags import Flags
 from gpt_jax.config import Config
-from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh.planning import chips, fit
-from gpt_jax.mesh.spread import check
 
 ROOT = Path(__file__).resolve().parents[2]
 PRINTED = re.compile(
@@ -47,9 +45,7 @@ def test_a_printed_command_divides_its_batch(verb, words, devices):
     if verb == "plan" and chip and fit.unfit(config, devices, chip):
         assert fit.proposals(config, devices, chip, [name.removeprefix("config.") for name in values.given])
         return
-    mesh = AbstractMesh(meshes.sizes(config.mesh, devices), meshes.AXES)
-    meshes.check_batch(mesh, config.train.batch, config.train.accumulate)
-    check(mesh, config)
+    check(config, devices)
 
 
 def test_the_documents_print_some_for_a_cluster_too():

@@ -119,7 +119,7 @@ def test_a_starts_uniform_within_its_inputs():
 def test_leaves_are_split_as_their_weights_are():
     c = variants.config(mlp="moe(experts=4, shared=1)", width=16, kv_heads=4, mlp_width=16, vocab=36, tied=False)
     sizes = [2 if axis in ("fsdp", "tensor", "expert") else 1 for axis in meshes.AXES]
-    mesh = jax.make_mesh(sizes, meshes.AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(sizes))
+    mesh = jax.make_mesh(sizes, meshes.AXES, axis_types=meshes.TYPES)
     for scan in (False, True):
         c = variants.config(**{**vars(c), "scan": scan})
         trained = build("dora(rank=2, matrices='w$')").init(variants.parameters(c), c, KEY)

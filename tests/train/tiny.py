@@ -15,7 +15,7 @@ import numpy as np
 
 from gpt_jax.config import Config
 from gpt_jax.configs import base
-from gpt_jax.mesh.mesh import AXES
+from gpt_jax.mesh.mesh import AXES, TYPES
 from gpt_jax.train.step import Batch, Program, State, hyper_scalars, init_state, make_program
 from tests import xla
 
@@ -109,8 +109,7 @@ def config(**changes) -> Config:
 def program(c: Config, devices: int = 1, **mesh: int) -> Program:
     """What a run compiles for the first devices, with so many of them along each axis of the mesh."""
     sizes = [mesh[axis] if axis in mesh else 1 for axis in AXES]
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return make_program(c, jax.make_mesh(sizes, AXES, axis_types=types, devices=jax.devices()[:devices]))
+    return make_program(c, jax.make_mesh(sizes, AXES, axis_types=TYPES, devices=jax.devices()[:devices]))
 
 
 def start(c: Config) -> tuple[State, Callable]:
