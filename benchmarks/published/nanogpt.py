@@ -59,11 +59,12 @@ def main() -> None:
     shutil.copyfile(args.text, args.clone / DATA / "input.txt")
     run(args.clone, str(DATA / "prepare.py"))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=args.clone, capture_output=True, text=True).stdout.strip()
-    print(f"nanoGPT {commit or 'of an unknown commit'}; validation loss of each seed, whole text:")
+    print(f"nanoGPT {commit or 'of an unknown commit'}; validation loss of each seed, whole text:", flush=True)
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as out:
             run(args.clone, "-c", TRAIN, str(seed), *SETTINGS, f"--out_dir={out}")
-            print(f"{seed}: {float(run(args.clone, '-c', EVALUATE, out)):.4f}", flush=True)
+            loss = float(run(args.clone, "-c", EVALUATE, out).splitlines()[-1])  # after what nanoGPT prints itself
+            print(f"{seed}: {loss:.4f}", flush=True)
 
 
 def run(clone: Path, *words: str) -> str:
