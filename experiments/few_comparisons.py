@@ -1,6 +1,6 @@
 """How many comparisons does a style take?
 
-A GPT of three layers describes things in kind and unkind words. A reward model of 20 to 2000 pairs says that kind ones are
+A GPT of three layers describes things in kind and unkind words. A reward model of 100 to 2000 pairs says that kind ones are
 preferred, and PPO follows it, held near where it began. Gold is the share of answers that are whole kind sentences about
 what was asked. Ziegler et al. (2019, "Fine-tuning language models from human preferences", sections 3.1 and 5) find that a
 style needs few comparisons, 5 thousand of GPT-2, and that more of them, 20 or 60 thousand, hardly help.
@@ -12,8 +12,8 @@ from gpt_jax.study.sweep import Sweep, finished_runs
 from gpt_jax.train.record import metrics
 
 METRIC = "valid/reward_kind"
-PAIRS = (20, 100, 500, 2000)
-FEW, ZIEGLER = PAIRS[1], "Ziegler et al. 2019, sections 3.1 and 5"
+PAIRS = (100, 500, 2000)
+FEW, ZIEGLER = PAIRS[0], "Ziegler et al. 2019, sections 3.1 and 5"
 
 
 def sweep():
@@ -27,7 +27,7 @@ def sweep():
         own = {**start, "data.source": "preferences(valid=256)", "tune.objective": "ppo(kl=0.3)", "optim.lr": 4e-5}
         own |= {"tune.samples": 1, "tune.updates": 4, "tune.epochs": 2}
         reward = ((1.0, f"model(run='arm:reward of {pairs}')"), (0.0, "kind"))
-        arms[f"{pairs} pairs"] = small.rewarded(160, {**own, "tune.reward": reward}, evaluations=20)
+        arms[f"{pairs} pairs"] = small.rewarded(160, {**own, "tune.reward": reward}, evaluations=10)
     return Sweep(small.get_config(), arms, seeds=(0, 1, 2, 3, 4), baseline=None, metric=METRIC)
 
 
@@ -44,7 +44,7 @@ def analyse(results):
             source=ZIEGLER,
             reason="a tenth of the answers; there 86% and 88% are preferred to what was before",
             expected=0.36,
-            must_fail={"after a twentieth of the steps": differences(early, before)},
+            must_fail={"after a tenth of the steps": differences(early, before)},
             must_pass={f"{most} pairs": differences(gold[most], at(0, results, most))},
         ),
         check_claim(
