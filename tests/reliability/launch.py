@@ -4,12 +4,14 @@
 
 At a random moment one of four processes that have met gets SIGKILL, SIGSTOP or SIGTERM. After SIGKILL the others must end
 within 30 s and name it. After SIGSTOP the watchdog must end them, with their stacks in the run directory. After SIGTERM all
-must save the same step. Then all are started again, and must end with the bits of a launch that nothing happened to.
+must save the same step. Then all are started again, and must end with the bits of a launch that nothing happened to. A
+signal that comes when all steps are done can end nothing; it does not count, and comes again in a new launch, earlier.
 """
 
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,17 +106,27 @@ class Bench:
         return time.monotonic() - begun
 
 
-def faults(launch: Launch, what: str, rank: int, workdir: Path, in_time: bool, begun: int) -> Iterator[str]:
-    """What is wrong with how the launch ended after its process ``rank`` got a signal, its log at step ``begun``."""
-    if not in_time:
+def too_late(launch: Launch, rank: int, workdir: Path) -> bool:
+    """Whether the others have done all steps, for which they needed process ``rank``, so that its signal came after them."""
+    codes = [process.poll() for other, process in enumerate(launch.processes) if other != rank]
+    return not any(code is None or code for code in codes) and last_step(workdir) == STEPS
+
+
+def last_step(workdir: Path) -> int:
+    return max((record["step"] for record in records(workdir)), default=0)
+
+
+def faults(launch: Launch, what: str, rank: int, workdir: Path) -> Iterator[str]:
+    """What is wrong with how the launch ended after its process ``rank`` got a signal."""
+    codes = [process.poll() for other, process in enumerate(launch.processes) if other != rank]
+    if None in codes:
         yield f"others still run after {WITHIN[what]:.0f} s"
         return
-    codes = [process.poll() for other, process in enumerate(launch.processes) if other != rank]
-    if what != "stop" and begun == STEPS and not any(codes):
-        return  # it came when all steps were done, too late to end anything
     if what == "kill":
         if 0 in codes:
             yield f"exit codes {codes}"
+        if (code := launch.processes[rank].poll()) != -signal.SIGKILL:
+            yield f"process {rank} had ended with {code}"
         said = [path.read_text(errors="replace") for other, path in enumerate(launch.said) if other != rank]
         if not any(f"{who}{rank}" in text.lower() for text in said for who in ("process ", "task ", "task:")):
             yield f"nobody names process {rank}"
@@ -131,26 +143,30 @@ def faults(launch: Launch, what: str, rank: int, workdir: Path, in_time: bool, b
 def trial(bench: Bench, what: str, number: int, length: float, choice: random.Random, reference: Path) -> list[str]:
     """A launch that something happens to, and a second one to its end; what is wrong with either."""
     workdir, rank = bench.directory / f"{what}-{number}", choice.randrange(bench.count)
-    launch = bench.start(workdir, what)
-    try:
-        after = _wait_for_moment(launch, what, workdir, choice.uniform(0.0, 0.9 * length))
-        if launch.ended():
-            return [f"ended before {after:.1f} s"]
-        step = max((record["step"] for record in records(workdir)), default=0)
-        launch.processes[rank].send_signal(SIGNALS[what])
-        begun = time.monotonic()
-        in_time = launch.wait(WITHIN[what], None if what == "request" else rank)
-        took = time.monotonic() - begun
-        found = list(faults(launch, what, rank, workdir, in_time, step))
-    finally:
-        launch.end()
+    latest = 0.9 * length
+    while (found := struck(bench, what, rank, workdir, choice.uniform(0.0, latest))) is None:
+        print(f"{what:>8} process {rank} when all was done: again, earlier", flush=True)
+        shutil.rmtree(workdir)
+        latest /= 2
+    said, found = found
     bench.undisturbed(workdir)
     found += differences(workdir, reference, STEPS)
-    verdict = "; ".join(found) or "as it should be"
-    print(
-        f"{what:>8} process {rank} after {after:5.1f} s, step {step:>3}; ended in {took:4.1f} s: {verdict}", flush=True
-    )
+    print(f"{what:>8} process {rank} {said}: {'; '.join(found) or 'as it should be'}", flush=True)
     return found
+
+
+def struck(bench: Bench, what: str, rank: int, workdir: Path, after: float) -> tuple[str, list[str]] | None:
+    """A launch that something happens to after so many seconds: when, and what is wrong; None where that was too late."""
+    launch = bench.start(workdir, what)
+    try:
+        after = _wait_for_moment(launch, what, workdir, after)
+        step, begun = last_step(workdir), time.monotonic()
+        launch.processes[rank].send_signal(SIGNALS[what])
+        launch.wait(WITHIN[what], None if what == "request" else rank)
+        said = f"after {after:5.1f} s, step {step:>3}; ended in {time.monotonic() - begun:4.1f} s"
+        return None if too_late(launch, rank, workdir) else (said, list(faults(launch, what, rank, workdir)))
+    finally:
+        launch.end()
 
 
 def _wait_for_moment(launch: Launch, what: str, workdir: Path, after: float) -> float:
