@@ -34,7 +34,8 @@ def sweep():
     c.train.update(steps=STEPS, batch=4, eval_every=STEPS, save_every=STEPS, eval_batches=10)
     c.train.update(watch_every=WATCH)
     arms = {name(decay): {"optim.weight_decay": decay} for decay in DECAYS}
-    return Sweep(c, arms, seeds=(0, 1, 2, 3, 4), baseline=None)
+    # Five at first: the verdict then depended on the last bits, which a compiler may change.
+    return Sweep(c, arms, seeds=tuple(range(12)), baseline=None)
 
 
 def name(decay: float) -> str:
