@@ -40,7 +40,7 @@ def find(spec: str) -> Path:
     if own.is_file():
         return own
     name = own.stem if own.suffix == ".py" or len(own.parts) == 1 else ""
-    if name in names() and own.parent.name in ("", "configs"):
+    if name in names() and own.parent in (Path("."), Path("configs")):
         return HERE / f"{name}.py"
     raise UserError(
         f"there is no file {spec}, and no preset of that name",

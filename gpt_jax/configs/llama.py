@@ -20,7 +20,8 @@ def get_config(size: str = "7b"):
     c.model.update(pick(SIZES, size), mlp="swiglu", tied=False, bias=False, scan=True)
     c.model.position = "rope(theta=500000.0)" if size == "llama3-8b" else "rope"
     c.model.norm = "rmsnorm(eps=1e-6)" if size in ("7b", "13b") else "rmsnorm(eps=1e-5)"
-    c.data.tokenizer = "file(path='data/llama/tokenizer.json', separator='</s>')"
+    separator = "<|end_of_text|>" if size == "llama3-8b" else "</s>"
+    c.data.tokenizer = f"file(path='data/llama/tokenizer.json', separator={separator!r})"
     c.optim.update(lr=LR[size], warmup=2000)
     batch = 2**22 // c.model.context
     c.train.update(steps=int(TOKENS[size] / 2**22), batch=batch, eval_every=1000, save_every=1000)

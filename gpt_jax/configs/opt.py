@@ -22,6 +22,6 @@ def get_config(size: str = "125m"):
     c.model.update(layers=row["layers"], width=row["width"], heads=row["heads"], vocab=50272, context=2048, scan=True)
     c.model.update(mlp="relu", dropout=0.1)
     c.data.tokenizer = "file(path='data/opt/tokenizer.json')"
-    c.optim.update(lr=row["lr"], warmup=2000, schedule="linear(final=0.1)")
+    c.optim.update(lr=row["lr"], warmup=375_000_000 // (2048 * row["batch"]), schedule="linear(final=0.1)")
     c.train.update(steps=300_000_000_000 // (2048 * row["batch"]), batch=row["batch"], eval_every=1000, save_every=1000)
     return c

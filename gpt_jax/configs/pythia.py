@@ -20,7 +20,7 @@ SIZES = {
 
 def get_config(size: str = "70m"):
     row, c = dict(pick(SIZES, size)), base.get_config()
-    c.optim.update(lr=row.pop("lr"), warmup=1430, weight_decay=0.01)
+    c.optim.update(lr=row.pop("lr"), warmup=1430)
     c.model.update(row, context=2048, block="parallel(shared_norm=False)", mlp="gelu_erf", tied=False, scan=True)
     c.model.update(position="rope(fraction=0.25)", init="small")
     c.data.tokenizer = "file(path='data/pythia/tokenizer.json')"

@@ -36,7 +36,7 @@ class Data:
       vocab: ids are below it.
       tokenizer: of the text, or None where the source gives ids.
       byte_lengths: the tokenizer's, or None where they do not add up to the bytes of all texts.
-      fingerprint: of content, tokenizer and order; the same fingerprint, seed and k give the same batch.
+      fingerprint: of content, tokenizer and order; with the same model.context, seed and k it gives the same batch.
       facts: what is known about the source, by name.
       train, valid: the two sides.
       segmented: whether rows hold several documents or examples, which are kept apart.

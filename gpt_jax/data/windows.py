@@ -73,7 +73,8 @@ class TokenWindows:
 def _reader(ids: np.ndarray | Joined, length: int) -> Callable[[np.ndarray], np.ndarray]:
     """From the places where windows begin to the windows, [B, length]."""
     if isinstance(ids, Joined):
-        return lambda first_B: np.stack([ids[int(first) : int(first) + length] for first in first_B])
+        # Batches of mixtures may hold no row of this source.
+        return lambda first_B: np.array([ids[int(i) : int(i) + length] for i in first_B]).reshape(len(first_B), length)
     return np.lib.stride_tricks.sliding_window_view(ids, length).__getitem__
 
 

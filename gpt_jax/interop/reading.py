@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from gpt_jax import registry
 from gpt_jax.backend import host_device
 from gpt_jax.config import Config, ModelConfig
+from gpt_jax.data.tokenizers import Texts, Tokenizer
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.interop import families, tensors, tokenizer, weights
@@ -27,7 +29,7 @@ class Pretrained:
     family: str
     config: Config
     arrays: dict[str, np.ndarray]
-    tokenizer: Subwords | None
+    tokenizer: Tokenizer | None
 
 
 def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pretrained:
@@ -45,7 +47,9 @@ def read_directory(source: Path, others: Mapping[str, Any], files: Path) -> Pret
     family, config = described(source, others, files)
     with tensors.Reader(source, _chosen(source)) as reader:
         arrays = weights.read(family, config.model, shapes(config.model), reader, str(source))
-    return Pretrained(family.name, config, arrays, _usable_tokenizer(source))
+    asked = others["data"]["tokenizer"]
+    own = _usable_tokenizer(source) if asked == tokenizer.NONE else _named(asked)
+    return Pretrained(family.name, config, arrays, own)
 
 
 def described(source: Path, others: Mapping[str, Any], files: Path, prompts: bool = False) -> tuple[Family, Config]:
@@ -89,6 +93,10 @@ def stacked(model: ModelConfig) -> dict:
     """The parameters' shapes in the stacked layout."""
     model = dataclasses.replace(model, scan=True)
     return jax.eval_shape(lambda: gpt.init(model, jax.random.key(0)))
+
+
+def _named(call: str) -> Tokenizer:
+    return registry.build("data.tokenizers", call, Texts((), 0.0, Path()), where="config.data.tokenizer")
 
 
 def _usable_tokenizer(source: Path) -> Subwords | None:

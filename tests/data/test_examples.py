@@ -9,6 +9,7 @@ from gpt_jax import registry
 from gpt_jax.data.documents import Documents
 from gpt_jax.data.open import open_data
 from gpt_jax.data.rows.fields import BadRow, row_of
+from gpt_jax.errors import UserError
 from tests.data.refusals import refused
 
 ASKED = {"role": "user", "content": "Hi"}
@@ -67,6 +68,15 @@ SPELLINGS = [
         {"chosen": "Human: hi Assistant: yes", "rejected": "Human: hi Assistant: yet no"},
         {"prompt": "Human: hi Assistant:", "chosen": " yes", "rejected": " yet no"},
     ),
+    (
+        {"prompt": "Hi", "chosen": [SAID, ASKED, OTHER], "rejected": [SAID, ASKED, SAID]},
+        {"prompt": "Hi", "chosen": [SAID, ASKED, OTHER], "rejected": [SAID, ASKED, SAID]},
+    ),
+    (
+        {"chosen": [ASKED, SAID], "rejected": [{"role": "user", "content": "Ho"}, SAID]},
+        {"prompt": [], "chosen": [ASKED, SAID], "rejected": [{"role": "user", "content": "Ho"}, SAID]},
+    ),
+    ({"prompt": "cut \ud83d", "completion": "b"}, {"prompt": "cut \ufffd", "completion": "b"}),
     ({"chosen": "yes", "rejected": "no"}, {"prompt": "", "chosen": "yes", "rejected": "no"}),
     ({"prompt": "a", "completion": "b", "label": 0}, {"prompt": "a", "completion": "b", "label": False}),
     # Hugging Face's name of a class
@@ -236,6 +246,12 @@ def test_what_is_learned_of_each_shape(make_config, tmp_path):
     assert data.notes == (
         "4 examples do not fit into 64 tokens and are left out; 9 are labelled as not wanted and are left out",
     )
+
+
+def test_rows_that_are_all_unwanted_are_named(make_config, tmp_path):
+    rows = [{"prompt": f"ask{i}", "completion": "bad", "label": False} for i in range(9)]
+    with pytest.raises(UserError, match="all . rows are labelled as unwanted"):
+        open_data(make_config(source=written(tmp_path / "r.jsonl", rows), tokenizer="bytes", context=64))
 
 
 @pytest.mark.parametrize("tokenizer", ["chars", "bpe(vocab_size=270)"])

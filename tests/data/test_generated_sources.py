@@ -136,7 +136,8 @@ def test_phrasings_and_families_are_held_out(steps, source):
         )
     assert {number for _, number in train} == {number for _, number in valid} == set(map(str, range(24)))
     made = source(f"instructions(count=800, valid=200, held='families', steps={steps})")
-    train, valid = ({row["family"].split("+")[-1] for row in side} for side in (made.train, made.valid))
+    train = {part for row in made.train for part in row["family"].split("+")}
+    valid = {row["family"].split("+")[-1] for row in made.valid}
     assert len(valid) == 3 and len(train) == 9 and not train & valid
 
 

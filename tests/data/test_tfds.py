@@ -83,6 +83,7 @@ def questions(tmp_path_factory):
                 "question": text,
                 "answers": {"text": text, "start": np.int64},
                 "good": np.bool_,
+                "names": tfds.features.Sequence(text),
                 "kind": tfds.features.ClassLabel(num_classes=3),
                 "turns": tfds.features.Sequence({"role": text, "content": text}),
             }
@@ -97,7 +98,8 @@ def questions(tmp_path_factory):
                 answers = {"text": f"da {i}", "start": i}
                 yield (
                     i,
-                    {"question": f"Größe {i}", "answers": answers, "good": i % 2 == 0, "kind": i % 3, "turns": turns},
+                    {"question": f"Größe {i}", "answers": answers, "good": i % 2 == 0, "kind": i % 3, "turns": turns}
+                    | {"names": [f"first {i}", "second"]},
                 )
 
     folder = tmp_path_factory.mktemp("tfds_rows")
@@ -125,6 +127,8 @@ def test_rows_of_examples_from_tfds(questions, make_config):
     assert held.train[0]["messages"][1] == {"role": "assistant", "content": "hier"}
     classed, _ = rows_of(questions, make_config, {"text": "question", "class": "kind"})
     assert all(row["class"] == int(row["text"].split()[1]) % 3 for row in classed.train)
+    listed, _ = rows_of(questions, make_config, {"prompt": "question", "completion": "names/0"})
+    assert all(row["completion"].split() == ["first", row["prompt"].split()[1]] for row in listed.train)
     texts, _ = rows_of(questions, make_config, {"text": "question"}, valid="test")
     assert set(texts.texts()) == {f"Größe {i}" for i in range(30)}
 
@@ -135,6 +139,8 @@ def test_bad_rows_of_tfds(questions, make_config):
         ({"prompt": "question", "completion": "good"}, "completion is bool"),
         ({"prompt": "query", "completion": "good"}, "has no field 'query'"),
         ({"prompt": "question", "completion": "answers/texts"}, "has no field 'answers/texts'"),
+        ({"prompt": "question", "completion": "names/2"}, "has no field 'names/2'"),
+        ({"prompt": "question", "completion": "names/first"}, "has no field 'names/first'"),
     ):
         with pytest.raises(UserError, match=message):
             rows_of(questions, make_config, fields)

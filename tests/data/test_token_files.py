@@ -34,6 +34,23 @@ def test_token_files(make_config, tmp_path):
     assert opened[0].vocab == 500
 
 
+@pytest.mark.parametrize("kind", ["bin", "npy"])
+def test_sharded_token_files_mix_with_others(make_config, tmp_path, kind):
+    """A batch of a mixture, or the rows of a process, may hold none of a source."""
+    folders = []
+    for source in range(2):
+        folders.append(tmp_path / str(source))
+        folders[-1].mkdir()
+        for name in ("train_0", "train_1", "val_0"):
+            ids = np.full(60, source, np.uint16)
+            ids.tofile(folders[-1] / f"{name}.bin") if kind == "bin" else np.save(folders[-1] / f"{name}.npy", ids)
+    calls = [f"tokens(path={str(folder)!r}, vocab=2)" for folder in folders]
+    batches = open_data(make_config(source=[(0.9, calls[0]), (0.1, calls[1])])).train.batches(4, 0)
+    sources = np.concatenate([batches[k]["tokens"][:, 0] for k in range(20)])
+    assert sources.tolist() == [batches.rows(k, b, b + 1)["tokens"][0, 0] for k in range(20) for b in range(4)]
+    assert 4 <= sources.sum() <= 12
+
+
 def test_token_documents_end_at_the_separator(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("gpt_jax.data.sources.tokens.CHUNK", 64)
     ids = np.tile([1, 2, 3, 4, 0], 100).astype(np.uint16)
@@ -70,7 +87,10 @@ def test_bad_token_files(make_config, tmp_path):
     llmc(path, np.arange(50), version=3)
     refused(config(), "in version 3")
     (tmp_path / "empty").mkdir()
-    refused(config(at=tmp_path / "empty"), r"has no file \*train\*.bin")
+    refused(config(at=tmp_path / "empty"), r"has no file \*train\*.bin or \*train\*.npy")
+    for name in ("pretrain_train_0", "pretrain_val_0"):
+        llmc(tmp_path / "empty" / f"{name}.bin", np.arange(50))
+    refused(config(at=tmp_path / "empty"), "the name pretrain_val_0.bin says both train and val")
     array = tmp_path / "x.npy"
     np.save(array, np.zeros((2, 3), np.uint16))
     refused(config(at=array), "an array 2x3 of uint16")

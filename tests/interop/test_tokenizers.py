@@ -11,6 +11,7 @@ from gpt_jax.convert.exporting import Form, export_run
 from gpt_jax.convert.importing import import_directory
 from gpt_jax.data.open import open_data
 from gpt_jax.data.rendering import Writer, dialogue, template_of
+from gpt_jax.data.tokenizers.bytes import Bytes
 from gpt_jax.errors import UserError
 from gpt_jax.run_directory import read_tokenizer
 from gpt_jax.sample.prompts import encoded, length
@@ -91,6 +92,12 @@ def test_one_that_is_asked_for_is_taken(theirs, parts, tmp_path):
     values = others()
     values["data"]["tokenizer"] = "bytes"
     assert import_directory(theirs, tmp_path / "run", values).data.tokenizer == "bytes"
+    assert read_tokenizer(tmp_path / "run").fingerprint == Bytes.fingerprint
+    for learned in ("chars", "bpe(vocab_size=300)"):
+        values["data"]["tokenizer"] = learned
+        with pytest.raises(UserError, match="made from texts"):
+            import_directory(theirs, tmp_path / "other", values)
+        assert not (tmp_path / "other").exists()
 
 
 def test_a_token_beyond_the_embedding(theirs, parts, tmp_path):

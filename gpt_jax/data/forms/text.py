@@ -21,6 +21,12 @@ def text() -> Form:
 
 def _windows(side: Side) -> Made:
     pieces = {i: _pieces(row, side.place(i), side.writer) for i, row in enumerate(side.rows) if _is_wanted(row)}
+    if not pieces:
+        raise UserError(
+            f"all {len(side.rows)} rows are labelled as unwanted",
+            where=WHERE,
+            fix="another tune.objective learns from such rows, as kto does; or label some true",
+        )
     encoded = side.writer.encode(list(pieces.values()))
     for i, found in zip(pieces, encoded, strict=True):
         require_counted(found, side.place(i))

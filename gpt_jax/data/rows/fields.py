@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gpt_jax.data.tokenizers import writable
 from gpt_jax.data.templates import ASSISTANT, SYSTEM, USER, Message
 from gpt_jax.errors import UserError
 
@@ -77,17 +78,22 @@ def _apart(row: Mapping[str, Any]) -> dict[str, Any]:
     A text is cut at the last space before the first difference, so that no word is parted.
     """
     chosen, rejected = row["chosen"], row["rejected"]
-    both_text = isinstance(chosen, str) and isinstance(rejected, str)
-    both_list = isinstance(chosen, list) and isinstance(rejected, list)
-    if not both_list and (not both_text or "prompt" in row):
-        return {}
-    longest = min(len(chosen), len(rejected)) - (1 if both_list else 0)
-    common = next((i for i in range(longest) if chosen[i] != rejected[i]), longest)
-    if both_text:
+    if isinstance(chosen, str) and isinstance(rejected, str) and "prompt" not in row:
+        common = _alike(chosen, rejected, min(len(chosen), len(rejected)))
         common = max((i for i in range(common) if chosen[i].isspace()), default=0)
-    elif not common and "prompt" in row:
+    elif isinstance(chosen, list) and isinstance(rejected, list):
+        common = _alike(chosen, rejected, min(len(chosen), len(rejected)) - 1)
+        whole = common > 0 and _message(chosen[0], "message 1 of chosen")["role"] != ASSISTANT
+        if "prompt" in row and not whole:  # they follow the prompt, and may begin with the same answer
+            return {}
+    else:
         return {}
     return {"prompt": chosen[:common], "chosen": chosen[common:], "rejected": rejected[common:]}
+
+
+def _alike(one: Sequence[Any], other: Sequence[Any], longest: int) -> int:
+    """How many of the first ``longest`` parts are the same."""
+    return next((i for i in range(longest) if one[i] != other[i]), max(0, longest))
 
 
 def _with_system(row: Mapping[str, Any], system: Any) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def _is_complete(row: Mapping[str, Any]) -> bool:
 def _text(value: Any, field: str) -> str:
     if not isinstance(value, str):
         raise BadRow(f"{field} is {_kind(value)}", "a text")
-    return value
+    return writable(value)
 
 
 def _texts(value: Any, field: str) -> list[str]:
@@ -139,10 +145,10 @@ def _message(value: Any, name: str) -> Message:
 
 def _text_or_messages(value: Any, field: str) -> str | list[Message]:
     if isinstance(value, list):
-        return _messages(value, field) if value else ""
+        return _messages(value, field) if value else []
     if not isinstance(value, str):
         raise BadRow(f"{field} is {_kind(value)}", "a text or a list of messages")
-    return value
+    return writable(value)
 
 
 def _answer(value: Any, field: str) -> str:

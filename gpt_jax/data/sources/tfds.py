@@ -38,7 +38,8 @@ def tfds(
     without ``valid``, ``config.data.valid_fraction`` of ``train`` is held out.
 
     Args:
-      fields: field of a row -> the set's: {"prompt": "question", "completion": "answer"}; "a/b" is field b of a.
+      fields: field of a row -> the set's: {"prompt": "question", "completion": "answer"}; "a/b" is field b of a, and
+        "a/0" its first part.
 
     Raises:
       UserError: the package, the set, a split or a field is missing, the set is not in array_record files, a row is not one
@@ -137,9 +138,10 @@ def _collected(builder: Any, split: str, fields: dict[str, str]) -> Collected:
 def _value(row: Any, path: str, place: str) -> Any:
     """What stands at a path of a row, in Python's types."""
     for name in path.split("/"):
-        if not isinstance(row, Mapping) or name not in row:
-            raise UserError(f"{place} has no field {path!r}", where="config.data.source")
-        row = row[name]
+        try:
+            row = row[name] if isinstance(row, Mapping) else row[int(name)]
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise UserError(f"{place} has no field {path!r}", where="config.data.source") from None
     return _plain(row, place)
 
 

@@ -32,10 +32,12 @@ FOREIGN = {  # how files begin that hold no plain ids
 TYPES = ("uint16", "uint32", "int32", "int64")  # of raw ids
 FORMATS = "raw ids, llm.c's format with its header, or a .npy array"
 WHERE = "config.data.source"
+SUFFIXES = (".bin", ".npy")
+FOLDER = "a folder with *train* and *val* files that end with .bin or .npy, or one such file"
 CHUNK = 1 << 24  # tokens checked at once
 
 
-@register("data.sources", "tokens", reads=("*.bin", "*.npy", "/*.bin"))
+@register("data.sources", "tokens", reads=("*.bin", "*.npy", "/*.bin", "/*.npy"))
 def tokens(
     config: Config,
     *,
@@ -44,8 +46,8 @@ def tokens(
     separator: Annotated[int, Limits(0, 2**32 - 1), Or(-1, "none")] = -1,
     dtype: str = "",
 ) -> TokenCorpus:
-    """A folder with ``*train*.bin`` and ``*val*.bin``, several of either in the order of their names, or one file (.bin or
-    .npy) whose end is held out.
+    """A folder with ``*train*`` and ``*val*`` files, several of either in the order of their names, or one file whose end is
+    held out. Files are .bin or .npy.
 
     Args:
       vocab: ids are below it.
@@ -66,8 +68,7 @@ def tokens(
             fix="give the id between documents: tokens(..., separator=50256) for GPT-2's tokens",
         )
     if root.is_dir():
-        parts = [_load(_found(root, f"*{side}*.bin"), expected, separator) for side in ("train", "val")]
-        (train, first), (valid, second) = parts
+        (train, first), (valid, second) = (_load(paths, expected, separator) for paths in _sides(root))
         return TokenCorpus(train, valid, vocab, cache.digest(first, second, separator))
     whole, digest = _load([root], expected, separator)
     cut = int(len(whole.ids) * (1 - config.data.valid_fraction))
@@ -83,15 +84,18 @@ class Expected:
     dtype: str
 
 
-def _found(folder: Path, pattern: str) -> list[Path]:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise UserError(
-            f"{folder} has no file {pattern}",
-            where=WHERE,
-            allowed="a folder with *train*.bin and *val*.bin, or one file",
-        )
-    return found
+def _sides(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of training and those of validation."""
+    train, valid = (
+        sorted(path for path in folder.glob(f"*{side}*") if path.suffix in SUFFIXES) for side in ("train", "val")
+    )
+    for side, found in (("train", train), ("val", valid)):
+        if not found:
+            raise UserError(f"{folder} has no file *{side}*.bin or *{side}*.npy", where=WHERE, allowed=FOLDER)
+    if both := set(train) & set(valid):
+        name = min(both).name
+        raise UserError(f"the name {name} says both train and val", where=str(folder), allowed=FOLDER, fix="rename it")
+    return train, valid
 
 
 def _load(paths: list[Path], expected: Expected, separator: int) -> tuple[TokenArray, str]:
@@ -102,12 +106,13 @@ def _load(paths: list[Path], expected: Expected, separator: int) -> tuple[TokenA
         ids = _open(path, expected)
         for begin in range(0, len(ids), CHUNK):
             chunk = ids[begin : begin + CHUNK]
-            state.update(chunk.tobytes())
+            state.update(np.ascontiguousarray(chunk))
             if chunk.min() < 0 or chunk.max() >= expected.vocab:
                 raise _outside(
                     path, ids, begin + int(np.argmax((chunk < 0) | (chunk >= expected.vocab))), expected.vocab
                 )
-            starts.append(np.flatnonzero(chunk == separator) + (before + begin + 1))
+            if separator >= 0:
+                starts.append(np.flatnonzero(chunk == separator) + (before + begin + 1))
         arrays.append(ids)
         before += len(ids)
     joined = np.concatenate(starts)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents
+from gpt_jax.errors import UserError
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 SEPARATOR = "<|endoftext|>"  # how the token between documents is written, unless a tokenizer file names its own
@@ -77,7 +78,7 @@ def writable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Texts:
-    """What a tokenizer is made from: the documents of all sources."""
+    """What a tokenizer is made from: the documents of all sources; none where a model's is opened apart from data."""
 
     sources: tuple[Documents, ...]
     valid_fraction: float
@@ -88,21 +89,36 @@ class Texts:
         """Whether documents will be joined with a separator."""
         return not all(source.single for source in self.sources)
 
+    @property
+    def required(self) -> tuple[Documents, ...]:
+        """The sources.
+
+        Raises:
+          UserError: there are none.
+        """
+        if not self.sources:
+            raise UserError(
+                "a tokenizer that is made from texts cannot be made here, where there are none",
+                where="config.data.tokenizer",
+                allowed="one that needs none, as file(path='tokenizer.json'), or run(path='runs/x') of a run that made it",
+            )
+        return self.sources
+
     def everything(self) -> Iterator[str]:
-        for source in self.sources:
+        for source in self.required:
             yield from source.texts()
             if source.heldout is not None:
                 yield from source.heldout.texts()
 
     def training_sample(self, characters: int) -> Iterator[str]:
         """Training documents of every source, up to so many characters in all."""
-        for source in self.sources:
+        for source in self.required:
             yield from source.split(self.valid_fraction)[0].sample(characters // len(self.sources))
 
 
 def trained(texts: Texts, call: str, train: Callable[[], Tokenizer]) -> Tokenizer:
     """The tokenizer that ``train`` makes, from the cache where the same call was made with the same texts."""
-    key = cache.digest(call, texts.valid_fraction, *(source.digest for source in texts.sources))
+    key = cache.digest(call, texts.valid_fraction, *(source.digest for source in texts.required))
 
     def build(folder: Path) -> None:
         (folder / "tokenizer.json").write_text(train().to_json(), "utf-8")

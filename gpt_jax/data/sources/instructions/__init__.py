@@ -100,7 +100,7 @@ class Kinds:
         if self.steps == 1:
             chosen = [draw.one(names)]
         else:
-            pairs = [(a, b) for a in self.families if a in FIRST for b in names]
+            pairs = [(a, b) for a in (self.families if out else names) if a in FIRST for b in names]
             ordered = sorted(pairs, key=lambda pair: holdout.draw(" ".join(pair).encode()))
             chosen = list(draw.one(_side(ordered, out) if self.held == "compositions" else pairs))
         return [(name, draw.one(self._numbers(name, out))) for name in chosen]
