@@ -28,10 +28,11 @@ CHANGED = 1  # a verdict is not the kept one, or a kept result not as it should 
 STOPPED = (RESUMABLE, INTERRUPTED)  # by a signal, which means all of them
 HEAD = """# Scoreboard
 
-Claims of papers, measured again by the files of this folder. A claim passes if the whole 95% interval (Student's t, over
-seeds) lies in its pass range, fails if all of it lies outside, and is inconclusive otherwise. The ranges follow from the
-claims, not from the measurements. An experiment whose intervals are over something else than seeds says so. Failed claims
-stay. Results that show a p are judged by the [protocol](../docs/protocol.md), over all claims of their experiment.
+Claims of papers, measured again by the files of this folder. A claim passes if its mean lies in its pass range, and fails
+if it lies outside, where a test over seeds (Student's t, adjusted by Holm over the experiment's claims) tells it from the
+range's end at 5%; else, or where a control does not bear it out, it is inconclusive. The [protocol](../docs/protocol.md)
+says why. Intervals are those of each claim alone. The ranges follow from the claims, not from the measurements. An
+experiment whose intervals are over something else than seeds says so. Failed claims stay.
 `make reproduce` runs the cheap experiments again and compares them with the results kept here;
 `make reproduce ARGS="--keep NAME"` replaces a kept result. Experiments that name `data/tinyshakespeare.txt` need that file,
 to be downloaded by hand. Core-minutes are wall time of runs with a core each, on a machine that did other work as well.

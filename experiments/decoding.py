@@ -21,7 +21,7 @@ from gpt_jax.configs import of_run, quickstart
 from gpt_jax.study.compare.claims import FAIL, PASS, Control, check_estimate
 from gpt_jax.study.compare.statistics import ALPHA, Interval
 from gpt_jax.study.decoding import page, samplers, study
-from gpt_jax.study.decoding.metrics import estimate
+from gpt_jax.study.decoding.metrics import estimate, measure
 from gpt_jax.study.decoding.repetition import ends_in_loop, seq_rep
 from gpt_jax.study.decoding.samplers import GREEDY, HUMAN, PURE
 from gpt_jax.study.sweep import Sweep
@@ -31,7 +31,7 @@ SETTINGS = study.Settings(prompts=96)
 HOLTZMAN, PILLUTLA = "Holtzman et al. 2020, table 1", "Pillutla et al. 2021, table 2"
 PEOPLE = 12.38  # perplexity, published
 LOOPED = "human texts whose first four tokens are repeated to the end"
-OTHERS = "human text of the next prompt"
+SEEDS = (f"{NUCLEUS}, one seed", "another")  # texts of the same sampler
 
 
 def nats(perplexity: float) -> str:
@@ -87,16 +87,16 @@ CLAIMS = (
                "half of the published difference", 0.73, (LOOPED, HUMAN)),
     Difference("the same: greedy - nucleus", "0.73", "loops", GREEDY, NUCLEUS, HALF,
                "half of the published difference", 0.73, (LOOPED, HUMAN)),
-    Difference("the same: nucleus - human", "0.00", "loops", NUCLEUS, HUMAN, SAME_SHARE, FIFTH, 0.0, (OTHERS, HUMAN)),
+    Difference("the same: nucleus - human", "0.00", "loops", NUCLEUS, HUMAN, SAME_SHARE, FIFTH, 0.0, SEEDS),
     Difference("seq-rep-4: greedy - temperature 0.5", "more", "seq_rep_4", GREEDY, LOW, MORE, SIGN, 0.2, (LOOPED, HUMAN)),
     Difference("seq-rep-4: temperature 0.5 - nucleus", "more", "seq_rep_4", LOW, NUCLEUS, MORE, SIGN, 0.05, (LOOPED, HUMAN)),
     Difference("seq-rep-4: nucleus - human", "about 0", "seq_rep_4", NUCLEUS, HUMAN, SAME_SHARE, FIFTH, 0.0,
-               (OTHERS, HUMAN)),
+               SEEDS),
     Difference("log perplexity: greedy - human", nats(1.50), "perplexity", GREEDY, HUMAN, LESS, SIGN, -2.11, (LOW, PURE)),
     Difference("log perplexity: pure sampling - human", nats(22.73), "perplexity", PURE, HUMAN, MORE, SIGN, 0.61,
                (PURE, GREEDY)),
     Difference("log perplexity: nucleus - human", nats(13.13), "perplexity", NUCLEUS, HUMAN, {"least": -0.3, "most": 0.3},
-               "half of what pure sampling is published to be away from people", 0.06, (OTHERS, HUMAN)),
+               "half of what pure sampling is published to be away from people", 0.06, SEEDS),
     Difference("log perplexity: pure sampling - nucleus", "0.55, the least likely text", "perplexity", PURE, NUCLEUS, MORE,
                SIGN, 0.55, (PURE, GREEDY)),
     Difference("self-BLEU: temperature 0.75 - pure sampling", "0.35 - 0.28 for 0.9", "self_bleu", "temperature 0.75", PURE,
@@ -121,22 +121,40 @@ def checked(found: study.Study, claim: Difference):
     def values(name: str) -> np.ndarray:
         """A value a prompt; of perplexities the logarithm."""
         if name == LOOPED:
-            measure = {"loops": ends_in_loop, "seq_rep_4": lambda ids: seq_rep(ids, 4)}[claim.metric]
+            repeats = {"loops": ends_in_loop, "seq_rep_4": lambda ids: seq_rep(ids, 4)}[claim.metric]
             texts = [np.tile(text[:4], len(text) // 4) for text in found.corpora[HUMAN][0].texts]
-            return np.array([float(measure(text)) for text in texts])
-        values_P = found.values[HUMAN if name == OTHERS else name][claim.metric]
-        values_P = np.roll(values_P, 1) if name == OTHERS else values_P
-        return logs(values_P) if claim.metric == "perplexity" else values_P
+            return np.array([float(repeats(text)) for text in texts])
+        return scaled(found.values[name])
+
+    def scaled(values: Mapping[str, np.ndarray]) -> np.ndarray:
+        return logs(values[claim.metric]) if claim.metric == "perplexity" else values[claim.metric]
+
+    def of_seeds(name: str) -> np.ndarray:
+        """Of the texts of one seed less those of the other: a difference of nothing."""
+        one_P, other_P = (scaled(measure([corpus], found.corpora[HUMAN][0])) for corpus in found.corpora[name])
+        return one_P - other_P
+
+    def of_halves(name: str) -> np.ndarray:
+        """Of a half of the prompts less the other half, where there is one text a prompt."""
+        values_P, half = values(name), len(found.corpora[HUMAN][0].texts) // 2
+        return values_P[:half] - values_P[half : 2 * half]
 
     def less(one: str, other: str) -> np.ndarray:
         return values(one) - values(other)
 
-    shuffled_P = np.roll(values(claim.other), 1) - values(claim.other)
-    wrong_P = less(GREEDY, HUMAN) if claim.known == (OTHERS, HUMAN) else shuffled_P
-    wrong = "greedy - human" if claim.known == (OTHERS, HUMAN) else f"{claim.other}, of the next prompt - of the same"
+    if claim.known == SEEDS:
+        known_P, wrong, wrong_P = of_seeds(NUCLEUS), "greedy - human", less(GREEDY, HUMAN)
+    elif claim.other in (HUMAN, GREEDY):
+        known_P, wrong, wrong_P = (
+            less(*claim.known),
+            f"{claim.other}: half of the prompts - the others",
+            of_halves(claim.other),
+        )
+    else:
+        known_P, wrong, wrong_P = less(*claim.known), f"{claim.other}, one seed - another", of_seeds(claim.other)
     controls = (
         Control(wrong, FAIL, tuple(map(float, wrong_P))),
-        Control(" - ".join(claim.known), PASS, tuple(map(float, less(*claim.known)))),
+        Control(" - ".join(claim.known), PASS, tuple(map(float, known_P))),
     )
     values_P = less(claim.one, claim.other)
     made = estimate(values_P)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt_jax.configs import base
 from gpt_jax.study.compare import optima
-from gpt_jax.study.compare.claims import check_claim
+from gpt_jax.study.compare.claims import check_claim, differences
 from gpt_jax.study.sweep import Sweep
 from gpt_jax.study.sweep.arms import Arms
 
@@ -50,7 +50,7 @@ def name(scheme: str, width: int, exponent: int) -> str:
 
 def analyse(results):
     curves = losses(results)
-    stay, move = moves(curves["muP"]), moves(curves["standard"])
+    stay, fall = apart(curves["muP"]), falls(curves["standard"])
     return [
         check_claim(
             f"muP: doublings of the learning rate between the optima of widths {WIDTHS[0]} to {WIDTHS[-1]}",
@@ -60,32 +60,30 @@ def analyse(results):
             source=YANG,
             reason="one step of the rates that were tried, as far as their minima move",
             expected=0.4,
-            must_fail={"standard parametrisation": move},
-            must_pass={"parabolas in one place": known(0.0)},
+            must_fail={"standard parametrisation": apart(curves["standard"])},
+            must_pass={"parabolas in one place": apart(known(0.0))},
         ),
         check_claim(
-            "standard parametrisation: the same",
+            f"standard parametrisation: the optimum of width {WIDTHS[0]} above that of {WIDTHS[-1]}, doublings",
             "falls",
-            move,
+            fall,
             least=1.0,
             source=YANG,
             reason="more than the step that is allowed to muP",
             expected=2.0,
-            must_fail={"muP": stay},
-            must_pass={"parabolas a doubling apart for each width": known(1.0)},
+            must_fail={"muP": falls(curves["muP"]), "parabolas that rise": falls(known(-1.0))},
+            must_pass={"parabolas that fall by a doubling a width": falls(known(1.0))},
         ),
     ]
 
 
-def known(apart: float) -> list[float]:
-    """The same of parabolas whose minima are that far apart, one width from the next."""
-    exponents = range(-10, -3)
-    return moves(
-        {
-            str(i): {e: [(e + 6 + apart * i) ** 2 + 0.1 * seed for seed in range(3)] for e in exponents}
-            for i in range(len(WIDTHS))
-        }
-    )
+def known(fall: float) -> dict[str, optima.Curve]:
+    """Parabolas whose minima fall by so many doublings from one width to the next."""
+    exponents = range(-11, -2)
+    return {
+        str(i): {e: [(e + 7 - 1.5 * fall + fall * i) ** 2 + 0.1 * seed for seed in range(3)] for e in exponents}
+        for i in range(len(WIDTHS))
+    }
 
 
 def draw(results):
@@ -106,6 +104,12 @@ def losses(results) -> dict[str, dict[str, optima.Curve]]:
     }
 
 
-def moves(curves: dict[str, optima.Curve]) -> list[float]:
+def apart(curves: dict[str, optima.Curve]) -> list[float]:
     """By seed, how far the optima of the widths lie apart."""
     return [float(np.ptp(found)) for found in zip(*map(optima.by_seed, curves.values()), strict=True)]
+
+
+def falls(curves: dict[str, optima.Curve]) -> list[float]:
+    """By seed, how far the optimum falls from the least width to the greatest."""
+    first, *_, last = map(optima.by_seed, curves.values())
+    return differences(first, last)

@@ -1,9 +1,10 @@
 """Percentile bootstrap over problems (Efron 1979): intervals of figures, and of their differences between two models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -14,7 +15,7 @@ Figures = Callable[[np.ndarray], dict[str, float]]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with the interval that 95% of resamples of the problems are in; ``problems``: how many there are."""
+    """A number with its 95% interval; ``problems``: how many it is of."""
 
     value: float
     low: float
@@ -33,6 +34,18 @@ def intervals(figures: Figures, statistics_NK: np.ndarray, seed: int = 0) -> dic
     """
     resampled = [figures(total_K) for total_K in _totals(statistics_NK, seed)]
     return _described(figures(statistics_NK.sum(0)), resampled, len(statistics_NK))
+
+
+def shares(values: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    """The means of those that are zeros and ones, [N], with Wilson's interval (1927). Resamples are too much alike where few
+    problems are of one of the two kinds: all of them, where there are none."""
+    found = {}
+    for name, value_N in values.items():
+        if np.isin(value_N, (0, 1)).all():
+            test = scipy.stats.binomtest(int(value_N.sum()), len(value_N))
+            interval = test.proportion_ci(LEVEL, method="wilson")
+            found[name] = Figure(float(value_N.mean()), float(interval.low), float(interval.high), len(value_N))
+    return found
 
 
 def differences(figures: Figures, one_NK: np.ndarray, other_NK: np.ndarray, seed: int = 0) -> dict[str, Figure]:

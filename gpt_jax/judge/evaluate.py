@@ -79,7 +79,9 @@ def figures(opened: Opened, given: Answers) -> dict[str, Figure]:
     """The same, with intervals."""
     found: dict[str, Figure] = {}
     for group, measured, rows in _measured(opened, given.answered):
-        intervals = bootstrap.intervals(measured.figures, measured.statistics_NK[rows], opened.task.asking.seed)
+        statistics_NK = measured.statistics_NK[rows]
+        intervals = bootstrap.intervals(measured.figures, statistics_NK, opened.task.asking.seed)
+        intervals |= bootstrap.shares(dict(zip(measured.means, statistics_NK.T, strict=False)))
         found |= {f"{name}{group}": figure for name, figure in intervals.items()}
     return found
 

@@ -59,3 +59,17 @@ def test_one_problem_has_an_interval_of_a_point():
     measured = registry.build("judge.metrics", "exact").measure([answered("a", "a")])
     found = bootstrap.intervals(measured.figures, measured.statistics_NK)["exact"]
     assert (found.low, found.value, found.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_shares_have_an_interval_that_holds_however_small_they_are(share):
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        found = bootstrap.shares({"right": (draw.random(50) < share).astype(float)})["right"]
+        held += found.low <= share <= found.high
+        assert found.low < found.high
+    assert 0.9 <= held / 400 <= 0.99
+
+
+def test_other_values_are_no_shares():
+    assert bootstrap.shares({"half": np.array([0.0, 0.5, 1.0])}) == {}

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gpt_jax.data.tokenizers import writable
 from gpt_jax.data.templates import ASSISTANT, SYSTEM, USER, Message
+from gpt_jax.data.tokenizers import writable
 from gpt_jax.errors import UserError
 
 # Field -> other names of it, by which it is known where it is missing.

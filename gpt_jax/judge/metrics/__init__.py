@@ -25,11 +25,13 @@ class Measured:
       statistics_NK: of each problem, float64, to be added up over problems.
       figures: from the sum [K] to numbers, by their names.
       details: from the sum to what else is reported, as JSON has it.
+      means: figures that are the means of the first columns.
     """
 
     statistics_NK: np.ndarray
     figures: Callable[[np.ndarray], dict[str, float]]
     details: Callable[[np.ndarray], dict[str, Any]] = lambda total_K: {}
+    means: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def means(names: Sequence[str], values: Callable[[Answered], Sequence[float]], s
     """Means over problems of several values that are found together."""
 
     def measure(answered: Sequence[Answered]) -> Measured:
-        return Measured(np.array([[*values(answer), 1] for answer in answered], float), figures)
+        return Measured(np.array([[*values(answer), 1] for answer in answered], float), figures, means=tuple(names))
 
     def figures(total_K: np.ndarray) -> dict[str, float]:
         return dict(zip(names, (total_K[:-1] / total_K[-1]).tolist(), strict=True))

@@ -61,7 +61,8 @@ class ClaimResult:
       values: one a seed; empty where the interval is given.
       scale: of ``scales``.
       expected: the value that the claim states, or the least that would matter; None: not said.
-      power: the probability of a verdict at this number of seeds, if that is the true value.
+      power: the probability of a verdict at this number of seeds, if that is the true value, at Holm's first step: 5%
+        divided by the number of the experiment's claims.
       p, p_holm: of the test that decides, by itself and adjusted over the experiment's claims.
     """
 
@@ -166,7 +167,8 @@ def check_estimate(
 
 def judged(claims: Iterable[ClaimResult]) -> tuple[ClaimResult, ...]:
     """All claims of an experiment, worked out from their values, with their verdicts."""
-    alone = [_alone(claim) for claim in claims]
+    claims = tuple(claims)
+    alone = [_alone(claim, len(claims)) for claim in claims]
     adjusted = holm([claim.p for claim in alone])
     return tuple(
         dataclasses.replace(claim, p_holm=p, verdict=_verdict(claim, p))
@@ -176,19 +178,19 @@ def judged(claims: Iterable[ClaimResult]) -> tuple[ClaimResult, ...]:
 
 def seeds_needed(claim: ClaimResult, count: int) -> int | None:
     """Seeds for a verdict with a probability of 80%, if the mean is the true value, in an experiment of ``count`` claims;
-    None where no number below 1000 is enough."""
+    None where no number up to 1000 is enough."""
     return ranges.needed(claim.values, claim.range, ALPHA / max(count, 1), claim.claim)
 
 
-def _alone(claim: ClaimResult) -> ClaimResult:
-    """The claim as if it were the experiment's only one."""
+def _alone(claim: ClaimResult, count: int = 1) -> ClaimResult:
+    """The claim as if it were the experiment's only one, with the power that it has as the first of ``count``."""
     if claim.values:
         found = ranges.measured(claim.values, claim.range, claim.claim)
     else:
         found = ranges.estimated(claim.mean, claim.low, claim.high, claim.range)
     claim = dataclasses.replace(claim, **dataclasses.asdict(found), p_holm=found.p)
     if claim.expected is not None and claim.values:
-        chance = ranges.chance(claim.values, claim.range, claim.expected, claim.claim)
+        chance = ranges.chance(claim.values, claim.range, claim.expected, ALPHA / count, claim.claim)
         claim = dataclasses.replace(claim, power=chance)
     claim = dataclasses.replace(claim, controls=tuple(_control(claim, control) for control in claim.controls))
     return dataclasses.replace(claim, verdict=_verdict(claim, found.p))

@@ -3,7 +3,7 @@
 import bisect
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy
@@ -21,8 +21,14 @@ def power(n: int, effect: float, alpha: float) -> float:
     """
     if n < 2:
         return 0.0
-    critical, shift = scipy.stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n), abs(effect) * math.sqrt(n)
+    critical, shift = reach(n, alpha), abs(effect) * math.sqrt(n)
     return float(np.mean(scipy.special.ndtr(shift - critical) + scipy.special.ndtr(-shift - critical)))
+
+
+def reach(n: int, alpha: float) -> np.ndarray:
+    """How far from an end the mean of n values has to be for a two-sided t-test to reject it, in true standard errors: one
+    distance for each of the possible sample deviations, which are equally likely."""
+    return scipy.stats.t.ppf(1 - alpha / 2, n - 1) * _deviations(n)
 
 
 def detectable(n: int, deviation: float, alpha: float, wanted: float = POWER) -> float:
@@ -51,9 +57,13 @@ def seeds_needed(difference: float, deviation: float, alpha: float, wanted: floa
         return None
     if not deviation:
         return 2
-    # The detectable effect falls with n, and is cached.
+    return least(lambda n: power(n, difference / deviation, alpha), wanted)
+
+
+def least(chance: Callable[[int], float], wanted: float = POWER) -> int | None:
+    """The smallest number of values, from 2 on, with a chance of ``wanted``, which rises with it; None beyond 1000."""
     numbers = range(2, MAX_SEEDS + 1)
-    found = bisect.bisect_left(numbers, -abs(difference / deviation), key=lambda n: -_effect(n, alpha, wanted))
+    found = bisect.bisect_left(numbers, wanted, key=chance)
     return numbers[found] if found < len(numbers) else None
 
 

@@ -39,7 +39,12 @@ class Range:
     @property
     def ends(self) -> list[float]:
         """Those that are finite, on the scale."""
-        return [end for end in (self._there.least, self._there.most) if math.isfinite(end)]
+        return [end for end in self.limits if math.isfinite(end)]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Both ends on the scale; infinite where there is none."""
+        return self._there.least, self._there.most
 
     @property
     def _there(self) -> "Range":
@@ -90,16 +95,14 @@ def estimated(value: float, low: float, high: float, allowed: Range) -> Measured
     return Measured(value, low, high, 0, max(p))
 
 
-def chance(values: Sequence[float], allowed: Range, expected: float, where: str) -> float | None:
+def chance(values: Sequence[float], allowed: Range, expected: float, alpha: float, where: str) -> float | None:
     """The probability of a verdict at this number of values and their deviation, if the true mean is ``expected``."""
     on = scale(allowed.scale)
     there = [value for value in on.of(values, where) if math.isfinite(value)]
     if len(there) < 2 or not allowed.ends:
         return None
-    (expected,), deviation = on.of([expected], where), float(np.std(there, ddof=1))
-    if not deviation:
-        return 1.0
-    return min(power.power(len(there), (expected - end) / deviation, ALPHA) for end in allowed.nearest(expected))
+    (expected,) = on.of([expected], where)
+    return _chance(len(there), allowed, expected, float(np.std(there, ddof=1)), alpha)
 
 
 def needed(values: Sequence[float], allowed: Range, alpha: float, where: str) -> int | None:
@@ -108,7 +111,18 @@ def needed(values: Sequence[float], allowed: Range, alpha: float, where: str) ->
     if len(there) < 2 or not allowed.ends:
         return None
     mean, deviation = float(np.mean(there)), float(np.std(there, ddof=1))
-    return power.seeds_needed(min(abs(mean - end) for end in allowed.nearest(mean)), deviation, alpha)
+    return power.least(lambda n: _chance(n, allowed, mean, deviation, alpha))
+
+
+def _chance(n: int, allowed: Range, mean: float, deviation: float, alpha: float) -> float:
+    """That the test rejects the ends which decide, if values are normal with this mean and deviation on the scale."""
+    if not deviation:
+        return float(mean not in allowed.ends)
+    reach = power.reach(n, alpha)
+    low, high = ((end - mean) * math.sqrt(n) / deviation for end in allowed.limits)
+    inside = np.maximum(scipy.special.ndtr(high - reach) - scipy.special.ndtr(low + reach), 0)
+    outside = scipy.special.ndtr(low - reach) + scipy.special.ndtr(-high - reach)
+    return float(np.mean(inside + outside))
 
 
 def _p(values: Sequence[float], allowed: Range) -> float:

@@ -129,9 +129,16 @@ def verify(kept: Result) -> list[str]:
         where = f"{kept.name}, {found.claim}"
         faults += [f"{where}: does not state {words}" for words in protocol.lacking(found)]
         faults += [f"{where}: its control {words}" for words in again.faulty]
-        if (found.verdict, found.ours) != (again.verdict, again.ours):
-            faults.append(f"{where}: {found.verdict}, {found.ours}; its values say {again.verdict}, {again.ours}")
+        kept_words, words = _derived(found), _derived(again)
+        if kept_words != words:
+            faults.append(f"{where}: {kept_words}; its values say {words}")
     return faults
+
+
+def _derived(found: ClaimResult) -> str:
+    """What follows from a claim's values, in words."""
+    power = "" if found.power is None else f", power {found.power:.0%}"
+    return f"{found.verdict}, {found.ours}{power}, p {found.p_holm:.2g}"
 
 
 def compare(kept: Result | None, now: Result) -> tuple[list[str], bool]:
@@ -158,7 +165,7 @@ def _row(found: ClaimResult) -> str:
 
 
 def _p(found: ClaimResult) -> str:
-    return f"{found.p_holm:.2g}" if found.values else ""  # results of before the protocol have none
+    return f"{found.p_holm:.2g}" if found.controls else ""  # results of before the protocol have none
 
 
 def _open_claims(one: Result) -> list[str]:
@@ -167,11 +174,15 @@ def _open_claims(one: Result) -> list[str]:
     for found in one.findings:
         if found.verdict != INCONCLUSIVE:
             continue
-        seeds = claims.seeds_needed(found, len(one.findings)) if found.values else None
+        seeds = claims.seeds_needed(found, len(one.findings))
         if found.faulty:
             lines.append(f"- {found.claim}: open, as its control {', '.join(found.faulty)}.")
+        elif not found.values:
+            lines.append(
+                f"- {found.claim}: open; an interval without values does not say how many seeds would settle it."
+            )
         elif seeds is None:
-            lines.append(f"- {found.claim}: open; no number of seeds below 1000 would settle it at this mean.")
+            lines.append(f"- {found.claim}: open; at this mean not even 1000 seeds would settle it.")
         else:
             minutes = one.seconds / 60 / max(found.seeds, 1) * seeds
             lines.append(f"- {found.claim}: open; {seeds} seeds would settle it, {minutes:,.0f} core-minutes.")

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import scipy
 
-from gpt_jax.study.scaling.fit import Fit
+from gpt_jax.study.scaling.fit import Fit, descend
 from gpt_jax.study.scaling.table import RunTable, settings
 
 ALPHA = 0.05
+SQUARES = 1e3  # of Huber's loss: no residual of a log loss is as large, so that all are squared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,11 @@ class LackOfFit:
 
 
 def lack_of_fit(found: Fit, points: RunTable) -> LackOfFit | None:
-    """Of a fitted law; None where no runs are repeated, or too few settings are left to test."""
+    """Of a fitted law; None where no runs are repeated, or too few settings are left to test.
+
+    The ratio has an F distribution about the law's least squares, which is what is tested; the fit itself gives less weight
+    to outliers.
+    """
     setting_M = settings(points, found.law.columns)
     counts_G = np.bincount(setting_M)
     freedom = len(counts_G) - len(found.law.coefficients), len(points) - len(counts_G)
@@ -44,6 +49,8 @@ def lack_of_fit(found: Fit, points: RunTable) -> LackOfFit | None:
     log_loss_M = np.log(points["loss"])
     means_G = np.bincount(setting_M, log_loss_M) / counts_G
     within = np.square(log_loss_M - means_G[setting_M]).sum()
-    about = np.square(means_G[setting_M] - np.log(found.predict(points))).sum()
+    even = np.full((1, len(points)), 1 / len(points))
+    theta, _ = descend(found.law, points, found.theta[None], even, delta=SQUARES)
+    about = np.square(means_G[setting_M] - found.law.evaluate(theta, points.columns)[0][0]).sum()
     ratio = float((about / freedom[0]) / max(within / freedom[1], 1e-300))
     return LackOfFit(ratio, float(scipy.stats.f.sf(ratio, *freedom)), freedom)

@@ -128,6 +128,13 @@ def _rows(reader: csv.DictReader, path: Path) -> list[tuple[int, dict]]:
         rows.extend((reader.line_num, row) for row in reader)
     except csv.Error as error:
         raise UserError(f"{path} is no table: {error}", where=f"{path}, line {reader.line_num + 1}") from None
+    for line, row in rows:
+        if more := row.get(None):
+            raise UserError(
+                f"a row has {len(more)} more cells than the head",
+                where=f"{path}, line {line}",
+                fix="write numbers without thousands separators, and texts with commas in quotes",
+            )
     return rows
 
 

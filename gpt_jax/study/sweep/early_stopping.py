@@ -59,9 +59,10 @@ def _looks(sweep: Sweep, results: SweepResults, planned: Sequence[Job]) -> Itera
         seeds = set(sweep.seeds[:n])
         yield _to_do(results, [job for job in planned if job.seed in seeds])
         values = {arm: {s: v for s, v in row.items() if s in seeds} for arm, row in results.values().items()}
-        common = {arm: row for arm, row in values.items() if set(row) & set(values[sweep.baseline])}
-        low = results.lower_is_better
-        rows = statistics.compare(common, sweep.baseline, alpha=share, margin=sweep.margin, lower_is_better=low)
+        common, low = statistics.comparable(values, sweep.baseline), results.lower_is_better
+        rows = []
+        if common:
+            rows = statistics.compare(common, sweep.baseline, alpha=share, margin=sweep.margin, lower_is_better=low)
         clear = [
             row for row in rows if row.verdict != statistics.INCONCLUSIVE and row.arm not in results.stopped_early()
         ]

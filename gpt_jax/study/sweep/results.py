@@ -239,13 +239,11 @@ class SweepResults:
             (self.directory(id) / FAILURE).unlink(missing_ok=True)
 
     def comparisons(self) -> list[statistics.Comparison]:
-        """Every arm that shares a seed with the baseline, compared with it."""
+        """Every arm that has a finite value at a seed at which the baseline has one, compared with it."""
         if self.baseline is None:
             return []
-        table = self.values()
-        theirs = set(table[self.baseline])
-        ready = {arm: row for arm, row in table.items() if arm == self.baseline or set(row) & theirs}
-        if not theirs:
+        ready = statistics.comparable(self.values(), self.baseline)
+        if not ready:
             return []
         alpha, low = self._alpha(ready), self.lower_is_better
         return statistics.compare(ready, self.baseline, alpha=alpha, margin=self.margin, lower_is_better=low)
@@ -257,7 +255,13 @@ class SweepResults:
         rows = self.comparisons()
         if not rows:
             return "no arm can be compared with the baseline yet"
-        return verdicts.lines(rows, self.metric, self.lower_is_better)
+        compared = {self.baseline, *(row.arm for row in rows)}
+        left = [
+            f"  {arm}: no finite {self.metric} at a seed at which {self.baseline} has one"
+            for arm, row in self.values().items()
+            if row and arm not in compared
+        ]
+        return "\n".join([verdicts.lines(rows, self.metric, self.lower_is_better), *left])
 
     def __repr__(self) -> str:
         done = sum(self.status(id) == "done" for id in self.runs)

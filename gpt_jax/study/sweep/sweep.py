@@ -67,8 +67,8 @@ class Sweep:
       match: "params", "flops" or "seconds": ``knob`` of every other arm is solved for, so that it costs what the baseline
         does. For "seconds", measured by short runs beforehand, the knob is train.steps.
       tune: a knob, such as "optim.lr", that is tuned for every arm before, on ``tune_seeds`` (``prepare.tuning``).
-      noise: adds the arm "A/A": the baseline on the same batches from other initial values. Its difference from the
-        baseline is due to chance alone.
+      noise: adds the arm "A/A": the baseline, or the arm of this name, on the same batches from other initial values. Its
+        difference from that is due to chance alone.
       looks: the group-sequential looks: numbers of seeds, the last of them all, after each of which arms with a clear
         verdict are stopped early. All looks together keep the error rate of one (``power.spending``).
       halve: successive halving: shares of the training, such as (0.25, 0.5), after each of which the worse half of the
@@ -90,7 +90,7 @@ class Sweep:
     knob: str = "model.mlp_width"
     tune: str = ""
     tune_seeds: Sequence[int] = (1000, 1001)
-    noise: bool = False
+    noise: bool | str = False
     looks: Sequence[int] = ()
     halve: Sequence[float] = ()
     search: Any = None
@@ -105,8 +105,15 @@ class Sweep:
                 raise UserError(f"{name} = {given!r}", where=f"Sweep.{name}", allowed=allowed)
         if self.baseline == "" and self.arms:
             object.__setattr__(self, "baseline", next(iter(self.arms)))
-        if self.noise and self.baseline in self.arms and NOISE not in self.arms:
-            object.__setattr__(self, "arms", {**self.arms, NOISE: self.arms[self.baseline]})
+        if isinstance(self.noise, str) and self.noise not in self.arms:
+            raise UserError(f"there is no arm {self.noise!r}", where="Sweep.noise", allowed=", ".join(self.arms))
+        if self.repeated in self.arms and NOISE not in self.arms:
+            object.__setattr__(self, "arms", {**self.arms, NOISE: self.arms[self.repeated]})
+
+    @property
+    def repeated(self) -> str:
+        """The arm that "A/A" repeats; empty where there is none."""
+        return self.noise if isinstance(self.noise, str) else (self.baseline or "") * self.noise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,12 +96,32 @@ def test_power_is_that_of_the_stated_value():
     assert hits / 1000 == pytest.approx(check_claim("c", "p", values, least=0.0, expected=expected).power, abs=0.05)
 
 
+@pytest.mark.parametrize("expected, count", [(0.0, 1), (0.0, 3), (0.8, 1), (2.0, 3)])
+def test_power_at_a_range_with_two_ends_is_how_often_there_is_a_verdict(expected, count):
+    """Inside both ends have to be rejected, in all claims that are judged together the first at 5% / count."""
+    values, random, settled = np.array([-1.2, 0.3, 0.9, -0.4, 0.4]) / 0.8, np.random.default_rng(3), 0
+    made = check_claim("c", "p", values, least=-1.0, most=1.0, expected=expected)
+    found = judged([made] * count)[0]
+    for _ in range(1000):
+        draw = random.normal(expected, float(np.std(values, ddof=1)), 5)
+        settled += check_claim("c", "p", draw, least=-1.0, most=1.0).p < 0.05 / count
+    assert settled / 1000 == pytest.approx(found.power, abs=0.04)
+
+
 def test_seeds_that_would_settle_a_claim():
     found = check_claim("c", "p", [0.1, 0.3, -0.1, 0.2], least=0.0)
     assert found.verdict == "inconclusive"
     needed = claims.seeds_needed(found, 1)
     assert 8 < needed < 25 and claims.seeds_needed(found, 5) > needed
     assert claims.seeds_needed(check_claim("c", "p", [1.0], least=0.0), 1) is None
+    middle = check_claim("c", "p", [-1.2, 0.3, 0.9, -0.4, 0.4], least=-1.0, most=1.0)
+    seeds, deviation = claims.seeds_needed(middle, 1), float(np.std(middle.values, ddof=1))
+    drawn = np.random.default_rng(4).normal(0, deviation, (1000, seeds))
+    many, few = (
+        [check_claim("c", "p", row[:n], least=-1.0, most=1.0).verdict == "pass" for row in drawn]
+        for n in (seeds, seeds - 1)
+    )
+    assert np.mean(few) < 0.83 and 0.77 < np.mean(many)
 
 
 def test_estimates_are_judged_by_their_interval():

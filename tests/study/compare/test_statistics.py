@@ -96,6 +96,29 @@ def test_what_says_nothing_is_inconclusive():
     assert same.verdict == "equivalent" and "identical" in same.words
 
 
+def test_two_equal_differences_say_nothing():
+    """Of a metric in steps, such as a share of 200 answers, two seeds often differ alike by chance."""
+    table = {"baseline": {0: 0.500, 1: 0.505}, "arm": {0: 0.515, 1: 0.520}}
+    row = statistics.compare(table, "baseline")[0]
+    assert row.verdict == "inconclusive" and row.p == row.p_sign == 0.5
+    assert statistics.p_paired([0.015] * 3) == 0.0
+
+
+def test_arms_at_the_margin_are_called_equivalent_as_rarely_as_stated():
+    rng, arms, wrong = np.random.default_rng(9), 5, 0
+    for _ in range(300):
+        table = {str(arm): dict(enumerate(rng.normal(1.0, 1.0, 8))) for arm in range(arms)}
+        rows = statistics.compare({"baseline": dict.fromkeys(range(8), 0.0)} | table, "baseline", margin=1.0)
+        wrong += any(row.verdict == "equivalent" for row in rows)
+    assert wrong / 300 < 0.08
+
+
+def test_arms_without_a_finite_value_are_left_out():
+    table = {"base": {0: 1.0, 1: math.nan}, "one": {0: 2.0}, "other": {1: 2.0}, "none": {0: math.nan}}
+    assert list(statistics.comparable(table, "base")) == ["base", "one"]
+    assert statistics.comparable(table | {"base": {0: math.inf}}, "base") == {}
+
+
 def test_runs_without_a_value_are_named():
     table = {"baseline": {0: 3.0, 1: 3.1, 2: 3.2, 4: 3.0}, "arm": {0: 2.9, 1: math.nan, 2: 3.0, 3: 3.0}}
     row = statistics.compare(table, "baseline")[0]

@@ -22,7 +22,7 @@ def repeated(times: int, noise: float, misfit: float = 0.0, count: int = 30, see
 
 
 def lack_of_fit(runs: RunTable) -> repeats.LackOfFit | None:
-    return repeats.lack_of_fit(fitting.fit(LAW, runs, delta=1.0), runs)
+    return repeats.lack_of_fit(fitting.fit(LAW, runs), runs)
 
 
 def test_a_right_law_is_rarely_rejected_and_a_wrong_one_is():
@@ -30,6 +30,12 @@ def test_a_right_law_is_rarely_rejected_and_a_wrong_one_is():
     assert np.mean(np.array(right) < 0.05) <= 0.2 and 0.2 < np.mean(right) < 0.8
     wrong = lack_of_fit(repeated(3, 0.003, misfit=0.02))
     assert wrong.significant and wrong.freedom == (25, 60) and wrong.ratio > 10
+
+
+def test_the_test_is_about_least_squares_whatever_the_fit():
+    runs = repeated(3, 0.01)
+    ratios = [repeats.lack_of_fit(fitting.fit(LAW, runs, delta=delta), runs).ratio for delta in (1e-3, 1.0)]
+    np.testing.assert_allclose(*ratios, rtol=1e-6)
 
 
 def test_without_repeats_nothing_is_said():

@@ -201,6 +201,7 @@ def test_runs_come_from_a_table_or_a_sweep(capsys, words):
         ("params,tokens,loss\n" + "1e6,1e8,3\n2e6,1e8,3\n" * 3, "2 distinct params"),
         ("name,params,tokens,loss\nsmall,1e6,1e8,inf\n", "small: its loss is inf"),
         ("", "no column params, tokens, loss"),
+        ("params,tokens,loss\n124,300,500,2,500,000,000,3.2\n", "5 more cells than the head"),
     ],
 )
 def test_bad_tables_are_named(tmp_path, capsys, text, what):

@@ -1,6 +1,7 @@
 """Early stopping: what is trained when, error rates, and a real sweep."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_an_arm_whose_verdict_is_clear_gets_no_more_seeds(tmp_path):
     )
     rows = {row.arm: row for row in results.comparisons()}
     assert (rows["good"].verdict, rows["bad"].verdict) == ("better", "worse") and len(rows["good"].seeds) == 4
+
+
+def test_an_arm_without_a_finite_value_leaves_the_others_their_verdicts(tmp_path):
+    given = dict(seeds=tuple(range(6)), looks=(4, 6))
+    stages = run(*made(tmp_path, **given), EFFECT | {"same": math.nan}, np.random.default_rng(0))
+    results = SweepResults.read(tmp_path)
+    assert results.complete and len(stages) == 2
+    assert {row.arm: row.verdict for row in results.comparisons()} == {"good": "better", "bad": "worse"}
+    assert "same: no finite valid/loss at a seed at which base has one" in results.verdicts()
 
 
 def test_the_same_decisions_are_taken_again(tmp_path):

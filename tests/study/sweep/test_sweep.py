@@ -99,6 +99,10 @@ def test_the_arm_of_chance_differs_in_initial_values_alone():
     plain, again = pairs["plain"].to_dict(), pairs["A/A"].to_dict()
     assert plain["train"].pop("seed") == 3 and again["train"].pop("seed") != 3
     assert plain == again and plain["optim"]["lr"] == 1e-3 and len(planned) == 6
+    named = Sweep(tiny(), {"plain": {}, "other": {"optim.lr": 1e-3}}, baseline=None, noise="other")
+    assert named.arms["A/A"] == {"optim.lr": 1e-3} and len(sweeps.jobs(named)) == 9
+    with pytest.raises(UserError, match="no arm 'third'"):
+        Sweep(tiny(), {"plain": {}}, noise="third")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def tuned(sweep: Sweep, measure: Measure) -> Sweep:
 def _settled(sweep: Sweep, found: Mapping[str, Tuned]) -> Sweep:
     arms: Arms = {}
     for arm, overrides in sweep.arms.items():
-        one = found[sweep.baseline or "" if arm == NOISE else arm]
+        one = found[sweep.repeated if arm == NOISE else arm]
         if not math.isfinite(one.costs[one.best]):
             raise UserError(
                 f"arm {arm!r} has no finite {sweep.metric} at any {sweep.tune}",
