@@ -106,7 +106,7 @@ def _load(paths: list[Path], expected: Expected, separator: int) -> tuple[TokenA
         ids = _open(path, expected)
         for begin in range(0, len(ids), CHUNK):
             chunk = ids[begin : begin + CHUNK]
-            state.update(np.ascontiguousarray(chunk))
+            state.update(np.ascontiguousarray(chunk).data)
             if chunk.min() < 0 or chunk.max() >= expected.vocab:
                 raise _outside(
                     path, ids, begin + int(np.argmax((chunk < 0) | (chunk >= expected.vocab))), expected.vocab
