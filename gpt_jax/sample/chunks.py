@@ -135,14 +135,14 @@ def _carried(decoder: Decoder, ids: Sequence[int], window: int) -> Iterator[tupl
     length = window + chunk - 1 if window else max(places, chunk)
     begin, extend = _programs(platform)
     program = Program(config, platform)
-    cache = begin(program, decoder.weights, length, chunk)
+    cache = begin(program, decoder.prepared, length, chunk)
     for start in range(0, places, chunk):
         count = min(chunk, places - start)
         tokens_1C, targets_1C = np.zeros((2, 1, chunk), np.int32)
         tokens_1C[0, :count], targets_1C[0, :count] = ids[start : start + count], ids[start + 1 : start + count + 1]
         positions_1C = np.where(np.arange(chunk) < count, start + np.arange(chunk), NOTHING)[None]
         logprobs_C, cache = extend(
-            program, decoder.weights, cache, tokens_1C, targets_1C, np.int32(start), positions_1C, window
+            program, decoder.prepared, cache, tokens_1C, targets_1C, np.int32(start), positions_1C, window
         )
         yield start, np.asarray(logprobs_C)[:count]
 

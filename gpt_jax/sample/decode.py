@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -38,6 +37,10 @@ class Decoder:
         another method than a token at a time, weights stay where ``params`` are, and rows are not split.
       method: how the tokens are written.
       int8: what is kept as int8, of "cache" (keys and values) and "weights" (matrices of linear layers).
+
+    Attributes:
+      prepared: the model's own weights, for what reads texts.
+      weights: what the programs of the method take.
     """
 
     def __init__(
@@ -59,12 +62,12 @@ class Decoder:
         self.method, self.int8 = method, frozenset(int8)
         self.always: tuple[Processor, ...] = USUAL
         self._scan, self.beyond_context = config.scan, context.REFUSE
-        self.weights = self._prepared(params)
+        self._lay_out(params)
 
     def with_params(self, params: dict) -> "Decoder":
         """The same with other parameters, in the same layout. Nothing is compiled again."""
         other = copy.copy(self)
-        other.weights = self._prepared(params)
+        other._lay_out(params)
         return other
 
     def ready(self, processors: Sequence[Processor]) -> "Decoder":
@@ -235,5 +238,6 @@ class Decoder:
         """Parameters in the layout of ``config``, which is unrolled."""
         return layout.unstack(params, len(self.config.attentions)) if self._scan else params
 
-    def _prepared(self, params: dict) -> Any:
-        return self.method.weights(prepare(self.config, self.unrolled(params), self.mesh, "weights" in self.int8))
+    def _lay_out(self, params: dict) -> None:
+        self.prepared = prepare(self.config, self.unrolled(params), self.mesh, "weights" in self.int8)
+        self.weights = self.method.weights(self.prepared)

@@ -82,7 +82,7 @@ def read(decoder: Decoder, texts: Sequence[Sequence[int]], width: int, top: int 
     start_B = np.array([*starts, *[width] * (filled - len(texts))])
     positions_BP = np.maximum(np.arange(width) - start_B[:, None], NOTHING)
     program = Program(decoder.config, decoder.platform, top=top)
-    found = _program(decoder.platform)(program, decoder.weights, tokens_BP, targets_BP, positions_BP)
+    found = _program(decoder.platform)(program, decoder.prepared, tokens_BP, targets_BP, positions_BP)
     arrays = [[row[start:].tolist() for start, row in zip(starts, a, strict=False)] for a in jax.device_get(found)]
     return [Likelihood(*of_text) for of_text in zip(*arrays, strict=True)]
 

@@ -257,6 +257,13 @@ def test_what_is_reported_of_tokens():
     close(row.final_top_logprobs, np.take_along_axis(final_TV, top, axis=1))
 
 
+def test_log_probabilities_of_a_prompt_beyond_the_context_are_refused_before_it_is_continued():
+    sample = replace(SAMPLE, prompt_logprobs=True, beyond_context="reread")
+    assert requests([Prompt([1] * 65, None, "p")], MODEL, sample, True, None)
+    with pytest.raises(UserError, match="prompt_logprobs of a prompt of 66 tokens"):
+        requests([Prompt([1] * 66, None, "p")], MODEL, sample, True, None)
+
+
 def test_the_log_probabilities_of_a_single_token_and_a_whole_context():
     assert likelihoods(decoder(), [[5]])[0].logprobs == []
     ids = np.random.default_rng(0).integers(257, size=64).tolist()

@@ -12,7 +12,9 @@ import pytest
 from gpt_jax import configs
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
+from gpt_jax.sample import chunks
 from gpt_jax.sample.decode import Decoder, Sampling
+from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.processors import Processor
 from gpt_jax.sample.speculative import acceptance, choice, passes
 from gpt_jax.sample.speculative.acceptance import Acceptance
@@ -91,6 +93,17 @@ def test_a_draft_that_is_the_model_itself_is_always_accepted():
     assert got.tokens == run(None, how, new=new).tokens
     whole = [Acceptance(passes=n, written=4 * n, proposed=3 * n, tested=3 * n, accepted=3 * n) for n in (3, 3, 4)]
     assert got.acceptance == whole
+
+
+def test_texts_that_there_are_are_read_by_the_model_itself():
+    c = config(context=16, position="rope(theta=100.0)")
+    plain, drafting = Decoder(c, parameters(c)), Decoder(c, parameters(c), method=method("lookup"))
+    (text,) = prompts(c, [30], np.random.default_rng(1))
+    for able in (drafting, drafting.with_params(parameters(c))):
+        assert likelihoods(able, [text[:17]]) == likelihoods(plain, [text[:17]])
+        np.testing.assert_array_equal(
+            chunks.read(able, text, "roll").logprobs, chunks.read(plain, text, "roll").logprobs
+        )
 
 
 def test_a_text_is_its_rows_own_and_streams_in_parts():

@@ -66,6 +66,13 @@ def requests(
     for number, prompt in enumerate(prompts):
         settings = settings_of(prompt, sample)
         check(settings, model, prompt.where if prompt.own else "")
+        if settings.prompt_logprobs and len(prompt.ids) > model.context + 1:
+            raise UserError(
+                f"prompt_logprobs of a prompt of {len(prompt.ids)} tokens",
+                where=f"{prompt.where}, config.sample.prompt_logprobs",
+                allowed=f"up to {model.context + 1} tokens, the context and one more",
+                fix="launch.py eval --text=FILE and Model.read have those of longer texts",
+            )
         asked_for = exact or "max_new_tokens" in prompt.own
         negative = negative_tokens(settings, Vocabulary(model.vocab, tokenizer))
         new = length(prompt, model, settings.max_new_tokens, asked_for, tokenizer, settings.beyond_context, negative)
