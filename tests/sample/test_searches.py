@@ -26,6 +26,9 @@ from gpt_jax.sample.searches.exact import Exact
 from gpt_jax.sample.text import sample_command
 from tests.model.variants import config, logits, model, parameters
 from tests.sample.test_decode import GREEDY, NEW, WARM, C, decoder, prompts, run
+from tests.sample.test_outputs import SAMPLE as LETTERS
+from tests.sample.test_outputs import first_stop
+from tests.sample.test_outputs import run as written_letters
 from tests.sample.test_text import MODEL, SAMPLE, Bytes, command
 
 SMALL = config(vocab=5, context=16)
@@ -148,6 +151,8 @@ def test_knobs_choose_a_search():
         ({"best_of": 3, "num_return_sequences": 4, "temperature": 1.0}, ("num_return_sequences", "best_of=4")),
         ({"penalty_alpha": 0.5}, ("penalty_alpha", "top_k")),
         ({"penalty_alpha": 0.5, "top_k": 4, "temperature": 0.8}, ("penalty_alpha", "temperature=0")),
+        ({"num_beams": 2, "stop_strings": "."}, ("stop strings", "num_beams", "stop_token_ids")),
+        ({"exact_nodes": 5, "stop_strings": (".",)}, ("stop strings", "exact_nodes", "stop_token_ids")),
         ({"exact_nodes": 5, "temperature": 0.8}, ("exact_nodes", "temperature=0")),
         ({"exact_nodes": 5, "num_return_sequences": 2}, ("exact_nodes", "num_return_sequences=1")),
     ],
@@ -217,3 +222,25 @@ def test_a_score_of_ones_own_chooses(capsys):
     assert [row.score for row in every] == sorted((-row.ids[0] for row in every), reverse=True)
     (lowest,), (highest,) = rows(several, lambda row: -row.ids[0]), rows(several, lambda row: row.ids[0])
     assert lowest.ids == every[0].ids and highest.ids[0] == every[-1].ids[0]
+
+
+@pytest.mark.parametrize("search", [{"best_of": 6, "num_return_sequences": 6}, {"penalty_alpha": 0.6, "top_k": 4}])
+def test_scores_are_of_texts_up_to_their_stop_strings(search):
+    sample = replace(LETTERS, temperature=0.0 if "top_k" in search else 0.9, **search)
+    whole = written_letters("ab", sample=sample)
+    stops = (whole[0].text[5:7], whole[-1].text[4:6])
+    cut = written_letters("ab", sample=replace(sample, stop_strings=stops))
+    short = [row for row in cut if row.finish_reason == "stop_string"]
+    assert short and all(len(row.logprobs) == len(row.ids) for row in cut)
+    if "best_of" in search:
+        assert [row.score for row in cut] == sorted((np.mean(row.logprobs) for row in cut), reverse=True)
+        assert sorted(row.ids for row in cut) == sorted(_up_to(row, stops) for row in whole)
+    else:
+        as_long = replace(sample, max_new_tokens=len(short[0].ids))
+        (expected,) = written_letters("ab", sample=as_long)
+        assert abs(short[0].score - expected.score) < 1e-5 < abs(short[0].score - whole[0].score)
+
+
+def _up_to(row, stops):
+    end = first_stop(row.text, stops)
+    return row.ids[: len(row.ids) if end is None else end[0]]

@@ -15,7 +15,7 @@ from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.outputs.requests import Request
 from gpt_jax.sample.outputs.stream import TextStream, stops_of
 from gpt_jax.sample.processors import Tokenizer, Vocabulary
-from gpt_jax.sample.searches import Found, Search
+from gpt_jax.sample.searches import Found, Search, mean
 from gpt_jax.sample.searches.chosen import chosen
 from gpt_jax.sample.speculative.acceptance import Acceptance
 
@@ -127,6 +127,7 @@ def _searched(
     score: Score | None,
 ) -> Iterator[tuple[Request, Continuation]]:
     """What searches find, for those side by side that are asked for in the same way."""
+    judged = score or (lambda text: mean(text.logprobs))
 
     def way(number: int) -> tuple:
         return chosen(requests[number].sample), samplings[number].greedy
@@ -139,10 +140,13 @@ def _searched(
 
             def text(place: int, found: Found, group=group, together=together) -> Continuation:
                 writing = Writing(group[place], samplings[together[place]].stop_ids, tokenizer)
-                row = Row(found.tokens, {notes.LOGPROBS: found.logprobs})
-                return replace(writing.ended(row), score=found.score)
+                text = writing.ended(Row(found.tokens, {notes.LOGPROBS: found.logprobs}))
+                own = found.token_scores
+                return replace(text, score=found.score if own is None else mean(own[: len(text.ids)]))
 
-            rank = None if score is None else lambda place, found, text=text: score(text(place, found))
+            # Texts are compared as they are returned, without what follows a stop string.
+            best_of = group[0].sample.best_of > 1
+            rank = (lambda place, found, text=text: judged(text(place, found))) if best_of else None
             search = cast(Search, chosen(group[0].sample, rank))
             ids, limits = [request.prompt.ids for request in group], [request.length for request in group]
             seeds = [request.seed for request in group]

@@ -3,9 +3,11 @@
 A search looks at several continuations of a prompt and keeps the best of them by a score of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from gpt_jax.errors import UserError
 from gpt_jax.sample.decode import Decoder
@@ -19,11 +21,13 @@ class Found:
     Args:
       logprobs: natural logarithms of the model's own probabilities, before any processor.
       score: what a search ranked it by; the highest is the best. None: it was not.
+      token_scores: of each token, where ``score`` is their mean; None where it is not.
     """
 
     tokens: list[int]
     logprobs: list[float]
     score: float | None = None
+    token_scores: list[float] | None = None
 
 
 Rank = Callable[[int, Found], float]  # of a continuation of the prompt of that number; the highest is the best
@@ -39,6 +43,11 @@ class Search(Protocol):
           UserError: processors leave no token, or the search cannot be made with this model or these processors.
         """
         ...
+
+
+def mean(values: Sequence[float]) -> float:
+    """0 where there are none."""
+    return float(np.mean(values)) if values else 0.0
 
 
 def check_processors(asked: Asked) -> None:

@@ -9,12 +9,12 @@ from gpt_jax import bars
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.engine import notes
 from gpt_jax.sample.rows import Asked
-from gpt_jax.sample.searches import Found, Rank
+from gpt_jax.sample.searches import Found, Rank, mean
 
 
 def mean_logprob(number: int, found: Found) -> float:
     """Of a text's tokens under the model itself."""
-    return float(np.mean(found.logprobs)) if found.logprobs else 0.0
+    return mean(found.logprobs)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class Choice:
       own: further knobs that only this search reads, with their values where they do nothing.
       greedy: whether it needs ``temperature`` = 0, or another one; None: either.
       most: the knob that says how many texts a prompt there are at most; "" if there is one.
+      cuts: whether a text that ends at a stop string is as good as its score says; where others are kept or left out by
+        what follows it, it is not.
     """
 
     off: Any
@@ -30,6 +32,7 @@ class Choice:
     own: Mapping[str, Any] = field(default_factory=dict)
     greedy: bool | None = None
     most: str = ""
+    cuts: bool = False
 
 
 def _beam(sample: SampleConfig, rank: Rank | None) -> Search:
@@ -80,8 +83,8 @@ CHOICES: dict[str, Choice] = {
         {"num_beam_groups": 1, "diversity_penalty": 0.0, "length_penalty": 1.0, "early_stopping": False},
         most="num_beams",
     ),
-    "penalty_alpha": Choice(0.0, _contrastive, greedy=True),
-    "best_of": Choice(1, _best_of, greedy=False, most="best_of"),
+    "penalty_alpha": Choice(0.0, _contrastive, greedy=True, cuts=True),
+    "best_of": Choice(1, _best_of, greedy=False, most="best_of", cuts=True),
     "exact_nodes": Choice(0, _exact, greedy=True),
 }
 
@@ -104,6 +107,9 @@ def chosen(sample: SampleConfig, rank: Rank | None = None) -> Search | None:
             raise _refused(f"{idle[0]} = {getattr(sample, idle[0])!r} does nothing without {name}", idle[0], name)
     if rank is not None and names != ["best_of"]:
         raise _refused("a score of texts needs several of them to choose from", "best_of", fix="best_of=8")
+    if sample.stop_strings and names and not CHOICES[names[0]].cuts:
+        what = f"the search of {names[0]} compares whole texts, and does not end them at stop strings"
+        raise _refused(what, names[0], "stop_strings", fix="give ids, stop_token_ids; or search by best_of")
     _check_returned(sample, names)
     return CHOICES[names[0]].build(sample, rank) if names else None
 

@@ -16,7 +16,7 @@ from gpt_jax.sample.engine.program import Program, Sizes
 from gpt_jax.sample.engine.weights import merge
 from gpt_jax.sample.platform import Platform
 from gpt_jax.sample.rows import Asked
-from gpt_jax.sample.searches import Found, check_processors, no_token_left
+from gpt_jax.sample.searches import Found, check_processors, mean, no_token_left
 from gpt_jax.sample.searches.opening import read_whole, text_of
 
 
@@ -45,7 +45,7 @@ class Contrastive:
         while np.asarray(state["open_B"]).any():
             state = advance(program, count, decoder.weights, state)
         seen = jax.device_get(
-            {name: state[name] for name in ("tokens_BS", "count_B", "stuck_B", "logprobs_BN", "score_B")}
+            {name: state[name] for name in ("tokens_BS", "count_B", "stuck_B", "logprobs_BN", "scores_BN")}
         )
         found = []
         for number, prompt in enumerate(asked.prompts):
@@ -53,8 +53,8 @@ class Contrastive:
                 raise no_token_left(asked, number)
             count = seen["count_B"][number]
             tokens = seen["tokens_BS"][number, len(prompt) : len(prompt) + count].tolist()
-            score = float(seen["score_B"][number]) / max(1, count)
-            found.append([Found(tokens, seen["logprobs_BN"][number, :count].tolist(), score)])
+            logprobs, scores = (seen[name][number, :count].tolist() for name in ("logprobs_BN", "scores_BN"))
+            found.append([Found(tokens, logprobs, mean(scores), scores)])
         return found
 
 
@@ -85,7 +85,7 @@ def _begin(
         "logprobs_BN": jnp.zeros((batch, sizes.room)),
         "length_B": given["prompt_B"],
         "count_B": jnp.zeros(batch, jnp.int32),
-        "score_B": jnp.zeros(batch),
+        "scores_BN": jnp.zeros((batch, sizes.room)),
         "open_B": given["limit_B"] > 0,
         "stuck_B": jnp.zeros(batch, bool),
         "turn": jnp.int32(sizes.width),
@@ -136,7 +136,7 @@ def _turn(program: Program, candidates: int, weights: Any, state: dict) -> dict:
         "logprobs_BN": jnp.where(here_BN, logprob_B1, state["logprobs_BN"]),
         "length_B": state["length_B"] + open_B,
         "count_B": count_B,
-        "score_B": state["score_B"] + jnp.where(open_B, score_B, 0),
+        "scores_BN": jnp.where(here_BN, score_B[:, None], state["scores_BN"]),
         "open_B": open_B & ~ended_B,
         "stuck_B": state["stuck_B"] | stuck_B,
         "turn": state["turn"] + 1,
