@@ -51,7 +51,7 @@ class Stopped(Failure):
 
 
 class NonFiniteError(Failure):
-    """A loss or gradient is not finite and the config says stop."""
+    """A loss or gradient is not finite and the config says stop; or a model that is to write has no finite scores."""
 
     exit_code = NON_FINITE
 

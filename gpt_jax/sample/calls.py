@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from gpt_jax.config import ModelConfig
-from gpt_jax.errors import UserError
+from gpt_jax.errors import NonFiniteError, UserError
 from gpt_jax.limits import LARGEST
 from gpt_jax.sample.engine import chain, context, notes
 from gpt_jax.sample.engine.program import Program
@@ -100,9 +100,10 @@ def program_of(
 
 
 def check_stuck(seen: dict, asked: Asked, at: Sequence[int]) -> None:
-    """Raises UserError where the processors of a row have left it no token."""
+    """Raises UserError where the processors of a row have left it no token; or as ``check_finite``."""
     for row, number in enumerate(at):
         if number >= 0 and seen["stuck_B"][row]:
+            check_finite(seen, row, f"prompt {number + 1} of {len(asked)}")
             names = [processor.change.__module__.rpartition(".")[2] for processor in asked.samplings[number].applied]
             raise UserError(
                 f"no token is left for prompt {number + 1} of {len(asked)} after {seen['count_B'][row]} new ones: "
@@ -110,6 +111,22 @@ def check_stuck(seen: dict, asked: Asked, at: Sequence[int]) -> None:
                 where="config.sample",
                 fix="loosen one of them; what has to be completed may need a larger sample.max_new_tokens",
             )
+
+
+def check_finite(seen: dict, row: int, where: str) -> None:
+    """Raises NonFiniteError for a row without a token, where the model's own scores are the reason."""
+    count = seen["count_B"][row]
+    if np.isnan(seen["notes"][notes.LOGPROBS][row, count]):
+        raise not_finite(f"{where}, after {count} new ones")
+
+
+def not_finite(where: str) -> NonFiniteError:
+    """That there is nothing to choose from, as the model's own scores are no numbers."""
+    return NonFiniteError(
+        "the model's scores of the next token are not finite",
+        where=where,
+        fix="an earlier checkpoint, --step=N, or model.dtype=float32",
+    )
 
 
 def row_of(seen: dict, row: int) -> Row:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from gpt_jax.errors import UserError
-from gpt_jax.sample.calls import program_of, row_of
+from gpt_jax.sample.calls import check_finite, program_of, row_of
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.engine import context, continuous
 from gpt_jax.sample.engine.program import Sizes
@@ -107,8 +107,10 @@ class ContinuousBatch:
 
         Raises:
           UserError: its processors left no token.
+          NonFiniteError: the model's own scores did not.
         """
         if seen["stuck_B"][row]:
+            check_finite(seen, row, "sampling")
             raise UserError("the sampling parameters left no token to choose from", where="sampling")
         return row_of(seen, row), bool(seen["open_B"][row])
 

@@ -112,6 +112,7 @@ class Decoder:
         Raises:
           UserError: a prompt is empty, holds an id outside the vocabulary, or does not fit the context; or processors
             leave no token.
+          NonFiniteError: the model's own scores are no numbers.
         """
         asked = self.asked(prompts, max_new_tokens, sampling, seeds)
         ended = dict(self._each(asked, tuple(noted), top, rows))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 
-from gpt_jax.errors import UserError
+from gpt_jax.errors import NonFiniteError, UserError
 from gpt_jax.sample.continuous import ContinuousBatch
 from gpt_jax.serve import faults
 from gpt_jax.serve.metrics import Metrics
@@ -215,8 +215,11 @@ class RunWriter:
         for row, active in list(self._rows.items()):
             try:
                 found, going = self.batch.written(seen, row)
-            except UserError as error:
-                active.ticket.send(faults.of_user_error(error, "temperature"))
+            except (UserError, NonFiniteError) as error:
+                fault = (
+                    faults.of_user_error(error, "temperature") if isinstance(error, UserError) else faults.not_finite()
+                )
+                active.ticket.send(fault)
                 self._leave(row)
                 continue
             if not active.seen:

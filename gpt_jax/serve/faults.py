@@ -64,5 +64,9 @@ def late() -> Fault:
     return Fault(504, "The answer took longer than the server allows.", kind=SERVER, code="timeout")
 
 
+def not_finite() -> Fault:
+    return Fault(500, "The model's scores are not finite.", kind=SERVER, code="not_finite")
+
+
 def broken() -> Fault:
     return Fault(500, "The server had an error while it processed the request.", kind=SERVER, code="internal_error")

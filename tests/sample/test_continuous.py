@@ -1,16 +1,17 @@
 """What a row writes that takes requests at any time is what it writes alone, to the last bit."""
 
+import jax
 import numpy as np
 import pytest
 
-from gpt_jax.errors import UserError
+from gpt_jax.errors import NonFiniteError, UserError
 from gpt_jax.sample import knobs
 from gpt_jax.sample.continuous import ContinuousBatch
 from gpt_jax.sample.decode import Sampling
 from gpt_jax.sample.engine import continuous
 from gpt_jax.sample.likelihood import likelihoods
 from gpt_jax.sample.processors import Vocabulary
-from tests.model.variants import config
+from tests.model.variants import config, parameters
 from tests.sample.test_decode import C, decoder, prompts
 
 LENGTHS, LIMITS = (3, 40, 1, 17, 5, 33, 2), (12, 9, 20, 3, 1, 30, 8)
@@ -133,3 +134,11 @@ def test_what_cannot_be_served_is_refused_and_takes_no_row():
     with pytest.raises(UserError, match="ready"):
         batch.join([1], 1, knobs.sampling(Vocabulary(C.vocab), min_p=0.1), 0, False)
     assert batch.free == 1
+
+
+def test_scores_that_are_not_finite_are_not_blamed_on_a_request():
+    broken = decoder().with_params(jax.tree.map(lambda leaf: leaf * np.nan, parameters(C)))
+    batch = ContinuousBatch(broken, 2, 1, 3)
+    row = batch.join([1, 2], 4, Sampling(), 0, False)
+    with pytest.raises(NonFiniteError, match="not finite"):
+        batch.written(batch.look(False), row)

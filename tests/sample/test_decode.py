@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpt_jax.errors import UserError
+from gpt_jax.errors import NonFiniteError, UserError
 from gpt_jax.model import layout
 from gpt_jax.sample import calls, decode, rows
 from gpt_jax.sample.decode import Decoder, Sampling
@@ -215,6 +215,17 @@ def test_what_cannot_be_continued_is_refused(given, new, words):
     with pytest.raises(UserError) as error:
         run(given, new=new)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, plain(temperature=0.5, top_k=5, top_p=0.9)])
+def test_scores_that_are_not_finite_are_not_blamed_on_processors(sampling):
+    broken = decoder().with_params(jax.tree.map(lambda leaf: leaf * np.nan, parameters(C)))
+    asked = dict(max_new_tokens=4, sampling=sampling, seeds=[0, 1])
+    with pytest.raises(NonFiniteError, match="not finite") as error:
+        broken.generate([[1, 2], [3]], **asked)
+    assert error.value.exit_code == 76 and error.value.where == "prompt 1 of 2, after 0 new ones"
+    with pytest.raises(NonFiniteError):
+        list(broken.stream([[1, 2], [3]], **asked))
 
 
 def test_nothing_to_do():

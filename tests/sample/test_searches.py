@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ import gpt_jax
 from gpt_jax import configs
 from gpt_jax.config import Config
 from gpt_jax.configs import base
-from gpt_jax.errors import UserError
+from gpt_jax.errors import NonFiniteError, UserError
 from gpt_jax.sample.decode import Decoder, Sampling
 from gpt_jax.sample.outputs.requests import requests
 from gpt_jax.sample.outputs.writing import written
@@ -168,6 +169,13 @@ def test_processors_that_end_texts_are_refused(search):
     ending = Processor(lambda logits_BV, step: logits_BV, ends=lambda step: step.length_B > 0)
     with pytest.raises(UserError, match="end texts"):
         search.run(decoder(), asked(prompts(C, [3]), replace(GREEDY, processors=(ending,))))
+
+
+@pytest.mark.parametrize("search", [Beam(2), Contrastive(0.5, 3)])
+def test_scores_that_are_not_finite_are_no_text(search):
+    broken = decoder().with_params(jax.tree.map(lambda leaf: leaf * np.nan, parameters(C)))
+    with pytest.raises(NonFiniteError, match="not finite"):
+        search.run(broken, asked(prompts(C, [3]), GREEDY, broken))
 
 
 def test_a_score_needs_several_texts():

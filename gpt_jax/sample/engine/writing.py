@@ -52,9 +52,10 @@ def record(program: Program, state: dict, step: Step, scores: tuple, tokens_B, o
     chosen_B = jnp.take_along_axis(final_BV, tokens_B[:, None], axis=1)[:, 0]
     stuck_B = state["open_B"] & on_B & ~(chosen_B > -jnp.inf)  # where no token is left, what is drawn is none
     going_B = state["open_B"] & on_B & ~stuck_B
-    new = _taken(program, state, logits_BV, final_BV, tokens_B)
+    # The log-probability of any token says why there is none: it is nan where the model's own scores are the reason.
+    new = _taken(program, state, logits_BV, final_BV, jnp.where(stuck_B, 0, tokens_B))
     room = next(iter(state["notes"].values())).shape[1]
-    at_BR = (jnp.arange(room) == state["count_B"][:, None]) & going_B[:, None]
+    at_BR = (jnp.arange(room) == state["count_B"][:, None]) & (state["open_B"] & on_B)[:, None]
     count_B = state["count_B"] + going_B
     stopped_B = (tokens_B[:, None] == state["stop_ids_BI"]).any(1) | (count_B >= state["limit_B"])
     knobs = chain.advance(program.links, state["knobs"], final_BV, tokens_B, step)

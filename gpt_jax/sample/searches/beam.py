@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from gpt_jax.errors import UserError
-from gpt_jax.sample.calls import program_of
+from gpt_jax.sample.calls import not_finite, program_of
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.engine.program import Sizes
 from gpt_jax.sample.rows import Asked
@@ -84,6 +84,8 @@ class Beam:
         score_GK, count_GK, begin = ended["score_BGK"][number], ended["count_BGK"][number], len(asked.prompts[number])
         real_GK = ended["is_BGK"][number] & (ended["sum_BGK"][number] > WORST / 2)
         order: Sequence[tuple[int, int]] = sorted(zip(*np.nonzero(real_GK), strict=True), key=lambda at: -score_GK[at])
+        if np.isnan(ended["sum_BGK"][number]).any():
+            raise not_finite(f"prompt {number + 1} of {len(asked)}")
         if not order and stuck:
             raise no_token_left(asked, number)
         if not order:

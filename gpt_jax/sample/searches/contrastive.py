@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpt_jax.sample.calls import program_of
+from gpt_jax.sample.calls import not_finite, program_of
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.engine import chain, writing
 from gpt_jax.sample.engine.program import Program, Sizes
@@ -54,6 +54,8 @@ class Contrastive:
             count = seen["count_B"][number]
             tokens = seen["tokens_BS"][number, len(prompt) : len(prompt) + count].tolist()
             logprobs, scores = (seen[name][number, :count].tolist() for name in ("logprobs_BN", "scores_BN"))
+            if np.isnan(logprobs).any():
+                raise not_finite(f"prompt {number + 1} of {len(asked)}")
             found.append([Found(tokens, logprobs, mean(scores), scores)])
         return found
 
