@@ -79,6 +79,8 @@ class Engine:
                 raise faults.starting()
             if self.waiting >= self._bounds.queue:
                 raise faults.full()
+            if self.idle:  # without work there was nothing to look at
+                self._looked = time.monotonic()
             self._new.append(ticket)
             self._open.append(ticket)
             self._changed.notify()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpt_jax.serve import page, server
+from gpt_jax.serve.engine import STUCK
 from gpt_jax.serve.settings import Bounds
 from tests.serve import served
 
@@ -116,6 +117,18 @@ def test_a_fault_of_ours_ends_no_server(workdirs):
         batch.look = look
         assert client.completions.create(**LONG).choices == expected.choices
         assert running.raw.get("/healthz").status_code == 200
+
+
+def test_a_server_that_was_idle_is_well(running):
+    engine, seen = running.engine, []
+    (writer,) = (writer for writer in engine._writers if writer.run.name == "plain")
+    turn, writer.turn = writer.turn, lambda: (seen.append(engine.well), turn())
+    try:
+        engine._looked -= 2 * STUCK
+        running.client().completions.create(**LONG | {"max_tokens": 3})
+    finally:
+        del writer.turn
+    assert seen and all(seen)
 
 
 @pytest.mark.slow
