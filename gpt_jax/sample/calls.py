@@ -14,7 +14,7 @@ from gpt_jax.sample.engine import chain, context, notes
 from gpt_jax.sample.engine.program import Program
 from gpt_jax.sample.platform import Platform
 from gpt_jax.sample.processors import Processor, temperature, top_k, top_p
-from gpt_jax.sample.rows import Asked, Generated, Row, Sampling
+from gpt_jax.sample.rows import Asked, Generated, Row, Sampling, distinct
 from gpt_jax.sample.speculative.acceptance import Acceptance
 
 # What a platform that does not specialise compiles in any case, so that the usual knobs never compile again.
@@ -89,10 +89,11 @@ def program_of(
     top: int = 0,
     always: Sequence[Processor] = USUAL,
 ) -> tuple[Program, list[dict]]:
-    """The program that draws as the rows ask for, and their knobs.
+    """The program that draws as the rows ask for, and the knobs of their ``rows.distinct`` samplings.
 
     Where the platform does not specialise it is the same for all that ask for no more than ``always``.
     """
+    samplings, _ = distinct(samplings)
     links, knobs = chain.join([s.applied for s in samplings], () if platform.specialised else always)
     draws = any(not s.greedy for s in samplings) if platform.specialised else None
     guided = any(s.guidance for s in samplings)

@@ -1,5 +1,6 @@
 """What is asked of the rows of a batch, as the arrays that the programs take, and what they have written."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -80,44 +81,63 @@ class Asked:
         """Tokens of a text, at most."""
         return max(len(prompt) + limit for prompt, limit in zip(self.prompts, self.limits, strict=True))
 
-    @property
+    @functools.cached_property
+    def distinct(self) -> tuple[list[Sampling], list[int]]:
+        """See ``distinct``."""
+        return distinct(self.samplings)
+
+    @functools.cached_property
     def guided(self) -> bool:
-        return any(sampling.guidance for sampling in self.samplings)
+        return any(sampling.guidance for sampling in self.distinct[0])
+
+    @functools.cached_property
+    def _most_stops(self) -> int:
+        return max([1, *(len(sampling.stop_ids) for sampling in self.distinct[0])])
 
     def sizes(self, platform: Platform) -> Sizes:
-        longest = max(len(ids) for given in self._guided for ids in (given[1], guidance.companion(*given)))
+        given = map(self._guided, range(len(self)))
+        longest = max(len(ids) for own in given for ids in (own[1], guidance.companion(*own)))
         return Sizes(bucket(longest), 1 + platform.room(max(self.limits)))
 
-    @property
-    def _guided(self) -> list[tuple[Guidance | None, Sequence[int]]]:
-        return [(sampling.guidance, prompt) for sampling, prompt in zip(self.samplings, self.prompts, strict=True)]
+    def _guided(self, number: int) -> tuple[Guidance | None, Sequence[int]]:
+        return self.samplings[number].guidance, self.prompts[number]
 
     def rows(self, chosen: Sequence[int], knobs: list[dict], filled: int, width: int) -> tuple[np.ndarray, dict]:
         """The arrays of some rows, and of empty ones up to ``filled``: prompts padded on the left, and what the programs
-        take of each row. Of NumPy, as every operation outside of the programs takes longer than a turn of the loop."""
+        take of each row. Of NumPy, as every operation outside of the programs takes longer than a turn of the loop; and of
+        these rows alone, as there may be many more.
+
+        Args:
+          knobs: of the ``distinct`` samplings.
+        """
         tokens_BP, lengths_B = np.zeros((filled, width), np.int32), np.ones(filled, np.int32)
-        most = max([1, *(len(s.stop_ids) for s in self.samplings)])
-        stop_ids_BI = np.full((filled, most), NONE, np.int32)
+        stop_ids_BI = np.full((filled, self._most_stops), NONE, np.int32)
         for row, number in enumerate(chosen):
             prompt, stops = self.prompts[number], self.samplings[number].stop_ids
             tokens_BP[row, width - len(prompt) :], lengths_B[row] = prompt, len(prompt)
             stop_ids_BI[row, : len(stops)] = stops
+        own = [self.distinct[1][number] for number in chosen]
 
         def spread(values, dtype):
-            return np.array([*(values[i] for i in chosen), *[0] * (filled - len(chosen))], dtype)
+            return np.array([*values, *[0] * (filled - len(chosen))], dtype)
 
         def pick(values):
-            return np.concatenate(
-                [values[list(chosen)], np.zeros((filled - len(chosen), *values.shape[1:]), values.dtype)]
-            )
+            return np.concatenate([values[own], np.zeros((filled - len(chosen), *values.shape[1:]), values.dtype)])
 
-        given = self._guided
         return tokens_BP, {
-            **(guidance.rows_of([given[i] for i in chosen], filled, width) if self.guided else {}),
+            **(guidance.rows_of([*map(self._guided, chosen)], filled, width) if self.guided else {}),
             "prompt_B": lengths_B,
-            "limit_B": spread(self.limits, np.int32),
+            "limit_B": spread([self.limits[i] for i in chosen], np.int32),
             "stop_ids_BI": stop_ids_BI,
-            "seeds_B": spread([folded(seed) for seed in self.seeds], np.uint32),
-            "greedy_B": spread([s.greedy for s in self.samplings], bool),
+            "seeds_B": spread([folded(self.seeds[i]) for i in chosen], np.uint32),
+            "greedy_B": spread([self.samplings[i].greedy for i in chosen], bool),
             "knobs": jax.tree.map(pick, knobs),
         }
+
+
+def distinct(samplings: Sequence[Sampling]) -> tuple[list[Sampling], list[int]]:
+    """The samplings that are different objects, and which of them each one is. Many rows share one, whose processors may
+    hold tables as large as the vocabulary."""
+    found = {id(sampling): sampling for sampling in samplings}
+    places = {identity: place for place, identity in enumerate(found)}
+    return [*found.values()], [places[id(sampling)] for sampling in samplings]

@@ -130,6 +130,25 @@ def test_sampled_tokens_follow_the_models_distribution():
     assert np.abs(z[exact * rows > 5]).max() < 4.5 and np.sum(exact * rows > 5) >= 3
 
 
+class Seeds(list):
+    """Of which a few are looked at, and never all."""
+
+    def __iter__(self):
+        raise AssertionError("all seeds were looked at")
+
+
+def test_few_of_many_rows_cost_what_they_are():
+    warm, cool = plain(temperature=2.0, top_k=3), plain(temperature=0.5)
+    kinds = [warm, cool, warm, warm]
+    _, knobs = calls.program_of(C, CPU, kinds)
+    assert {len(values_U) for own in knobs for values_U in own.values()} == {2}
+    asked = rows.Asked([[1], [2, 3], [4], [5]], [NEW] * 4, kinds, Seeds([7, 8, 9, 10]))
+    tokens_BP, given = asked.rows([3, 1], knobs, 4, 16)
+    assert given["seeds_B"].tolist() == [10, 8, 0, 0] and tokens_BP[:, -2:].tolist() == [[0, 5], [2, 3], [0, 0], [0, 0]]
+    temperature, top_k = given["knobs"][:2]
+    assert temperature["t_B"].tolist() == [2.0, 0.5, 0, 0] and top_k["on_B"].tolist() == [True, False, False, False]
+
+
 def test_stop_id_ends_a_row_and_is_kept():
     given = prompts(C, [9, 3, 16])
     free = run(given, GREEDY)
