@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpt_jax.data.templates import ASSISTANT
-from gpt_jax.errors import UserError
+from gpt_jax.errors import Failure, UserError
 from gpt_jax.sample.chat import files
 from gpt_jax.sample.chat.chat import Chat
 from gpt_jax.sample.chat.printing import print_answer
@@ -80,10 +80,15 @@ def _regenerate(chat: Chat, rest: str) -> bool:
     messages = chat.messages[:-1] if answered else chat.messages
     if not messages or messages[-1]["role"] == ASSISTANT:
         raise UserError("there is no message to answer")
+    before, sample = chat.messages, chat.sample
     chat.turn("seed", str(chat.sample.seed + 1))
     chat.messages = messages
     print(f"seed = {chat.sample.seed}", file=sys.stderr, flush=True)
-    print_answer(chat)
+    try:
+        print_answer(chat)
+    except Failure:  # the answer that there was is as good as before
+        chat.messages, chat.sample = before, sample
+        raise
     return True
 
 

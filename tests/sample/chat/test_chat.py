@@ -134,6 +134,17 @@ def test_commands(model, capsys, tmp_path):
     assert all(f"/{name} " in shown for name in ALL) and "top_k" in shown
 
 
+def test_an_answer_is_kept_where_there_can_be_no_other(model):
+    chat = chat_with(model)
+    said(chat, "hello")
+    before = chat.messages
+    run(chat, "max_new_tokens 100000")
+    sample = chat.sample
+    with pytest.raises(UserError, match="do not fit"):
+        run(chat, "regenerate")
+    assert (chat.messages, chat.sample) == (before, sample)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_does(name):
     assert COMMANDS[name].help
