@@ -52,6 +52,18 @@ def test_stop_strings_and_several_samples(typed):
     assert shown == once * 2 and rows[0].finish_reason == "stop_string"
 
 
+def test_a_value_may_hold_what_stands_before_one(typed):
+    shown = typed(":stop_strings a=b", ":processors = mirostat(tau=3.0)", ":top_k=5", ":show").out
+    for line in ("* stop_strings = ('a=b',)", "* processors = ('mirostat(tau=3.0)',)", "* top_k = 5"):
+        assert f"{line}\n" in shown
+
+
+def test_texts_are_searched_for_as_the_command_does(typed):
+    sample = replace(SAMPLE, best_of=3, num_return_sequences=2)
+    rows = run("ab", sample=sample)
+    assert typed("ab", sample=sample).out == "".join(f"--- sample {i}\nab{row.text}\n" for i, row in enumerate(rows, 1))
+
+
 def test_turning_knobs_compiles_nothing(typed):
     programs = turns.compiled(CPU, False)
     typed("ab")

@@ -1,5 +1,6 @@
 """A loop at the terminal: every line that is typed is continued, and lines that begin with a colon turn the knobs."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -9,9 +10,10 @@ from gpt_jax.errors import UserError, did_you_mean
 from gpt_jax.sample.decode import Decoder
 from gpt_jax.sample.outputs import requests
 from gpt_jax.sample.outputs.typed import each_line, ready, turned
-from gpt_jax.sample.outputs.writing import pieces
+from gpt_jax.sample.outputs.writing import pieces, written
 from gpt_jax.sample.processors import Tokenizer
 from gpt_jax.sample.prompts import note_shortened, prompt_of
+from gpt_jax.sample.searches.chosen import chosen
 
 HELP = """a line        is continued; Ctrl-C stops the text
 :knob value   sets a knob of sampling, as :temperature 0.7 or :top_p=0.9
@@ -62,11 +64,11 @@ class Session:
             if line.strip():
                 self._continue(line)
             return True
-        name, separator, value = line[1:].strip().replace("=", " ", 1).partition(" ")
-        if name in self._commands and not separator:
+        name, *value = re.split(r"\s*=\s*|\s+", line[1:].strip(), maxsplit=1)
+        if name in self._commands and not value:
             self._commands[name]()
         else:
-            self._set(name, value.strip())
+            self._set(name, "".join(value))
         return True
 
     def _continue(self, line: str) -> None:
@@ -74,8 +76,13 @@ class Session:
         prompt = prompt_of(line, "the prompt", self._tokenizer, self._writer)
         asked = requests.requests([prompt], model, self._sample, self._exact, self._tokenizer)
         note_shortened([request.length for request in asked], model, self._sample.max_new_tokens)
+        several = self._sample.num_return_sequences > 1
+        if chosen(self._sample) is not None:  # whose texts come whole
+            for request, row in written(self._decoder, asked, self._tokenizer):
+                print(*_head(request, several), row.text, sep="", flush=True)
+            return
         for request in asked:
-            print(*[f"--- sample {request.copy + 1}\n"] * (len(asked) > 1), prompt.text, sep="", end="", flush=True)
+            print(*_head(request, several), sep="", end="", flush=True)
             for piece, _ in pieces(self._decoder, request, self._tokenizer):
                 print(piece, end="", flush=True)
             print(flush=True)
@@ -95,3 +102,8 @@ class Session:
 
     def _reset(self) -> None:
         self._sample, self._exact = self._first, self._first_exact
+
+
+def _head(request: requests.Request, several: bool) -> tuple[str | None, ...]:
+    """What stands before the new text: the prompt, and which sample it is, where there are several."""
+    return (f"--- sample {request.copy + 1}\n", request.prompt.text) if several else (request.prompt.text,)
