@@ -88,3 +88,12 @@ def test_two_processes_do_not_write_to_one_file(capsys, file_of_prompts, tmp_pat
         with pytest.raises(UserError, match="another process"):
             command(capsys, records=records, prompts=file_of_prompts)
     assert os.path.getsize(records.path) == 0
+
+
+def test_several_texts_of_a_search_are_no_file(capsys, tmp_path):
+    records, path = Records(tmp_path / "out.jsonl", "m"), tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b", "n": 2}\n')
+    beams = replace(SAMPLE, temperature=0.0, num_beams=4)
+    with pytest.raises(UserError, match="cannot be continued") as error:
+        command(capsys, records=records, sample=beams, prompts=str(path))
+    assert f"{path}:2" in error.value.where and not records.path.exists()

@@ -40,11 +40,12 @@ class Records:
           UserError: it is of other texts or settings, or another process writes to it.
           StorageError: it cannot be read or written.
         """
-        if asked and chosen(asked[0].sample) is not None and asked[0].sample.num_return_sequences > 1:
+        several = [request for request in asked if request.sample.num_return_sequences > 1]
+        if several and chosen(several[0].sample) is not None:
             raise UserError(
                 "a search may find fewer texts than are asked for, so that a file of them cannot be continued",
-                where="--to, config.sample.num_return_sequences",
-                fix="--sample.num_return_sequences=1, or without --to",
+                where=f"--to, {several[0].prompt.where}, config.sample.num_return_sequences",
+                fix="num_return_sequences = 1, or without --to",
             )
         make_folder(self.path.parent)
         with writing(self.path):
