@@ -19,7 +19,7 @@ class Continuation:
       prompt, text: None without a tokenizer. A stop id that ended the text is among ``ids`` but not in ``text``.
       prompt_ids, ids: the same as token ids.
       logprobs: natural logarithm of the model's own probability of each of ``ids``, before any processor.
-      finish_reason: why it ended: "stop" (a stop id), "stop_string" or "length".
+      finish_reason: why it ended: "stop" (a stop id, or a complete constraint), "stop_string" or "length".
       final_logprobs, entropy, top_ids, top_logprobs, final_top_logprobs: with ``sample.logprobs``, of each of ``ids``, as
         ``gpt_jax.sample.engine.notes`` has them; else None.
       prompt_logprobs: with ``sample.prompt_logprobs``, the same as ``logprobs`` of each of ``prompt_ids``; None for the

@@ -10,6 +10,7 @@ import pytest
 
 from gpt_jax import configs
 from gpt_jax.config import SampleConfig
+from gpt_jax.data.tokenizers.bytes import Bytes as FileOfBytes
 from gpt_jax.data.tokenizers.file import Subwords
 from gpt_jax.errors import UserError
 from gpt_jax.sample.calls import Calls
@@ -181,6 +182,12 @@ def test_ids_that_end_a_text():
     other = plain.ids[2]
     both = run("ab", sample=replace(SAMPLE, ignore_eos=True, stop_token_ids=(other,)), tokenizer=own)[0]
     assert both.ids == plain.ids[: plain.ids.index(other) + 1] and both.finish_reason == "stop"
+
+
+def test_a_constraint_that_is_complete_ends_a_text():
+    sample = replace(SAMPLE, processors=("regex(pattern='abc')",), ignore_eos=True)
+    (row,) = run("x", sample=sample, tokenizer=FileOfBytes())
+    assert (row.text, row.finish_reason) == ("abc", "stop")
 
 
 def test_samples_of_a_prompt():

@@ -44,7 +44,8 @@ class Writing:
         prompt = self._request.prompt
         stopped_by_id = bool(row.tokens) and row.tokens[-1] in self._stop_ids
         self._read(row.tokens[:-1] if stopped_by_id else row.tokens)
-        count, reason = len(row.tokens), "stop" if stopped_by_id else "length"
+        count = len(row.tokens)  # of which there are fewer than were asked for where a constraint is complete too
+        reason = "stop" if stopped_by_id or count < self._request.length else "length"
         if self._stream is not None and self._stream.stopped:
             count, reason = len(self._stream.ids) - len(prompt.ids), "stop_string"
         values: dict[str, Any] = {name: of_tokens[:count] for name, of_tokens in row.notes.items()}
