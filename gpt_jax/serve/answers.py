@@ -165,7 +165,7 @@ class CompletionAnswer(Answer):
             found["token_logprobs"] += [None, *prompt.logprobs]
             given = zip(ids[1:], prompt.logprobs, prompt.top_ids, prompt.top_logprobs, strict=True)
             found["top_logprobs"] += [None, *(self._top(id, own, of[:top], values) for id, own, of, values in given)]
-            found["text_offset"] += [0, *self.run.spelling.ends([], ids)[:-1]]
+            found["text_offset"] += self._offsets(self.texts[index])
         begins = [0, *(token.end for token in self.choices[index].tokens)]
         first = len(self.choices[index].tokens) - len(tokens)
         for token, begin in zip(tokens, begins[first:], strict=False):
@@ -174,6 +174,13 @@ class CompletionAnswer(Answer):
             found["top_logprobs"].append(self._top(token.id, token.logprob, token.top_ids, token.top_logprobs))
             found["text_offset"].append(start + begin)
         return found if top else {**found, "top_logprobs": None}
+
+    def _offsets(self, text: Text) -> list[int]:
+        """Where the prompt's tokens begin in the echo, which lacks what the tokenizer's ``opening`` adds to a text."""
+        ends = self.run.spelling.ends([], text.ids)
+        opened = text.whole and self.run.tokenizer.opening
+        added = len(self.run.tokenizer.decode(list(text.ids))) - len(text.before) if opened else 0
+        return [0, *(max(0, end - added) for end in ends[:-1])]
 
     def _top(self, token: int, logprob: float, ids: Sequence[int], logprobs: Sequence[float]) -> dict[str, float]:
         """The most likely tokens, and the one that there is."""

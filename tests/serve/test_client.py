@@ -1,6 +1,7 @@
 """The official client gets what it asks for, in the form that its own models describe."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import openai
@@ -9,6 +10,14 @@ from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 import gpt_jax
+from gpt_jax.data.tokenizers.file import Subwords
+from gpt_jax.sample.likelihood import Likelihood
+from gpt_jax.sample.prompts import encoded
+from gpt_jax.sample.rows import Sampling
+from gpt_jax.serve.answers import Choice, CompletionAnswer
+from gpt_jax.serve.spelling import Spelling
+from gpt_jax.serve.tickets import Text
+from tests import fallback
 
 HELLO = [{"role": "user", "content": "the cat"}]
 
@@ -165,6 +174,18 @@ def test_an_echo_has_the_log_probabilities_of_the_prompt(complete, models, new):
     assert [choice.text[at:].startswith(t) for at, t in zip(found.text_offset, found.tokens, strict=True)].count(
         False
     ) <= sum(t.startswith("bytes:") for t in found.tokens)
+
+
+@pytest.mark.parametrize("prepend, expected", [(False, [0, 0, 1, 2, 3, 4, 5]), (True, [0, 0, 0, 1, 2, 3, 4, 5])])
+def test_the_offsets_of_an_echo_leave_out_what_opens_a_text(prepend, expected):
+    made = Subwords(fallback.tokenizer(prepend, "<s>").to_str(), "</s>", "made", opens=True)
+    prompt = encoded("hi you", "here", made)
+    run = SimpleNamespace(name="made", fingerprint="", tokenizer=made, spelling=Spelling(made))
+    text = Text(prompt.ids, prompt.text, True, 0, Sampling(), 0, top=0, reads=True)
+    predicted = len(prompt.ids) - 1
+    read = Likelihood([-1.0] * predicted, [True] * predicted, [[]] * predicted, [[]] * predicted)
+    found = CompletionAnswer(run, [text], 1, [prompt]).choice(0, Choice(prompt=read))
+    assert found["text"] == "hi you" and found["logprobs"]["text_offset"] == expected
 
 
 def test_no_more_than_the_context_is_written(chat, complete, client):
