@@ -97,7 +97,7 @@ class Model:
         Raises:
           UserError: there is no such text, or the model cannot read it so.
         """
-        ids = encoded(given, "the text", self.tokenizer).ids if isinstance(given, str) else np.asarray(given).tolist()
+        ids = any_prompt(given, "the text", self.tokenizer, None).ids
         return chunks.read(self._decoders.of(self.config.sample), ids, way, stride)
 
     def generate(self, prompts: Prompts, *, score: Score | None = None, **knobs: Any) -> Any:
@@ -170,16 +170,16 @@ class Model:
 
     def _tokens(self, given: Given, most: int) -> tuple[jax.Array, bool]:
         """ids [B, T], and whether a batch was given."""
-        ids = encoded(given, "the text", self.tokenizer).ids if isinstance(given, str) else given
-        tokens = np.asarray(ids)
+        try:
+            tokens = np.asarray(encoded(given, "the text", self.tokenizer).ids if isinstance(given, str) else given)
+        except ValueError:  # lists of several lengths
+            tokens = np.zeros(0)
         vocab = self.config.model.vocab
         if tokens.dtype.kind not in "iu" or tokens.ndim not in (1, 2) or not tokens.size:
-            raise UserError(
-                f"{given!r} is neither text nor ids", allowed="a text, ids [T], or ids [B, T] of equal lengths"
-            )
-        if tokens.min() < 0 or tokens.max() >= vocab:
-            wrong = tokens[(tokens < 0) | (tokens >= vocab)][0]
-            raise UserError(f"token id {wrong} is outside the vocabulary", allowed=f"0 to {vocab - 1}")
+            raise UserError(f"{given!r} is neither text nor ids", allowed="a text, ids [T] or [B, T] of equal lengths")
+        outside = tokens[(tokens < 0) | (tokens >= vocab)]
+        if outside.size:
+            raise UserError(f"token id {outside[0]} is outside the vocabulary", allowed=f"0 to {vocab - 1}")
         if tokens.shape[-1] > most:
             raise UserError(f"{tokens.shape[-1]} tokens do not fit", where="model.context", allowed=f"up to {most}")
         return jnp.asarray(np.atleast_2d(tokens), jnp.int32), tokens.ndim == 2

@@ -71,7 +71,13 @@ Between = Annotated[float, Limits(0, 1, above=True, below=True)]
 
 def folded(seed: int) -> int:
     """A seed of any size in the 32 bits that keys of JAX are made from: one below 2^32 as it is; of a larger one all bits
-    count."""
+    count.
+
+    Raises:
+      UserError: it is negative.
+    """
+    if seed < 0:
+        raise UserError(f"seed = {seed} is out of range", where="seed", allowed="whole numbers from 0")
     while seed >> 32:
         seed = (seed & 0xFFFFFFFF) ^ (seed >> 32)
     return seed

@@ -202,6 +202,8 @@ def test_attention_is_shown(model):
         (lambda model: model.logits([-1]), "0 to 256"),
         (lambda model: model.logits([]), "neither"),
         (lambda model: model.logits([0.5]), "neither"),
+        (lambda model: model.logits([[1, 2], [3]]), "of equal lengths"),
+        (lambda model: model.read([[1, 2], [3]]), "[1, 2] is not a token id"),
         (lambda model: model.logits("a" * 33), "33 tokens"),
         (lambda model: model.loss("a" * 34), "34 tokens"),
         (lambda model: model.loss("a"), "one token"),

@@ -2,9 +2,12 @@
 
 import jax
 import numpy as np
+import pytest
 
+from gpt_jax.errors import UserError
 from gpt_jax.limits import folded
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.sample.watermark import detect
 from gpt_jax.train.step import hyper_scalars, make_program
 from tests.train import tiny
 
@@ -15,6 +18,12 @@ def test_small_seeds_are_themselves_and_no_part_of_a_large_one_is_lost():
     assert [folded(seed) for seed in (0, 5, 2**32 - 1)] == [0, 5, 2**32 - 1]
     assert len({int(folded(5 + 2**bit)) for bit in range(32, 64)}) == 32
     assert np.array_equal(jax.random.key_data(jax.random.key(folded(5))), jax.random.key_data(jax.random.key(5)))
+
+
+def test_a_negative_seed_is_refused():
+    for ask in (lambda: folded(-1), lambda: detect([1, 2, 3], seed=-1)):
+        with pytest.raises(UserError, match="seed = -1 is out of range"):
+            ask()
 
 
 def test_a_run_takes_them():

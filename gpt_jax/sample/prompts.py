@@ -149,7 +149,7 @@ def any_prompt(given: Any, where: str, tokenizer: Tokenizer | None, writer: Writ
     """A text, messages or ids [T] as a prompt; see ``prompt_of``."""
     if isinstance(given, str) or is_dialogue(given):
         return prompt_of(given, where, tokenizer, writer)
-    return Prompt(token_ids(np.asarray(given).tolist(), where), None, where)
+    return Prompt(token_ids(np.asarray(given, object).tolist(), where), None, where)
 
 
 def is_dialogue(given: Any) -> bool:

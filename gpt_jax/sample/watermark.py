@@ -43,7 +43,8 @@ def detect(ids: Sequence[int], *, fraction: float = 0.25, seed: int = 0, context
         are the same ones: repetitions would else pass for a watermark, or hide one (Fernandez et al. 2023, section 3).
 
     Raises:
-      UserError: there are too few ids to have a token with a context, or ``fraction`` is not between 0 and 1.
+      UserError: there are too few ids to have a token with a context, ``fraction`` is not between 0 and 1, or ``seed`` is
+        negative.
     """
     if not 0 < fraction < 1 or context < 1:
         raise UserError(
