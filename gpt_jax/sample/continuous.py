@@ -1,7 +1,7 @@
 """A batch whose rows take requests at any time, from the host's side: prompts in, tokens out, by few programs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -53,9 +53,11 @@ class ContinuousBatch:
         self._state = self._make(self._program, self.decoder.weights, tokens_1P, given, sizes, self.rows)
         self._free = set(range(self.rows))
 
-    def warm(self) -> None:
-        """Compiles all that requests can need."""
+    def warm(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Compiles all that requests can need; less, once ``stopped``, which is asked before each length of prompts."""
         for width in self._widths:
+            if stopped():
+                return
             prompt = [0] * min(width, self._context - 1)
             self.leave(self.join(prompt, 1, Sampling(), 0, True))
             self.likelihood(prompt)

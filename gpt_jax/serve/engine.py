@@ -29,6 +29,9 @@ class Engine:
     Args:
       runs: what is served; run i on device i, and so on from the first again.
       rules: what answers may not say.
+
+    Attributes:
+      failed: the error that ended it, which is of no single request; None where there was none.
     """
 
     def __init__(self, runs: Sequence[ServedRun], bounds: Bounds, metrics: Metrics, rules: Sequence[Rule] = ()):
@@ -42,6 +45,7 @@ class Engine:
         self._open: list[Ticket] = []
         self._ready = self._draining = self._stopped = False
         self._looked = time.monotonic()
+        self.failed: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         metrics.gauge("queue_requests", "Requests that wait for a row.", lambda: {(): self.waiting})
         rows = "Rows that are in use, by run."
@@ -54,8 +58,13 @@ class Engine:
     @property
     def well(self) -> bool:
         """Whether a request would be answered."""
-        alive = self._thread.is_alive() and self._ready and not self._draining
+        alive = self.going and self._ready and not self._draining
         return alive and (self.idle or time.monotonic() - self._looked < STUCK)
+
+    @property
+    def going(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -92,16 +101,24 @@ class Engine:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Ends the thread after its next look."""
+        """Has the thread end after its next look, or what it compiles now; it is not waited for."""
         with self._changed:
             self._draining = self._stopped = True
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _work(self) -> None:
+        try:
+            self._write()
+        except Exception as error:  # faults in requests end in ``RunWriter.turn``
+            with self._changed:
+                self._draining = True
+                for ticket in self._open:
+                    ticket.send(faults.broken())
+                self._open, self.failed = [], error
+
+    def _write(self) -> None:
         for writer in self._writers:
-            writer.batch.warm()
+            writer.batch.warm(lambda: self._stopped)
         self._ready = True
         while self._given():
             for writer in self._writers:

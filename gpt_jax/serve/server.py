@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -19,8 +20,8 @@ from gpt_jax.serve.runs import ServedRun
 from gpt_jax.serve.settings import Bounds
 
 BACKLOG = 256  # connections beside those of requests that wait or run
-LOOK = 0.05  # seconds between two looks at whether the last request has ended
-
+LOOK = 0.05  # seconds between two looks at whether the last request, or the engine, has ended
+FORCED = 1.0  # seconds that the engine has for its next look when the server is to end at once
 
 IDLE = 30  # seconds after which a connection is closed whose request, or the next one, has not begun
 
@@ -92,7 +93,16 @@ class Server(uvicorn.Server):
         self._stopping: asyncio.Task | None = None
 
     def serve_until_stopped(self) -> None:
+        """
+        Raises:
+          Exception: the engine's, which ended it.
+          KeyboardInterrupt: it was to end at once while the engine compiled, which cannot be waited for.
+        """
         self.run(sockets=[self._socket])
+        if self.engine.failed is not None:
+            raise self.engine.failed
+        if self.engine.going:
+            raise KeyboardInterrupt
 
     async def startup(self, sockets: list | None = None) -> None:
         await super().startup(sockets)
@@ -104,6 +114,12 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list | None = None) -> None:
         await super().shutdown(sockets)
         self.engine.stop()
+        latest = time.monotonic() + FORCED
+        while self.engine.going and not (self.force_exit and time.monotonic() > latest):
+            await asyncio.sleep(LOOK)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self.engine.failed is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._stopping is not None:

@@ -142,3 +142,11 @@ def test_scores_that_are_not_finite_are_not_blamed_on_a_request():
     row = batch.join([1, 2], 4, Sampling(), 0, False)
     with pytest.raises(NonFiniteError, match="not finite"):
         batch.written(batch.look(False), row)
+
+
+def test_what_is_stopped_compiles_no_more():
+    batch, compiled = ContinuousBatch(decoder(), 2, 1, 3), []
+    batch.join = lambda prompt, *rest: compiled.append(len(prompt))
+    batch.leave = batch.likelihood = lambda what: None
+    batch.warm(lambda: len(compiled) == 1)
+    assert compiled == [32]

@@ -11,7 +11,7 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gpt_jax.serve import page, server
+from gpt_jax.serve import page, runs, server
 from gpt_jax.serve.engine import STUCK
 from gpt_jax.serve.settings import Bounds
 from tests.serve import served
@@ -129,6 +129,45 @@ def test_a_server_that_was_idle_is_well(running):
     finally:
         del writer.turn
     assert seen and all(seen)
+
+
+def ended(workdirs, warm, *, forced=False):
+    """How a server ends that is stopped while it starts, unless that has ended it before."""
+    starting, found = server.Server(runs.opened([workdirs["plain"]]), Bounds(rows=1), "127.0.0.1", 0), []
+    starting.engine._writers[0].batch.warm = warm
+
+    def serve():
+        try:
+            found.append(starting.serve_until_stopped())
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    served.until(lambda: starting.started)
+    if forced is not None:
+        starting.force_exit, starting.should_exit = forced, True
+    thread.join(20)
+    return found
+
+
+def test_a_server_that_starts_can_be_stopped(workdirs, monkeypatch):
+    monkeypatch.setattr(server, "FORCED", 0.2)
+    compiled = threading.Event()
+    try:
+        assert ended(workdirs, lambda stopped: served.until(stopped)) == [None]
+        (at_once,) = ended(workdirs, lambda stopped: compiled.wait(), forced=True)
+        assert isinstance(at_once, KeyboardInterrupt)
+    finally:
+        compiled.set()
+
+
+def test_a_server_that_cannot_start_ends(workdirs):
+    def warm(stopped):
+        raise MemoryError("of the device")
+
+    (error,) = ended(workdirs, warm, forced=None)
+    assert isinstance(error, MemoryError)
 
 
 @pytest.mark.slow
