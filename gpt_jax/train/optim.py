@@ -33,11 +33,14 @@ ROW_KEYS = {"optimizer": (str,), "lr": (int, float), "weight_decay": (int, float
 @dataclass(frozen=True)
 class Row:
     """How a parameter is trained: an optimizer, factors of the learning rate and the weight decay, and the factor that the
-    parametrisation gives to its direction."""
+    parametrisation gives to its direction.
+
+    A factor that differs between the layers of a stack is an array over them, with the parameter's number of axes.
+    """
 
     optimizer: str
-    lr: float
-    weight_decay: float
+    lr: float | np.ndarray
+    weight_decay: float | np.ndarray
     factor: float = 1.0
 
 
@@ -69,12 +72,12 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
     """The optimizer of a configuration, for parameters (or their shapes) in the live layout.
 
     Raises:
-      UserError: an unknown optimizer or row key, or a parameter that no row of ``optim.groups`` is about.
+      UserError: an unknown optimizer or row key, a parameter that no row of ``optim.groups`` is about, or layers that are
+        alike and have different optimizers.
     """
     o, scheme, groups = config.optim, init.scheme(config.model), _groups(config)
     rows = map_with_path(
-        lambda path, p: _scaled(_row(o, groups, path, is_vector(path, p, scanned)), scheme, path),
-        trained(config, params),
+        lambda path, p: _scaled(_row_of(config, groups, path, p, scanned), scheme, path), trained(config, params)
     )
     schedule = registry.build("train.schedules", o.schedule, where="config.optim.schedule")
     direction = _direction(rows, scanned)
@@ -90,7 +93,7 @@ def build(config: Config, params: Any, scanned: bool) -> Optimizer:
         def apply(d, p, row):
             d = d if row.factor == 1 else row.factor * d
             decay = hyper["weight_decay"] * row.weight_decay
-            return -(lr * row.lr) * (d + decay * p if row.weight_decay else d)
+            return -(lr * row.lr) * (d + decay * p if np.any(row.weight_decay) else d)
 
         updates = jax.tree.map(apply, directions, params, rows)
         return updates, state, {"lr": lr, "grad_norm": norm}
@@ -116,14 +119,14 @@ def trained(config: Config, params: Any) -> Any:
         return "frozen" in first and first["frozen"]
 
     def one(path: str, leaf: Any) -> Any:
-        names = _alike(path, config) if path.startswith("blocks/") else [path]
+        names = _alike(path, config)
         frozen = [name for name in names if is_frozen(name)]
         if frozen and len(frozen) < len(names):
             other = next(name for name in names if name not in frozen)
             raise UserError(
                 f"a row freezes {frozen[0]} and not {other}, and layers that are alike have their statistics together",
                 where=GROUPS,
-                fix='freeze all of them, or keep some as they are with {"lr": 0.0} and model.scan=False',
+                fix='freeze all of them, or keep some as they are with {"lr": 0.0}',
             )
         return None if frozen else leaf
 
@@ -173,6 +176,29 @@ def _direction(rows: Any, scanned: bool) -> optax.GradientTransformation:
     return optax.partition(transforms, jax.tree.map(lambda row: row.optimizer, rows))
 
 
+def _row_of(config: Config, groups: list[tuple[str, dict]], path: str, p: Any, scanned: bool) -> Row:
+    """The row of a parameter, or of a stack of them, by the paths that they have unrolled."""
+    names = _alike(path, config)
+    rows = [_row(config.optim, groups, name, is_vector(path, p, scanned)) for name in names]
+    for name, row in zip(names, rows, strict=True):
+        if row.optimizer != rows[0].optimizer:
+            raise UserError(
+                f"{names[0]} has the optimizer {rows[0].optimizer} and {name} {row.optimizer}, and layers that are alike"
+                " have their statistics together",
+                where=GROUPS,
+                fix='give all of them one optimizer; their "lr" and "weight_decay" may differ',
+            )
+    if not scanned:
+        return rows[names.index(path)]
+    factors = {name: _by_layer([getattr(row, name) for row in rows], p.ndim) for name in ("lr", "weight_decay")}
+    return dataclasses.replace(rows[0], **factors)
+
+
+def _by_layer(values: list[float], ndim: int) -> float | np.ndarray:
+    """The factor that all layers have, or an array that broadcasts to a stack of them."""
+    return values[0] if len(set(values)) == 1 else np.float32(values).reshape(-1, *[1] * (ndim - 1))
+
+
 def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str, vector: bool) -> Row:
     for pattern, values in groups:
         if re.search(pattern, path):
@@ -192,7 +218,9 @@ def _scaled(row: Row, scheme: init.Scheme, path: str) -> Row:
 
 
 def _alike(path: str, config: Config) -> list[str]:
-    """The unrolled paths of a parameter in all layers of its stack, whatever the layout of ``path``."""
+    """The unrolled paths of a parameter in all layers of its stack, whatever the layout of ``path``; its own if in none."""
+    if not path.startswith("blocks/"):
+        return [path]
     blocks, number, rest = path.split("/", 2)
     period = len(config.model.attentions)
     return [f"{blocks}/{i}/{rest}" for i in range(int(number) % period, config.model.layers, period)]

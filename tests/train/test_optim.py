@@ -176,6 +176,22 @@ def test_scanned_equals_unrolled(call, groups):
     close((scanned, stacked_state), expected, rtol=2e-4, atol=2e-5)
 
 
+def test_scanned_layers_have_rates_and_decay_of_their_own():
+    last = {"lr": 10.0, "weight_decay": 0.0}
+    c = config(lr=1e-3, weight_decay=0.1, groups=(("^blocks/0/", {"lr": 0.1}), ("^blocks/2/", last), (".*", {})))
+    unrolled, _, _ = run(c, params(), [params(1)])
+    scanned, _, _ = run(c, layout.stack(params(), 1), [layout.stack(params(1), 1)], scanned=True)
+    close(scanned, layout.stack(unrolled, 1))
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_layers_that_are_alike_have_one_optimizer(scanned):
+    """Their statistics are stacked in a checkpoint, whichever way they run."""
+    start = layout.stack(params(), 1) if scanned else params()
+    with pytest.raises(UserError, match="blocks/0/attention/k/bias has the optimizer sgd and blocks/1/"):
+        optim.build(config(groups=(("^blocks/0/", {"optimizer": "sgd"}), (".*", {}))), start, scanned)
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_hyper_is_traced_and_the_state_does_not_depend_on_it(call):
     c = config(optimizer=call)
