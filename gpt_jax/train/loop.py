@@ -26,7 +26,8 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
     """Trains ``config`` in ``workdir``, resuming the run that is there, and returns its summary.
 
     Args:
-      until: a step at which to evaluate, save and stop, to be resumed; 0 = the last one.
+      until: a step at which to evaluate, save and stop, to be resumed, or the first one after it between two rollouts;
+        0 = the last one.
 
     Raises:
       UserError: the configuration, the data or the directory do not fit; nothing has been written.
@@ -47,7 +48,8 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
             Watchdog(run.workdir, run.config.mesh, phases),
             Trainer.open(run, stop, phases) as (trainer, state),
         ):
-            last = min(until or run.config.train.steps, run.config.train.steps)
+            steps, every = run.config.train.steps, trainer.feed.every
+            last = min(-(-until // every) * every or steps, steps)
             state, step = _steps(trainer, state, last)
             stop.wait_for_steps()
             return trainer.finish(state, step, last)

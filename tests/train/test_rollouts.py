@@ -126,7 +126,8 @@ def test_a_run_that_was_stopped_ends_where_an_uninterrupted_one_does(folder, who
     if changes:
         loop.train(settings, folder / "adapted whole")
     wanted = folder / "adapted whole" if changes else whole
-    loop.train(settings, folder / name, until=STOP)
+    loop.train(settings, folder / name, until=STOP - 1)  # which is within a rollout
+    assert max(record["step"] for record in records(folder / name) if "valid/reward" in record) == STOP
     shutil.move(folder / "q", folder / "hidden")
     try:
         loop.train(settings, folder / name)

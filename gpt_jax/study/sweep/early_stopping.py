@@ -107,4 +107,6 @@ def _to_do(results: SweepResults, jobs: Sequence[Job]) -> list[Job]:
 
 
 def _steps(job: Job, share: float) -> int:
-    return max(1, round(share * job.config.train.steps))
+    """The steps after which a run pauses: a share of all, up to the end of a rollout."""
+    steps, updates = job.config.train.steps, job.config.tune.updates
+    return min(max(1, -(-round(share * steps) // updates)) * updates, steps)

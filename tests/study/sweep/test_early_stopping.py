@@ -19,8 +19,10 @@ from tests.study.sweep.test_sweep import experiment, tiny
 RATES = {"base": 6e-4, "good": 7e-4, "same": 8e-4, "bad": 9e-4}
 
 
-def made(folder: Path, arms=tuple(RATES), **given):
-    sweep = Sweep(tiny(train__steps=100), {arm: {"optim.lr": RATES[arm]} for arm in arms}, **given)
+def made(folder: Path, arms=tuple(RATES), updates: int = 1, **given):
+    sweep = Sweep(
+        tiny(train__steps=100, tune__updates=updates), {arm: {"optim.lr": RATES[arm]} for arm in arms}, **given
+    )
     planned = sweeps.jobs(sweep)
     return sweep, SweepResults.plan(folder, sweep, planned, Path("mine.py")), planned
 
@@ -111,6 +113,12 @@ def test_the_worse_half_is_stopped_early(tmp_path):
     assert len(stages[0]) == 8 and all(word.endswith(" 20") for word in stages[0])
     assert sorted(stages[1]) == [f"{arm} {seed} 50" for arm in ("base", "good", "same") for seed in (0, 1)]
     assert sorted(stages[2]) == [f"{arm} {seed}" for arm in ("base", "good") for seed in (0, 1)]
+    assert set(SweepResults.read(tmp_path).stopped_early()) == {"bad", "same"}
+
+
+def test_runs_pause_between_rollouts(tmp_path):
+    stages = run(*made(tmp_path, updates=4, seeds=(0,), halve=(0.01, 0.21)), EFFECT, np.random.default_rng(0))
+    assert stages[0][0].endswith(" 4") and stages[1][0].endswith(" 24")
     assert set(SweepResults.read(tmp_path).stopped_early()) == {"bad", "same"}
 
 
