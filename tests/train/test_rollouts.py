@@ -158,6 +158,34 @@ def test_a_policy_learns_what_is_rewarded(folder):
     assert found[-1] >= found[0] + 0.5
 
 
+class FewAlive:
+    """Rewards of 4 prompts with 4 completions each: at first two of the prompts are dead, then all but one, then all."""
+
+    alive = (0, 2), (1,), ()
+
+    def __init__(self):
+        self.seen = []
+
+    def of_some(self, completions):
+        total_PG = np.arange(16.0).reshape(4, 4) + 16 * len(self.seen)
+        dead = [p for p in range(4) if p not in self.alive[len(self.seen)]]
+        total_PG[dead] = total_PG[dead, :1]
+        self.seen.append(completions)
+        return total_PG.reshape(-1), {}
+
+
+def test_dead_prompts_fill_what_no_other_prompt_does(folder):
+    run = open_run(policy(folder, "grpo(kl=0.0, resample=2)"), folder / "looked at")
+    run.__dict__["reference_model"] = None  # nothing has begun here
+    feed = feed_of(run, {})
+    feed.rewards = FewAlive()
+    written, total_N, said = feed._written(0, run.program.init(3)["params"])
+    first, second, _ = feed.rewards.seen
+    assert total_N.tolist() == [0, 1, 2, 3, 8, 9, 10, 11, 20, 21, 22, 23, 4, 4, 4, 4]
+    assert [*map(id, written.completions)] == [*map(id, [*first[:4], *first[8:12], *second[4:8], *first[4:8]])]
+    assert said["attempts"] == 3 and said["dead_groups"] == 0.5
+
+
 @pytest.mark.slow
 def test_other_prompts_take_the_place_of_dead_ones(folder):
     """In a run that was stopped too."""

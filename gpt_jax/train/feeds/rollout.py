@@ -187,18 +187,17 @@ class Rollouts:
             drawn = seeds(self.run.config.train.seed, number, attempt, count=len(prompts))
             written = writer.write(decoder, prompts, rows, drawn)
             total_N, parts = self.rewards.of_some(written.completions)
-            dead_P = measures.dead(total_N.reshape(-1, samples))
+            dead_N = np.repeat(measures.dead(total_N.reshape(-1, samples)), samples)
             if not attempt:
-                first = written, total_N
+                first, dead = (written, total_N), (written.taken(dead_N), total_N[dead_N])
                 said = measures.described(written, total_N, parts)
-                said |= {"dead_groups": float(dead_P.mean())} if samples > 1 else {}
-            kept.append((written.taken(np.repeat(~dead_P, samples)), total_N[np.repeat(~dead_P, samples)]))
+                said |= {"dead_groups": float(dead_N.mean())} if samples > 1 else {}
+            kept.append((written.taken(~dead_N), total_N[~dead_N]))
             if attempts == 1 or sum(len(part) for part, _ in kept) >= len(prompts):
                 break
         if attempts == 1:
             return *first, said
-        # Those of the first attempt fill what stays empty.
-        kept.append(first)
+        kept.append(dead)  # what stays empty they fill
         said["attempts"] = attempt + 1.0
         joined = Written.joined([part for part, _ in kept])
         every = np.arange(len(prompts))
