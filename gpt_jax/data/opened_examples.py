@@ -11,7 +11,7 @@ from gpt_jax.data import cache
 from gpt_jax.data.documents import Documents
 from gpt_jax.data.example_windows import ExampleWindows
 from gpt_jax.data.examples import Examples, Row
-from gpt_jax.data.forms import Made, Side
+from gpt_jax.data.forms import Made, Side, version
 from gpt_jax.data.prompt_windows import PromptWindows
 from gpt_jax.data.rendering import Writer, template_of
 from gpt_jax.data.templates import ROLES, Template
@@ -46,9 +46,8 @@ def opened(source: Examples, tokenizer: Tokenizer, form: str, config: Config) ->
         return make(Side(rows, source.places[number], writer, config.model.context, config.data.pack))
 
     train, valid = side(0), side(1)
-    digest = cache.digest(
-        "examples", source.digest, tokenizer.fingerprint, config.data.template, form, config.model.context
-    )
+    inputs = (source.digest, tokenizer.fingerprint, config.data.template, form, config.model.context)
+    digest = cache.digest("examples", *inputs, *version(make))
     return OpenedExamples(train.windows, valid.windows, tokenizer.vocab, digest, _note(train, valid, config))
 
 

@@ -227,7 +227,26 @@ def test_answers_within_a_prompt_are_not_learned(form):
         name: row[name] for name in ("prompt", *{"pairs": ("chosen", "rejected")}.get(form, ("completion", "label")))
     }
     writer = Writer(plain(), Bytes())
-    made = registry.build("data.forms", form)(Side([row, row], [], writer, 16, "padded"))
+    made = registry.build("data.forms", form)(Side([row, {**row, "prompt": "f"}], [], writer, 16, "padded"))
     batch = made.windows.gather(np.array([0]), np.array([0]))
     first = {name: batch[name].reshape(-1, 16)[0] for name in ("targets", "weights")}
     assert first["targets"][first["weights"] > 0].tolist() == [*b"de", 256]
+
+
+def labelled(*prompts: str):
+    """The windows of rows with these prompts, whose completions are A, B, …"""
+    rows = [{"prompt": prompt, "completion": chr(65 + i), "label": i % 2 == 0} for i, prompt in enumerate(prompts)]
+    return registry.build("data.forms", "labelled")(Side(rows, [], Writer(plain(), Bytes()), 16, "padded")).windows
+
+
+@pytest.mark.parametrize("prompts, others", [("xxyyx", "CCEEC"), ("xyz", "BCA"), ("xxxy", "DDDA"), ("yxx", "BAA")])
+def test_the_other_completion_of_a_labelled_row_is_of_another_prompt(prompts, others):
+    batch = labelled(*prompts).gather(np.arange(len(prompts)), np.zeros(len(prompts), int))
+    first = (batch["weights"] > 0).argmax(-1)[..., None]
+    targets = np.take_along_axis(batch["targets"], first, -1)[..., 0]
+    assert [bytes(column.tolist()).decode() for column in targets.T] == ["ABCDE"[: len(prompts)], others]
+
+
+def test_labelled_rows_of_one_prompt_are_refused():
+    with pytest.raises(UserError, match="all 2 rows of a side have the same prompt"):
+        labelled("x", "x")

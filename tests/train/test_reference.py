@@ -34,7 +34,10 @@ def folder(tmp_path_factory):
         for i in range(40)
     ]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labelled = [{"prompt": r["prompt"], "completion": r["chosen"], "label": i % 2 == 0} for i, r in enumerate(rows)]
+    labelled = [
+        {"prompt": f"{i} {row['prompt']}", "completion": row["chosen"], "label": i % 2 == 0}
+        for i, row in enumerate(rows)
+    ]
     (folder / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
     text = tiny.write_text(folder)
     for name, width in (("q", 16), ("small", 8)):

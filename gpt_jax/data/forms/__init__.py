@@ -54,6 +54,11 @@ def specials(form: Form) -> tuple[str, ...]:
     return getattr(form, "specials", ())
 
 
+def version(form: Form) -> tuple[int, ...]:
+    """Part of the digest of the windows of a form that once made others: its attribute ``version``."""
+    return (form.version,) if hasattr(form, "version") else ()
+
+
 def require(row: Row, place: str, *fields: str) -> list[Any]:
     """The values of fields.
 
