@@ -258,9 +258,25 @@ def test_what_is_reported_of_either_side_is_a_mean_over_its_rows():
         forward.coupled = objective.coupled(forward, batch)
         logs_B = (forward.log_probs(batch) * batch["weights"]).sum(-1)[:, 0]
         totals = {name: float(a) for name, a in objective.evaluation(forward, batch).items()}
-        shown, sums = objective.metrics(totals), objective.sums(forward, batch)
+        shown = objective.metrics(totals)
+        trained = objective.reported({name: float(a) / 3 for name, a in objective.sums(forward, batch).items()})
         for side, rows in (("wanted", [0]), ("unwanted", [1, 2])):
             mean = float(np.mean(logs_B[np.array(rows)]))
             assert shown[f"{side}_log_prob"] == pytest.approx(mean)
-            assert float(sums[f"{side}_log_prob"]) / 3 == pytest.approx(mean)
-        assert shown.keys() == sums.keys() - {"objective"}
+            assert trained[f"{side}_log_prob"] == pytest.approx(mean)
+        assert shown.keys() == trained.keys() - {"objective"}
+
+
+def test_a_batch_without_a_side_does_not_count_in_its_mean():
+    with jax.enable_x64(True):
+        objective, forward, steps = built("kto"), Given(), []
+        for label in ([1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]):
+            batch = {**case(1), "label": np.array(label)}
+            forward.coupled = objective.coupled(forward, batch)
+            steps.append({name: float(a) / 3 for name, a in objective.sums(forward, batch).items()})
+        means = {name: (steps[0][name] + steps[1][name]) / 2 for name in steps[0]}
+        both, alone = objective.reported(means), [objective.reported(step) for step in steps]
+        assert both["unwanted_log_prob"] == pytest.approx(alone[0]["unwanted_log_prob"])
+        counts = (1, 3)
+        weighed = np.average([step["wanted_log_prob"] for step in alone], weights=counts)
+        assert both["wanted_log_prob"] == pytest.approx(weighed) and "unwanted_log_prob" not in alone[1]

@@ -143,6 +143,10 @@ class Objective(abc.ABC):
     def sums(self, forward: Forward, batch: Batch) -> Sums:
         """Sums over rows: "objective", which is differentiated, "loss", and whatever else is reported as a mean."""
 
+    def reported(self, means: dict[str, float]) -> dict[str, float]:
+        """From the means of a step's metrics over steps, ``sums`` among them, to what is reported as train/…."""
+        return means
+
     def evaluation(self, forward: Forward, batch: Batch) -> Sums:
         """Sums over rows for ``metrics``, of any shapes, with "count"."""
         sums = {name: value for name, value in self.sums(forward, batch).items() if name != "objective"}

@@ -39,23 +39,18 @@ class KTO(Objective):
         return real_rows(_part(batch, OWN)).sum()
 
     def coupled(self, forward: Forward, batch: Batch) -> Sums:
-        """ "drift" over "others" rows, and how many rows there are of either side."""
+        """ "drift" over "others" rows."""
         others = _part(batch, OTHER)
         found = Completions.of(forward, others)
-        label_B, real_B = batch["label"], real_rows(_part(batch, OWN))
-        rows = {side: (real_B & (label_B == value)).sum() for side, value in zip(SIDES, (1, 0), strict=True)}
-        return {"drift": found.log_ratio_BC(others).sum(), "others": found.real_B.sum(), **rows}
+        return {"drift": found.log_ratio_BC(others).sum(), "others": found.real_B.sum()}
 
     def sums(self, forward: Forward, batch: Batch) -> Sums:
         found = self.evaluation(forward, batch)
-        count = forward.coupled["wanted"] + forward.coupled["unwanted"]
-        # A mean over one side's rows, once it is divided by the count of both.
-        for side in SIDES:
-            share = count / jnp.maximum(forward.coupled[side], 1)
-            found |= {name: share * found[name] for name in _reported(side)}
-            del found[side]
         del found["count"]
         return {"objective": found["loss"], **found}
+
+    def reported(self, means: dict[str, float]) -> dict[str, float]:
+        return self.metrics({**means, "count": 1})
 
     def evaluation(self, forward: Forward, batch: Batch) -> Sums:
         own = _part(batch, OWN)
@@ -75,7 +70,8 @@ class KTO(Objective):
         return found
 
     def metrics(self, totals: dict[str, Any]) -> dict[str, float]:
-        """Means over all rows; rewards, log-probabilities (nats) and lengths (tokens) over the rows of either side."""
+        """Means over all rows; rewards, log-probabilities (nats) and lengths (tokens) over the rows of either side, where it
+        has some."""
         sides = {name: side for side in SIDES for name in (*_reported(side), side)}
         values = {name: totals[name] / max(totals["count"], 1) for name in totals if name not in (*sides, "count")}
         for name, side in sides.items():

@@ -157,6 +157,7 @@ class Recorder:
             means.pop("z_loss", None)
         last = self.window[-1]
         self.window = []
+        means = self.run.program.recipe.objective.reported(means)
         record = {f"train/{name}": value for name, value in means.items()}
         record |= {f"train/{name}": last[name] for name in ("lr", "skipped")}
         rate = self.progress.tokens_per_second
