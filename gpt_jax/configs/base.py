@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     t.eval_stride = 0  # of the windows of validation while training, as eval.stride
     t.save_every = 250  # steps
     t.keep = 2  # newest checkpoints kept
-    t.keep_best = True  # and the best one: by validation loss, or what tune.objective says
+    t.keep_best = True  # and the best of those that are evaluated: by validation loss, or what tune.objective says
     t.on_nonfinite = "stop"  # stop: exit 76 with the last good checkpoint kept · skip: skip that step's update
     t.watch_every = 0  # steps between RMS of every parameter, gradient and update; 0 = never
     t.profile = any_of(())  # (first, last) steps traced into tensorboard/

@@ -30,6 +30,6 @@ def get_config(method: str = "sft"):
         c.model[knob] = base.any_of("start")
     c.data.update(tokenizer="start", pack="segments")
     c.optim.update(lr=2e-3, warmup=50, weight_decay=0.0, schedule="linear(final=0.0)")
-    c.train.update(steps=500, batch=24, eval_every=100, save_every=250)
+    c.train.update(steps=500, batch=24, eval_every=100, save_every=100)
     c.update_from_flattened_dict(pick(SIZES, method))
     return c

@@ -1,5 +1,6 @@
 """The start of a run in words: its devices, data, parameters and directory, a line each as soon as each is known."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from gpt_jax.config import Config, MeshConfig
+from gpt_jax.config import Config, MeshConfig, TrainConfig
 from gpt_jax.data.open import Data
 from gpt_jax.mesh.mesh import AXES
 from gpt_jax.model import flops
@@ -61,6 +62,19 @@ def parameters(config: Config, trained: Any) -> str:
     return (
         f"{some}{counted.total:,} = {counted.non_embedding:,} non-embedding + {rest:,} embedding;"
         f" float32, computed in {config.model.dtype}"
+    )
+
+
+def checkpoints(settings: TrainConfig) -> str:
+    """Which of them ``keep_best`` compares, where some have no evaluation and some evaluations have none; else empty."""
+    saved, evaluated = settings.save_every, settings.eval_every
+    both = math.lcm(saved, evaluated)
+    if not settings.keep_best or saved >= settings.steps or both in (saved, evaluated):
+        return ""
+    every = f"of every {both} steps and " if both < settings.steps else ""
+    return (
+        f"train.keep_best compares the checkpoints {every}of the last one: the others are saved (every {saved} steps)"
+        f" and not evaluated (every {evaluated})"
     )
 
 

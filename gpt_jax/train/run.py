@@ -226,6 +226,8 @@ def open_run(config: Config, workdir: str | Path, say: Say = describe.nothing, f
     run = Run(config, Path(workdir), mesh, make_program(config, mesh), data)
     memory.check(config, [run.program.live, run.program.fixed], mesh, run.program.trained)
     say("parameters", describe.parameters(config, run.program.trained))
+    if compared := describe.checkpoints(config.train):
+        say("checkpoints", compared)
     return run
 
 

@@ -1,10 +1,12 @@
 """What the terminal shows at the start of a run, and beside the losses of its evaluations."""
 
+import dataclasses
 import re
 
 import pytest
 
 import launch
+from gpt_jax.configs import tune
 from gpt_jax.train import describe
 from tests.train import tiny
 
@@ -51,6 +53,23 @@ def test_an_evaluation_says_how_much_it_covers(finished, capsys):
         capsys.readouterr()
         assert launch.main(["eval", f"--workdir={folder / 'run'}", *flags]) == 0
         assert re.search(words, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "saved, evaluated, said",
+    [(250, 100, "of every 500 steps and of the last"), (700, 300, "checkpoints of the last"), (100, 100, ""),
+     (100, 400, ""), (400, 100, ""), (1000, 300, "")],
+)  # fmt: skip
+def test_checkpoints_that_are_not_compared_are_named(saved, evaluated, said):
+    settings = tiny.config(train__steps=1000, train__save_every=saved, train__eval_every=evaluated).train
+    assert said in describe.checkpoints(settings) and bool(said) == bool(describe.checkpoints(settings))
+    assert not describe.checkpoints(dataclasses.replace(settings, keep_best=False))
+
+
+@pytest.mark.parametrize("method", tune.SIZES)
+def test_every_checkpoint_of_a_preset_for_tuning_is_compared(method):
+    settings = tune.get_config(method).train
+    assert settings.save_every % settings.eval_every == 0
 
 
 def test_the_first_process_alone_describes(monkeypatch, capsys):
