@@ -88,7 +88,7 @@ def get_config() -> ConfigDict:
     t.batch = 8  # sequences per step, over all devices and accumulation steps
     t.accumulate = 1  # micro-batches per step
     t.seed = 0  # of initialisation and dropout
-    t.z_loss = 0.0  # weight of log(Z)^2 (PaLM, section 5)
+    t.z_loss = 0.0  # weight of log(Z)^2 (PaLM, section 5), with tune.objective = "lm"
     t.loss_chunk = 0  # tokens whose logits exist at once; 0 = chosen by size
     t.log_every = 10  # steps between lines of metrics.jsonl; every step's loss is in the mean of its line
     t.eval_every = 250  # steps

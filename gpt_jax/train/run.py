@@ -243,6 +243,12 @@ def check_tuning(config: Config) -> None:
             where="config.model.dropout",
             allowed="0 with this objective",
         )
+    if config.train.z_loss and not objective.z_loss:
+        raise UserError(
+            f"{config.tune.objective} adds no z-loss, which belongs to the cross-entropy of tune.objective = 'lm'",
+            where="config.train.z_loss",
+            allowed="0 with this objective",
+        )
     if isinstance(objective, Policy):
         policies.check(config, objective)
     compares = objective.reference or isinstance(objective, Policy) and objective.compares

@@ -176,6 +176,7 @@ def test_a_damaged_file_is_named(folder, whole, tmp_path):
     [
         (dict(tune__start=""), "measures against a model, and none is named"),
         (dict(model__dropout=0.1), "dropout would be part of the difference"),
+        (dict(train__z_loss=1e-4), "dpo.* adds no z-loss"),
         (dict(tune__objective="kto"), "has no field 'completion'"),
         (dict(tune__objective="dpo(beta=0)"), "out of range"),
         (dict(tune__objective="dpo(smoothing=0.5)"), "out of range"),

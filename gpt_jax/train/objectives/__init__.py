@@ -109,6 +109,7 @@ class Objective(abc.ABC):
       shown: the metrics that are printed after an evaluation, with their units.
       reference: whether batches have ``reference``.
       dropout: whether the model may have some; not where log-probabilities of the policy and the reference are compared.
+      z_loss: whether ``train.z_loss`` is part of it, as it is of ``Forward.cross_entropy``.
       begins: whether a run is evaluated before its first update.
       writes: whether what is trained writes text; where it does not, no samples are shown.
       teacher: the model that steps read as ``fixed["teacher"]``, named as ``tune.start`` is; empty = none.
@@ -119,6 +120,7 @@ class Objective(abc.ABC):
     shown: ClassVar[dict[str, str]] = {"loss": ""}
     reference: ClassVar[bool] = False
     dropout: ClassVar[bool] = True
+    z_loss: ClassVar[bool] = False
     begins: ClassVar[bool] = False
     writes: ClassVar[bool] = True
     teacher: str = ""

@@ -14,6 +14,7 @@ from gpt_jax.train.objectives import Batch, Forward, Objective, Sums
 class LanguageModel(Objective):
     """Pre-training and supervised fine-tuning alike: a prompt's targets have weight 0."""
 
+    z_loss = True
     shown = {"loss": "nats/token", "bits_per_byte": "bits/byte", "exact_match": "exact match"}
 
     def higher_is_better(self, metric: str) -> bool:
