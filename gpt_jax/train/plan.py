@@ -1,5 +1,6 @@
 """A run planned without training: its step is lowered and compiled, and never run."""
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
@@ -62,28 +63,29 @@ def print_plan(
         raise UserError("--fit has no chip to fit", where="--chip", allowed=", ".join(chips.CHIPS))
     there = _devices(devices, described)
     config = with_vocab(config, _planned_vocab(config))
-    reason = fitting.unfit(config, len(there), compared) if compared and compared.known else ""
+    options = _options(config)
+    reason = fitting.unfit(config, len(there), compared, options) if compared and compared.known else ""
     if compared is None or not (fit or reason):
-        made = _compiled(config, compared, there)
+        made = _compiled(config, compared, there, options)
     else:
-        found = fitting.proposals(config, len(there), compared, given)
-        made, proposal = _first_that_fits(config, found, compared, there)
+        found = fitting.proposals(config, len(there), compared, given, options)
+        made, proposal = _first_that_fits(config, found, compared, there, options)
         config = proposal.applied(config)
         print(text.render_proposals(proposal, found, reason, compared, len(there)))
     if described is not None:
         print(text.render_compiler(described, topologies.compiler(described)))
     print(text.render(made, compared, price), end="")
     if savings:
-        print(text.render_savings(made, list(_tried(config, made, compared, there))))
+        print(text.render_savings(made, list(_tried(config, made, compared, there, options))))
 
 
 def _tried(
-    config: Config, made: plans.Plan, chip: Chip | None, devices: list[Any]
+    config: Config, made: plans.Plan, chip: Chip | None, devices: list[Any], options: int
 ) -> Iterator[tuple[Knob, plans.Plan | UserError]]:
     """The plan with each knob that would lower the memory on the devices there are; or why it cannot be."""
     for knob in bar([knob for knob in made.knobs if knob.devices is None], desc="savings"):
         try:
-            yield knob, _compiled(Config.from_dict(changed(config.to_dict(), knob.values)), chip, devices)
+            yield knob, _compiled(Config.from_dict(changed(config.to_dict(), knob.values)), chip, devices, options)
         except UserError as error:
             yield knob, error
 
@@ -103,7 +105,7 @@ def _devices(virtual: int | None, described: Topology | None) -> list[Any]:
 
 
 def _first_that_fits(
-    config: Config, found: list[Proposal], chip: Chip, devices: list[Any]
+    config: Config, found: list[Proposal], chip: Chip, devices: list[Any], options: int
 ) -> tuple[plans.Plan, Proposal]:
     """Of proposals the first whose memory, as compiled, fits; else that which needs least of those that were compiled."""
     tried: list[tuple[int, plans.Plan, Proposal]] = []
@@ -111,7 +113,7 @@ def _first_that_fits(
     for proposal in found:
         if len(tried) == TRIED or proposal.memory * more > chip.memory:
             continue
-        made = _compiled(proposal.applied(config), chip, devices)
+        made = _compiled(proposal.applied(config), chip, devices, options)
         needed = made.memory.total if made.memory else 0
         if needed <= chip.memory:
             return made, proposal
@@ -121,12 +123,12 @@ def _first_that_fits(
     return made, proposal
 
 
-def _compiled(config: Config, chip: Chip | None, devices: list[Any]) -> plans.Plan:
+def _compiled(config: Config, chip: Chip | None, devices: list[Any], options: int) -> plans.Plan:
     with compiling_for(devices[0].platform):
-        return _planned(config, chip, meshes.over(config.mesh, devices))
+        return _planned(config, chip, meshes.over(config.mesh, devices), options)
 
 
-def _planned(config: Config, chip: Chip | None, mesh: Mesh) -> plans.Plan:
+def _planned(config: Config, chip: Chip | None, mesh: Mesh, options: int) -> plans.Plan:
     program = make_program(config, mesh)
     memory.check_sizes(config, program.live)
     fixed = dict(program.fixed)
@@ -140,7 +142,7 @@ def _planned(config: Config, chip: Chip | None, mesh: Mesh) -> plans.Plan:
         return lowered(replace(config, train=train, model=replace(config.model, attend=attend)), mesh, fixed)
 
     read = {name: tree.params if isinstance(tree, FixedModel) else tree for name, tree in fixed.items()}
-    return plans.plan(config, mesh, {**program.live, **read}, lower, chip, program.trained)
+    return plans.plan(config, mesh, {**program.live, **read}, lower, chip, program.trained, options)
 
 
 def lowered(config: Config, mesh: Mesh, fixed: dict[str, Any] | None = None) -> jax.stages.Lowered:
@@ -174,6 +176,12 @@ def arrays_of(config: Config) -> dict[str, tuple[tuple[int, ...], str]]:
     if objective.reference:
         one[reference.COLUMN] = one["weights"].sum(-1)
     return {name: ((rows, *array.shape[1:]), str(array.dtype)) for name, array in one.items()}
+
+
+def _options(config: Config) -> int:
+    """Texts of an example: 2 of pairs."""
+    shape, _ = arrays_of(config)["tokens"]
+    return math.prod(shape[1:-1])
 
 
 def _planned_vocab(config: Config) -> int:

@@ -7,7 +7,7 @@ from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
 from gpt_jax.mesh.planning import chips
-from gpt_jax.mesh.planning.fit import ROOM, proposals, unfit
+from gpt_jax.mesh.planning.fit import ROOM, layout_of, proposals, unfit
 
 H100 = chips.CHIPS["h100"]
 
@@ -47,6 +47,13 @@ def test_proposals_fit_and_the_fastest_comes_first():
     settled = found[0].applied(config)
     assert settled.model.dtype == "bfloat16" and not unfit(settled, 512, H100)
     assert found[0].flags.count("--config.") == len(found[0].knobs) > 3
+
+
+def test_a_step_of_pairs_has_two_texts_an_example():
+    texts = small(train__batch=96)
+    assert layout_of(small(), {"data": 8}, options=2) == layout_of(texts, {"data": 8})
+    (first, *_), (second, *_) = proposals(small(), 8, H100, options=2), proposals(texts, 8, H100)
+    assert first.estimate == second.estimate and first.memory == second.memory
 
 
 def test_knobs_that_are_given_stay():

@@ -160,6 +160,13 @@ def test_a_plan_has_the_arrays_of_a_batch(folder, objective):
     assert found == wanted and {"tokens", "targets", "weights"} <= found.keys()
 
 
+def test_a_plan_counts_both_texts_of_a_pair(folder, capsys):
+    plan.print_plan(tuned(folder), None, "h100")
+    run = open_run(tuned(folder), folder / "planned")
+    assert run.tokens_per_step == 8 * 2 * 24
+    assert f"tokens per step   {run.tokens_per_step:,} " in capsys.readouterr().out
+
+
 def test_a_damaged_file_is_named(folder, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     path = tmp_path / "run" / reference.FILE

@@ -41,13 +41,21 @@ class Proposal:
         return " ".join(f"--config.{name}={value}" for name, value in self.knobs.items())
 
 
-def layout_of(config: Config, axes: dict[str, int]) -> Layout:
-    """Of a step of the configuration on such a mesh."""
-    return _layout(config, axes, config.train.accumulate, config.model.remat, config.model.dtype)
+def layout_of(config: Config, axes: dict[str, int], options: int = 1) -> Layout:
+    """Of a step of the configuration on such a mesh.
+
+    Args:
+      options: texts of an example, of which ``train.batch`` are a step; 2 of pairs.
+    """
+    return _layout(config, axes, options, config.train.accumulate, config.model.remat, config.model.dtype)
 
 
-def unfit(config: Config, devices: int, chip: Chip) -> str:
-    """Why the configuration as it is cannot be trained on so many of the chip; "" where it may be."""
+def unfit(config: Config, devices: int, chip: Chip, options: int = 1) -> str:
+    """Why the configuration as it is cannot be trained on so many of the chip; "" where it may be.
+
+    Args:
+      options: as of ``layout_of``.
+    """
     try:
         axes = dict(zip(AXES, sizes(config.mesh, devices), strict=True))
     except UserError as error:
@@ -55,17 +63,20 @@ def unfit(config: Config, devices: int, chip: Chip) -> str:
     step = config.train.accumulate * _shards(axes)
     if config.train.batch % step:
         return f"train.batch = {config.train.batch} is no multiple of {step}, data * fsdp * expert * train.accumulate"
-    needed = memory(_shape(config.model), layout_of(config, axes))
+    needed = memory(_shape(config.model), layout_of(config, axes, options))
     if needed > chip.memory:
         return f"a step needs about {needed / 1e9:.3g} GB on each device, which has {chip.memory / 1e9:.3g}"
     return ""
 
 
-def proposals(config: Config, devices: int, chip: Chip, given: Collection[str] = ()) -> list[Proposal]:
+def proposals(
+    config: Config, devices: int, chip: Chip, given: Collection[str] = (), options: int = 1
+) -> list[Proposal]:
     """Settings that fit, the fastest first.
 
     Args:
       given: knobs that stay as they are, as "mesh.fsdp".
+      options: as of ``layout_of``.
 
     Raises:
       UserError: none fits.
@@ -74,7 +85,8 @@ def proposals(config: Config, devices: int, chip: Chip, given: Collection[str] =
     shape = _shape(config.model)
     for knobs in _candidates(config, devices, chip, frozenset(given)):
         axes = {name.removeprefix("mesh."): size for name, size in knobs.items() if name.startswith("mesh.")}
-        layout = _layout(config, axes, knobs["train.accumulate"], knobs["model.remat"], knobs["model.dtype"])
+        asked = (knobs[name] for name in ("train.accumulate", "model.remat", "model.dtype"))
+        layout = _layout(config, axes, options, *asked)
         needed = memory(shape, layout)
         least = min(least, needed)
         if needed <= ROOM * chip.memory:
@@ -129,13 +141,13 @@ def _candidates(config: Config, devices: int, chip: Chip, given: frozenset[str])
             yield knobs
 
 
-def _layout(config: Config, axes: dict[str, int], accumulate: int, remat: str, dtype: str) -> Layout:
+def _layout(config: Config, axes: dict[str, int], options: int, accumulate: int, remat: str, dtype: str) -> Layout:
     rows = max(1, config.train.batch // accumulate // _shards(axes))
     stages = axes.get("pipeline", 1)
     count = microbatches(config.mesh, stages, rows) if stages > 1 else 1
     remat = remat if remat == "full" else "none"
     gradients = SINGLE if dtype == "float32" else HALF  # they are added up in the type that they are computed in
-    return Layout(axes, config.train.batch, accumulate, remat, config.mesh.rounds, count, gradients)
+    return Layout(axes, config.train.batch * options, accumulate, remat, config.mesh.rounds, count, gradients)
 
 
 def _differing(config: Config, knobs: dict[str, Any]) -> dict[str, Any]:

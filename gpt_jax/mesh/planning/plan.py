@@ -142,6 +142,7 @@ def plan(
     lower: Callable[[Mesh, str], jax.stages.Lowered],
     chip: Chip | None = None,
     trained: Any = None,
+    options: int = 1,
 ) -> Plan:
     """Compiles the training step for a mesh and counts.
 
@@ -150,6 +151,7 @@ def plan(
       lower: the training step with a ``model.attend``, lowered for the shapes and shardings of a mesh.
       chip: to choose attention backends for; None = the mesh's devices.
       trained: those of the parameters that have gradients; None: of all.
+      options: texts of an example, of which ``train.batch`` are a step.
 
     Raises:
       UserError: the batch does not divide over the mesh, or no sharding rule fits an array.
@@ -170,23 +172,23 @@ def plan(
         parameters=flops.parameters(model),
         trained=sum(leaf.size for leaf in jax.tree.leaves(state["params"] if trained is None else trained)),
         flops_per_token={c: flops.flops_per_token(model, model.context, c) for c in flops.CONVENTIONS},
-        tokens_per_step=config.train.batch * model.context,
+        tokens_per_step=config.train.batch * options * model.context,
         steps=config.train.steps,
         state=_state_bytes(state, table),
         memory=memory,
         sent=by_axes(collectives(program.as_text() or "", mesh.shape)) if mesh.size > 1 else {},
         schedule=schedule_of(mesh, config),
-        estimate=_estimate(config, mesh, chip),
+        estimate=_estimate(config, mesh, chip, options),
         attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
         table=tuple(table),
         knobs=knobs(config, mesh, memory.arguments, memory.temporaries, chip) if memory else (),
     )
 
 
-def _estimate(config: Config, mesh: Mesh, chip: Chip | None) -> Estimate | None:
+def _estimate(config: Config, mesh: Mesh, chip: Chip | None, options: int) -> Estimate | None:
     if chip is None or not chip.known:
         return None
-    return estimate(Shape.of(config.model), layout_of(config, dict(mesh.shape)), chip)
+    return estimate(Shape.of(config.model), layout_of(config, dict(mesh.shape), options), chip)
 
 
 @dataclass(frozen=True)
