@@ -84,6 +84,8 @@ class Trainer:
             with contextlib.closing(recorder), contextlib.closing(recorder.goodput):
                 for change in changes if start else ():
                     recorder.progress.note(f"{change} (the last bits may differ from an uninterrupted run's)")
+                for step, loss in _losses(run, recorder).items():
+                    checkpoints.evaluated(step, loss)
                 judging = dataclasses.replace(judging, run=run)
                 yield Trainer(run, feed_of(run, notes), judging, checkpoints, recorder, stop, start), state
 
@@ -113,7 +115,9 @@ class Trainer:
         if judged:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in judged.items() if name.count("/") == 1)
             recorder.progress.note(f"step {step}: {shown}")
-        return objective.best.as_loss(values)
+        loss = objective.best.as_loss(values)
+        self.checkpoints.evaluated(step, loss)
+        return loss
 
     def save(self, state: State, step: int, valid_loss: float | None) -> None:
         """Starts to write a checkpoint.
@@ -186,6 +190,13 @@ def _begun(run: Run, began: starts.Start) -> dict:
     for note in [f"the parameters of {began.where}, step {began.step}", *notes]:
         describe.on_stderr("start", note)
     return params
+
+
+def _losses(run: Run, recorder: Recorder) -> dict[int, float]:
+    """Step -> what the best checkpoint has least of, of the evaluations that have been recorded; {} but in process 0."""
+    best = run.program.recipe.objective.best
+    name, evaluations = f"valid/{best.metric}", recorder.log.evaluations if recorder.log is not None else {}
+    return {s: best.as_loss({best.metric: found[name]}) for s, found in evaluations.items() if name in found}
 
 
 def _starting_state(

@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 import launch
+from gpt_jax.errors import Stopped
+from gpt_jax.train import loop
 from gpt_jax.train.checkpoint.lock import WorkdirLock
+from gpt_jax.train.feeds.corpus import Corpus
 from tests.reliability.kill import arrays, records
 from tests.train import tiny
 
@@ -118,3 +122,35 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "another run uses this run directory" in said and f"process {os.getpid()}," in said
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_an_evaluation_that_a_signal_cut_short_is_recorded_once(tmp_path, monkeypatch):
+    """Though the run is killed again before its next save; and the checkpoint before it can be the best one."""
+    knobs = dict(train__batch=8, train__keep=1, train__eval_every=4, train__save_every=4, data__cache=str(tmp_path))
+    c = tiny.config(data__source=f"text(path={str(tiny.write_text(tmp_path))!r})", model__vocab=0, **knobs)
+    lives = iter(["signal", "kill", "rest"])
+
+    def live() -> None:
+        life, batch = next(lives), Corpus.batch
+
+        def evaluate(feed, state, step, stop):
+            if life == "signal":
+                signal.raise_signal(signal.SIGTERM)
+            return None if stop() else {"loss": float(step)}
+
+        def batch_or_killed(feed, k, state):
+            assert life != "kill" or k < 6, "killed"
+            return batch(feed, k, state)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Corpus, "evaluate", evaluate)
+            patch.setattr(Corpus, "batch", batch_or_killed)
+            loop.train(c, tmp_path / "run")
+
+    with pytest.raises(Stopped):
+        live()
+    with pytest.raises(AssertionError, match="killed"):
+        live()
+    live()
+    assert [record["step"] for record in records(tmp_path / "run") if "valid/loss" in record] == [4, 8, 12]
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["12", "4"]

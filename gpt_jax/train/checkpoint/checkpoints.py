@@ -56,6 +56,10 @@ class Checkpoints:
         """The committed steps, oldest first."""
         return self._committed.steps()
 
+    def evaluated(self, step: int, valid_loss: float) -> None:
+        """Says what an evaluation gave of a step that may have been saved before it."""
+        self._committed.losses[step] = valid_loss
+
     def save(self, step: int, state: Any, meta: dict[str, Any], valid_loss: float | None = None) -> None:
         """Starts writing the state after ``step`` updates; returns when its arrays may be donated.
 

@@ -24,11 +24,15 @@ class CheckpointDirectory:
       directory: where they lie; it need not exist.
       keep: how many of the newest ``remove_old`` leaves.
       keep_best: whether it also leaves the one with the lowest ``valid_loss`` (see ``Manifest``).
+
+    Attributes:
+      losses: step -> ``valid_loss``, of evaluations that came after the save.
     """
 
     def __init__(self, directory: Path, keep: int, keep_best: bool):
         self.directory = directory
         self._keep, self._keep_best = keep, keep_best
+        self.losses: dict[int, float] = {}
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first.
@@ -121,8 +125,8 @@ class CheckpointDirectory:
         try:
             loss = manifest.read(self.path(step)).valid_loss
         except StorageError:
-            loss = None
-        return math.inf if loss is None else loss
+            return math.inf
+        return self.losses.get(step, math.inf) if loss is None else loss
 
 
 def remove(directory: Path) -> None:

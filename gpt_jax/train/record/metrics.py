@@ -41,14 +41,20 @@ class MetricsLog:
       workdir: the run directory.
       resume_step: completed updates of the state the run starts from; -1 = a new run, which keeps no record.
 
+    Attributes:
+      evaluations: step -> its valid/… record, of those that were kept.
+
     Raises:
       StorageError: the file cannot be read or written, or a line other than the last is damaged.
     """
 
     def __init__(self, workdir: str | Path, resume_step: int):
         self.path = Path(workdir) / NAME
-        kept = [line for line, record in _lines(self.path) if record["step"] <= resume_step]
-        write_atomically(self.path, "".join(f"{line}\n" for line in kept))
+        kept = [(line, record) for line, record in _lines(self.path) if record["step"] <= resume_step]
+        self.evaluations = {
+            record["step"]: record for _, record in kept if any(name.startswith("valid/") for name in record)
+        }
+        write_atomically(self.path, "".join(f"{line}\n" for line, _ in kept))
         self._file = open(self.path, "ab", buffering=0)  # one write(2) a record: a kill between records tears none
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from gpt_jax.errors import NonFiniteError
-from gpt_jax.mesh import memory
+from gpt_jax.mesh import collectives, memory
 from gpt_jax.model import flops
 from gpt_jax.train.monitors import watch
 from gpt_jax.train.monitors.watchdog import Phases
@@ -60,10 +60,13 @@ class Recorder:
         asked = settings.tensorboard, settings.wandb, run.config.to_dict(), resume_step
         peak = flops.peak(jax.devices()) if first else None
         screen = None if first else open(os.devnull, "w")
+        log = MetricsLog(run.workdir, resume_step) if first else None
+        # A checkpoint that a signal had saved before its evaluation was done does not know of one that came later.
+        evaluated = collectives.all_reduce_max(int(log is not None and start in log.evaluations))
         recorder = Recorder(
             run=run,
             hyper=hyper,
-            log=MetricsLog(run.workdir, resume_step) if first else None,
+            log=log,
             trackers=Trackers(run.workdir, *asked) if first else None,
             progress=Progress(
                 settings.steps, start, group_size * run.tokens_per_step, run.flops_per_token, peak, screen
@@ -71,7 +74,7 @@ class Recorder:
             phases=phases,
             goodput=Goodput(run.workdir if first else None, phases, group_size, start, notes),
             window=notes.get("window", []),
-            evaluated=notes.get("evaluated", -1),
+            evaluated=start if evaluated else notes.get("evaluated", -1),
             skipped=notes.get("skipped", 0),
             parent=notes.get("parent", {}),
             previous_training_seconds=notes.get("training_seconds", 0.0),
