@@ -29,10 +29,13 @@ def _rms(path: tuple, x: jax.Array, scanned: bool) -> jax.Array:
     return jnp.sqrt(jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim)) if stacked else None))
 
 
-def named(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """``rms``'s values on the host, as "watch/<kind>/<path>" -> number; entry j of blocks/r is layer j * period + r."""
+def named(kind: str, values: Mapping[str, Any], period: int) -> dict[str, float]:
+    """``rms``'s values on the host, as "watch/<kind>/<path>" -> number.
+
+    Args:
+      period: of the cycle of attention; entry j of stacked blocks/r is layer j * period + r. Some r may be absent.
+    """
     host = jax.device_get(dict(values))
-    period = len({_block(path) for path, value in host.items() if np.ndim(value)})
     out = {}
     for path, value in host.items():
         if np.ndim(value) == 0:

@@ -172,13 +172,13 @@ class Recorder:
         }
         return record | {f"speed/{name}": value for name, value in speeds.items() if value is not None}
 
-    @staticmethod
-    def _watched(metrics: dict) -> dict[str, float]:
+    def _watched(self, metrics: dict) -> dict[str, float]:
         record: dict[str, float] = {}
+        period = len(self.run.config.model.attentions)
         for kind in ("params", "grads", "updates"):
             prefix = f"watch/{kind}/"
             values = {name[len(prefix) :]: value for name, value in metrics.items() if name.startswith(prefix)}
-            record |= watch.named(kind, values) if values else {}
+            record |= watch.named(kind, values, period) if values else {}
         return record
 
     def _not_finite(self, step: int, values: dict[str, float], state: State, batch: Batch) -> None:
