@@ -33,7 +33,7 @@ from gpt_jax.train.forward import ModelForward, Recipe
 from gpt_jax.train.objectives import Batch
 from gpt_jax.train.objectives.preference import Completions
 from gpt_jax.train.run import Run
-from gpt_jax.train.starting import start
+from gpt_jax.train.starting import fixed_models, start
 
 FILE = "reference.npz"  # in the run directory
 COLUMN = "reference"  # in batches
@@ -133,7 +133,7 @@ def _with(run: Run, kept: Kept) -> Run:
 
 def _computed(run: Run, found: start.Start) -> dict[str, list[np.ndarray]]:
     # The policy as it is before its first update, where no other model is named: of a longer context, for example.
-    of = found.model if run.config.tune.reference else run.config.model
+    of = fixed_models.as_read(found.model) if run.config.tune.reference else run.config.model
     score = _scorer(run, found, dataclasses.replace(of, context=run.config.model.context))
     parts = [(name, windows) for name in SIDES for windows in _windows(getattr(run.data, name))]
     count = sum(windows.count for _, windows in parts)

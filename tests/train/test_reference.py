@@ -1,6 +1,7 @@
 """Runs that measure preferences against a model: its log-probabilities are computed once and kept, and the run needs it no
 more."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -122,6 +123,16 @@ def test_a_run_that_was_stopped_and_moved_needs_its_parent_no_more(folder, whole
     wanted = arrays(whole, STEPS)
     for path, value in arrays(folder / "moved", STEPS).items():
         assert np.array_equal(value, wanted[path]), path
+
+
+def test_a_reference_is_read_by_a_backend_that_there_is(folder):
+    """Not by that of its training, which only other devices may have."""
+    found = start.read(str(folder / "q"), {})
+    elsewhere = dataclasses.replace(found, model=dataclasses.replace(found.model, attend="cudnn"))
+    settings = tuned(folder, tune__reference=str(folder / "q"))
+    run = open_run(settings, folder / "read")
+    once, again = (reference.attached(run, one, keep=False).data.train.fixed(8, 1)[0] for one in (found, elsewhere))
+    np.testing.assert_array_equal(once[reference.COLUMN], again[reference.COLUMN])
 
 
 def test_a_run_that_begins_anew_takes_the_reference_as_it_is_now(folder, capsys):

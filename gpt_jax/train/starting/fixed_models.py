@@ -109,7 +109,7 @@ def planned(role: Role, where: str, config: Config, mesh: Mesh) -> FixedModel:
     """The model that ``where`` names as shapes with their shardings; its tensors are not read. Errors as of ``read``."""
     with _naming(role):
         model = places.settings(places.find(where), config.to_dict()).model
-    model = _as_read(model)
+    model = as_read(model)
     shapes = jax.eval_shape(lambda: gpt.init(model, jax.random.key(0)))
     shardings = rules.shardings(shapes, mesh, config.mesh.rules, bool(model.scan))
     placed = jax.tree.map(lambda leaf, of: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=of), shapes, shardings)
@@ -150,14 +150,14 @@ def placed(found: Start, known: int, config: Config, mesh: Mesh) -> FixedModel:
     Args:
       known: what ``ids`` gives.
     """
-    model = _as_read(found.model)
+    model = as_read(found.model)
     params = start.mapped(found, model)
     live = params if model.scan else layout.unstack(params, len(model.attentions))
     shardings = rules.shardings(live, mesh, config.mesh.rules, bool(model.scan))
     return FixedModel(jax.device_put(live, shardings), model, known)
 
 
-def _as_read(model: ModelConfig) -> ModelConfig:
+def as_read(model: ModelConfig) -> ModelConfig:
     """How the model is computed where it has no gradient."""
     return dataclasses.replace(model, attend="auto", remat="none")
 
