@@ -45,6 +45,7 @@ def train(config: Config, workdir: str | Path, until: int = 0) -> dict[str, Any]
         with (
             jax.set_mesh(run.mesh),
             found_by_jax(run.workdir),
+            profiler.written(run.config.train.profile),
             Watchdog(run.workdir, run.config.mesh, phases),
             Trainer.open(run, stop, phases) as (trainer, state),
         ):

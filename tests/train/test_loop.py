@@ -110,9 +110,11 @@ def test_a_run_killed_behind_its_last_save_is_cleaned_up_by_the_same_command(run
 
 
 def test_a_trace_of_the_steps_asked_for(runs):
+    """Also of a run that stopped before the last of them."""
     folder, *_ = runs
-    (trace,) = (folder / "0" / "tensorboard").rglob("*.xplane.pb")
-    assert trace.stat().st_size > 0
+    for name in ("0", *map(str, STOPS)):
+        (trace,) = (folder / name / "tensorboard").rglob("*.xplane.pb")
+        assert trace.stat().st_size > 0
 
 
 def test_a_second_run_in_the_same_directory_is_refused(tmp_path, capsys):

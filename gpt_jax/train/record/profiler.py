@@ -16,5 +16,21 @@ def step(workdir: Path, window: tuple, k: int) -> Iterator[None]:
         yield
     if window and k == window[1]:
         jax.effects_barrier()
-        with contextlib.suppress(RuntimeError):  # a run that was resumed after ``first`` has started no trace
-            jax.profiler.stop_trace()
+        _stop()
+
+
+@contextlib.contextmanager
+def written(window: tuple) -> Iterator[None]:
+    """Writes the trace of a run that ends before the last step of ``window``."""
+    try:
+        yield
+    finally:
+        if window:
+            _stop()
+
+
+def _stop() -> None:
+    with contextlib.suppress(
+        RuntimeError
+    ):  # none was started, as in a run that was resumed after ``first``; or it ended
+        jax.profiler.stop_trace()
