@@ -1,4 +1,6 @@
-"""The gradient noise scale: the batch size in tokens beyond which larger batches hardly help (McCandlish et al. 2018).
+"""The gradient noise scale: the batch size beyond which larger batches hardly help (McCandlish et al. 2018).
+
+It is in what ``Objective.count`` counts: tokens, as it is put here, or pairs, rows or answers.
 
 Of a batch in several micro-batches, the gradients' squared lengths at two sizes give the length of the true gradient,
 |G|^2 ("noise_signal"), and the trace of one token's covariance, S ("noise_trace"), without bias (appendix A.1). Their

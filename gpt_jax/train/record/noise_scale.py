@@ -8,8 +8,8 @@ from gpt_jax.train.record.metrics import read
 
 
 def noise_scale(directory: Path, window: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and the simple noise scale in tokens by means over ``window`` records of metrics.jsonl; nan where the noise
-    exceeds the signal. Empty for a run without accumulation."""
+    """Steps, and the simple noise scale in tokens, or what else the objective counts, by means over ``window`` records of
+    metrics.jsonl; nan where the noise exceeds the signal. Empty for a run without accumulation."""
     rows = [row for row in read(directory) if "train/noise_trace" in row]
     ends = range(window, len(rows) + 1, window)
     found = []
