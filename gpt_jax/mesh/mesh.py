@@ -17,12 +17,17 @@ from gpt_jax.mesh.processes import open_connections
 AXES = ("data", "fsdp", "tensor", "context", "expert", "pipeline")
 BATCH_AXES = ("data", "fsdp", "expert")  # split the rows of a batch between them
 TOKEN_AXES = ("context", "tensor")  # split the tokens of the residual stream
+# By what goes along them: devices along the last are the nearest to each other, those along the first may be far apart.
+NEAREST_LAST = ("pipeline", "data", "fsdp", "expert", "context", "tensor")
 TYPES = (AxisType.Auto,) * len(AXES)
 THE_REST = -1
 
 
 def make(config: MeshConfig) -> Mesh:
     """The mesh over all devices of all processes, with the six axes of ``AXES``, -1 meaning the remaining devices.
+
+    Those that exchange most are nearest to each other (``NEAREST_LAST``): where tensor has as many devices as a machine,
+    each of its groups is one machine, and those of pipeline span several.
 
     Axes are of type Auto: the compiler inserts the collectives, so that model code names no axis.
 
@@ -36,10 +41,11 @@ def make(config: MeshConfig) -> Mesh:
 
 def over(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
     """``make`` of devices that only compilers need to know."""
-    shape = sizes(config, len(devices))
+    along = dict(zip(AXES, sizes(config, len(devices)), strict=True))
+    shape = [along[axis] for axis in NEAREST_LAST]
     # A side of a TPU's torus may belong to two axes: 16 x 32 devices of 8 x 8 x 8 could not be made otherwise.
     ordered = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(ordered, AXES, axis_types=TYPES)
+    return Mesh(ordered.transpose([NEAREST_LAST.index(axis) for axis in AXES]), AXES, axis_types=TYPES)
 
 
 def abstract(config: MeshConfig, devices: int) -> AbstractMesh:
@@ -114,8 +120,8 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int) -> None:
 def my_rows(mesh: Mesh, batch: int) -> tuple[int, int]:
     """The rows start:stop of a global batch that this process has to load for its devices.
 
-    Processes whose devices differ along tensor alone load the same rows. Where a topology interleaves the processes,
-    the range spans all rows of this one and some of others'.
+    Processes whose devices differ along tensor, context or pipeline alone load the same rows. Where a topology
+    interleaves the processes, the range spans all rows of this one and some of others'.
     """
     shards = batch_shards(mesh)
     pieces = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()

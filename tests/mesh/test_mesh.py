@@ -17,6 +17,16 @@ def test_minus_one_is_the_rest():
     assert meshes.make(mesh_config(data=2, fsdp=-1, tensor=2)).shape["fsdp"] == 2
 
 
+@pytest.mark.parametrize("sizes", [{"pipeline": 2, "tensor": 4}, {"data": 2, "expert": 2, "context": 2}])
+def test_devices_that_exchange_most_are_nearest(sizes):
+    mesh = meshes.make(mesh_config(**sizes))
+    number = np.vectorize(lambda device: device.id)(mesh.devices)
+    apart = 8
+    for axis, size in sizes.items():  # the farthest first
+        apart //= size
+        assert set(np.diff(number, axis=meshes.AXES.index(axis)).flat) == {apart}
+
+
 @pytest.mark.parametrize(
     "sizes", [{"data": 3}, {"data": 16}, {"data": -1, "tensor": 3}, {"data": 4, "fsdp": 4}, {"data": -1, "fsdp": -1}]
 )

@@ -115,7 +115,7 @@ def test_two_processes_share_a_batch(tmp_path):
         whole = {"sum": sum(range(16 * 3)), "equal": True, "shape": [16, 3]}
         assert found["data"] == whole | {"rows": [8 * rank, 8 * rank + 8]}
         assert found["mixed"] == whole | {"rows": [8 * rank, 8 * rank + 8]}
-        assert found["tensor"] == whole | {"rows": [0, 16]}
+        assert found["tensor"] == found["pipeline"] == whole | {"rows": [0, 16]}
 
 
 @pytest.mark.slow

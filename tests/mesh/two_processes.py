@@ -20,6 +20,7 @@ def main() -> None:
         "data": {"data": 8},
         "tensor": {"data": 1, "tensor": 8},
         "mixed": {"data": 4, "tensor": 2},
+        "pipeline": {"data": 4, "pipeline": 2},
     }.items():
         mesh = meshes.make(mesh_config(**sizes))
         start, stop = meshes.my_rows(mesh, BATCH)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
+from gpt_jax.mesh.mesh import NEAREST_LAST
 from gpt_jax.mesh.pipeline import Schedule
 from gpt_jax.mesh.planning.chips import Chip
 from gpt_jax.model import flops
@@ -214,10 +215,10 @@ def sent_bytes(shape: Shape, layout: Layout) -> dict[str, float]:
 
 
 def _sent(shape: Shape, layout: Layout, chip: Chip, tokens: float) -> dict[str, float]:
-    """Axis -> seconds. Devices that exchange are taken to be as near as the mesh allows, in this order of axes."""
+    """Axis -> seconds, between devices that are as near as the mesh puts them."""
     inner, found = 1, {}
     sizes = sent_bytes(shape, layout)
-    for axis in ("tensor", "context", "expert", "fsdp", "data", "pipeline"):
+    for axis in reversed(NEAREST_LAST):
         found[axis] = sizes[axis] / _link(chip, layout.along(axis), inner)
         inner *= layout.along(axis)
     return found
