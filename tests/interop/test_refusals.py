@@ -93,6 +93,7 @@ def rewrite(source, edit):
         ("llama", {"quantization_config": {"quant_method": "gptq"}}, "dequantize()"),
         ("gpt2", {"pruned_heads": {"0": [1]}}, "pruned_heads"),
         ("gpt_oss", {"experts_per_token": 3}, "experts_per_token"),
+        ("gpt_oss", {"num_experts_per_tok": 1}, "num_experts_per_tok"),
         ("gpt_oss", {"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
         ("llama", {"rope_scaling": {"type": "llama3", "factor": 2.0}}, "low_freq_factor"),
         ("qwen3", {"rms_norm_eps": 1e-5}, "rms_norm_eps"),

@@ -47,12 +47,12 @@ def network(p: dict, e: int, x: np.ndarray, gated: bool) -> np.ndarray:
     return hidden @ p["down"]["w"][e] + (p["down"]["bias"][e] if "bias" in p["down"] else 0)
 
 
-def choice(p: dict, x: np.ndarray, router: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def choice(p: dict, x: np.ndarray, router: str, k: int = K) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The experts of a token by falling rank, their weights, and all probabilities."""
     logits = x @ p["router"]["w"] + p["router"].get("bias", 0)
     probabilities = oracle.softmax(logits) if router == "softmax" else oracle.sigmoid(logits)
-    chosen = np.argsort(-(probabilities + p.get("balance", 0)), kind="stable")[:K]
-    return chosen, probabilities[chosen] / probabilities[chosen].sum(), probabilities
+    chosen = np.argsort(-(probabilities + p.get("balance", 0)), kind="stable")[:k]
+    return chosen, probabilities[chosen] / (probabilities[chosen].sum() if k > 1 else 1), probabilities
 
 
 X = np.random.default_rng(1).standard_normal((B, T, D))
@@ -77,6 +77,16 @@ def test_dropless_is_a_loop_over_tokens(router, activation, more):
             np.testing.assert_allclose(y[b, t], right, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(np.round(report["moe_load"] * B * T * K).astype(int), counts)
     assert report["moe_load"].sum() == pytest.approx(1, abs=1e-12) and report["moe_dropped"] == 0
+
+
+@pytest.mark.parametrize("router", ["softmax", "sigmoid"])
+def test_the_only_expert_of_a_token_counts_by_its_probability(router):
+    """Switch's equation 2."""
+    y, _, p = run(f"moe(experts={E}, top_k=1, router='{router}')", X, bias=False)
+    for at in np.ndindex(B, T):
+        (e,), (w,), _ = choice(p, X[at], router, k=1)
+        assert w < 1
+        np.testing.assert_allclose(y[at], w * network(p["experts"], e, X[at], True), rtol=1e-12, atol=1e-12)
 
 
 def test_a_limited_capacity_serves_the_earliest():

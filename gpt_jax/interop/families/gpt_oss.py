@@ -26,8 +26,11 @@ class Mixture:
             raise given.refuse(
                 "experts_per_token", given.take("experts_per_token"), f"{passed}, as num_experts_per_tok"
             )
+        experts = given.take("num_local_experts", 128)
+        if passed == 1 < experts:  # a weight of 1; here it is the router's probability
+            raise given.refuse("num_experts_per_tok", passed, "2 or more")
         options = {
-            "experts": given.take("num_local_experts", 128),
+            "experts": experts,
             "top_k": passed,
             "activation": "clamped_swiglu",
             "balance": float(given.take("router_aux_loss_coef", 0.001)),

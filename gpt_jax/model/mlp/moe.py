@@ -32,7 +32,8 @@ class Options:
     Args:
       experts, top_k: how many there are, and how many a token is routed to.
       activation: of every expert.
-      router: softmax (Shazeer et al. 2017) or sigmoid (DeepSeek-V3); chosen weights are scaled to sum to 1.
+      router: softmax (Shazeer et al. 2017) or sigmoid (DeepSeek-V3); the weights of several chosen experts are scaled to
+        sum to 1, that of a single one is its probability (Fedus et al. 2021, equation 2).
       shared: experts that every token is routed to, as one network of ``shared`` times the width (DeepSeekMoE 2024).
       capacity: an expert takes at most capacity * top_k / experts of a sequence's tokens, the earliest first, and the
         rest are dropped (Lepikhin et al. 2020); 0 = dropless. Decoding drops none.
@@ -94,12 +95,14 @@ class MoE(nnx.Module):
         return y_BTD, report | {"moe_loss": self._losses(logits_BTE, share_E, load_E)}
 
     def choose(self, logits_BTE: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The chosen experts and their weights, which add up to 1, [B, T, K] each; all probabilities, [B, T, E]."""
+        """The chosen experts and their weights, [B, T, K] each; all probabilities, [B, T, E]."""
         p_BTE = ROUTERS[self.given.router](logits_BTE)
         rank_BTE = p_BTE if self.balance is None else p_BTE + self.balance[...]
         _, chosen_BTK = jax.lax.top_k(jax.lax.stop_gradient(rank_BTE), self.given.top_k)
         weight_BTK = jnp.take_along_axis(p_BTE, chosen_BTK, axis=-1)
-        return chosen_BTK, weight_BTK / weight_BTK.sum(-1, keepdims=True), p_BTE
+        if self.given.top_k > 1:  # scaled, a single weight would be 1, from which the router learns nothing
+            weight_BTK /= weight_BTK.sum(-1, keepdims=True)
+        return chosen_BTK, weight_BTK, p_BTE
 
     def _losses(self, logits_BTE, share_E, load_E):
         e = self.given.experts
