@@ -28,12 +28,12 @@ def built(call: str, **changes):
     return graphdef, values
 
 
-def run(call: str, x, **changes):
+def run(call: str, x, where: Where | None = None, **changes):
     """y, report and parameters, all in float64."""
     graphdef, values = built(call, **changes)
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.float64, values)
-        y, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, Where()))(params, jnp.float64(x))
+        y, report = jax.jit(lambda p, x: nnx.merge(graphdef, p)(x, where or Where()))(params, jnp.float64(x))
         return np.asarray(y), jax.tree.map(np.asarray, report), values
 
 
@@ -106,8 +106,9 @@ def test_a_limited_capacity_serves_the_earliest():
     assert 0 < report["moe_dropped"] == pytest.approx(1 - served / (B * T * K))
 
 
-def test_ample_capacity_is_dropless():
-    limited, report, _ = run(f"moe(experts={E}, top_k={K}, capacity=9.0)", X)
+@pytest.mark.parametrize("capacity, where", [(9.0, Where()), (0.1, Where(held={}))])
+def test_ample_capacity_and_reading_with_a_cache_are_dropless(capacity, where):
+    limited, report, _ = run(f"moe(experts={E}, top_k={K}, capacity={capacity})", X, where)
     dropless, _, _ = run(f"moe(experts={E}, top_k={K})", X)
     np.testing.assert_allclose(limited, dropless, rtol=1e-12, atol=1e-12)
     assert report["moe_dropped"] == 0

@@ -182,7 +182,6 @@ def refusal(c=C, opened=choice.refused, tokenizer=None, **knobs):
         ({"attention": ("full", "retention")}, dict(draft_layers=1), "retention attention keeps a state"),
         ({"attention": "linear"}, dict(prompt_lookup_num_tokens=2), "linear attention keeps a state"),
         ({"attention": "gated_delta"}, dict(draft="x"), "gated_delta attention keeps a state"),
-        ({"mlp": "moe(experts=2, capacity=1.0)"}, dict(draft_layers=1), "drops tokens by how many are read at once"),
     ],
 )
 def test_what_cannot_be_drafted_is_refused(changes, knobs, words):

@@ -36,7 +36,8 @@ class Options:
         sum to 1, that of a single one is its probability (Fedus et al. 2021, equation 2).
       shared: experts that every token is routed to, as one network of ``shared`` times the width (DeepSeekMoE 2024).
       capacity: an expert takes at most capacity * top_k / experts of a sequence's tokens, the earliest first, and the
-        rest are dropped (Lepikhin et al. 2020); 0 = dropless. Decoding drops none.
+        rest are dropped (Lepikhin et al. 2020); 0 = dropless. What is read with a cache (prompts, texts to be scored, new
+        tokens) drops none: it would depend on padding and on how many tokens are read at once.
       balance, z: weights of the loss of unequal loads (Fedus et al. 2021, equation 4) and of the router's log(Z)^2 (Zoph
         et al. 2022, equation 5).
       bias_balance: a bias per expert, which counts in the choice only, is trained by the sign of its load (Wang et
@@ -71,12 +72,12 @@ class MoE(nnx.Module):
         "moe_dropped", the share of choices that were dropped, and with ``balance`` "moe_pull" [E], the derivative of the
         loss by the loads. To a part of a batch (the batch's loads - its own) . moe_pull is added, for the parts' losses to
         average to the batch's."""
-        t, split = x_BTD.shape[1], where.spread.experts
+        split = where.spread.experts
         logits_BTE = self.router(x_BTD).astype(wide(x_BTD.dtype))
         chosen_BTK, weight_BTK, p_BTE = self.choose(logits_BTE)
         dropped = jnp.zeros(())
-        if self.given.capacity and t > 1:
-            room = math.ceil(self.given.capacity * self.given.top_k * t / self.given.experts)
+        if self.given.capacity and where.held is None:
+            room = math.ceil(self.given.capacity * self.given.top_k * x_BTD.shape[1] / self.given.experts)
             limited = self.experts.limited if split is None else functools.partial(split.limited, self.experts)
             y_BTD, served_BTK = limited(x_BTD, chosen_BTK, weight_BTK, room)
             dropped = 1 - served_BTK.mean()

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from gpt_jax import registry
 from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.model import gpt
@@ -54,14 +53,7 @@ class Speculative:
 
 
 def require(config: ModelConfig, where: str) -> None:
-    """Raises UserError for a model that cannot take back tokens that it has read, or for which it matters how many it reads
-    at once."""
-    if "capacity" in config.mlp and registry.parse(config.mlp)[1]["capacity"]:
-        raise UserError(
-            f"{config.mlp} drops tokens by how many are read at once, so that drafted ones would change the text",
-            where=where,
-            fix=LEAVE_OUT,
-        )
+    """Raises UserError for a model that cannot take back tokens that it has read."""
     for layer, call in enumerate(config.attentions):
         kept = jax.tree.leaves(_cache(config, layer), is_leaf=lambda node: isinstance(node, Ring))
         if not all(isinstance(node, Ring) for node in kept):
