@@ -43,7 +43,7 @@ def test_each_device_runs_the_kernel_of_its_rows_and_heads():
 def test_auto_says_what_it_takes():
     auto = attend.backend("auto")
     chosen = {
-        platform: auto.choose(platform, frozenset(), "bfloat16", 64**2).name for platform in ("cpu", "gpu", "tpu")
+        platform: auto.choose(platform, frozenset(), "bfloat16", 64, 64**2).name for platform in ("cpu", "gpu", "tpu")
     }
     assert chosen == {"cpu": "causal", "gpu": "cudnn", "tpu": "splash"}
     assert [attend.backend(name).opaque for name in ("splash", "pallas", "cudnn", "xla")] == [True, True, False, False]

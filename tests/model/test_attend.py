@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from flax import nnx
 
 from gpt_jax.errors import UserError
-from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, asked, attend, backend
+from gpt_jax.model.attend import FEATURES, AttentionSpec, Extras, Reach, asked, attend, backend, require
 from gpt_jax.model.attend.auto import choose
 from gpt_jax.model.position.alibi import Alibi
 from gpt_jax.model.position.t5 import T5
@@ -232,26 +233,48 @@ def test_the_blocks_of_one_call_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    "platform, features, dtype, scores, chosen",
+    "platform, features, dtype, head_dim, scores, chosen",
     [
-        ("cpu", set(), "float32", 2**20, "causal"),
-        ("cpu", {"values"}, "bfloat16", 2**20, "causal"),
-        ("cpu", {"cache"}, "float32", 2**20, "xla"),
-        ("cpu", set(), "float32", 2**22, "blockwise"),
-        ("cpu", {"window"}, "float32", 2**20, "xla"),
-        ("cpu", {"window"}, "float32", 2**22, "blockwise"),
-        ("cpu", {"mixing"}, "float32", 2**22, "xla"),
-        ("gpu", {"window"}, "bfloat16", 2**20, "cudnn"),
-        ("gpu", {"softcap", "segments"}, "bfloat16", 2**20, "pallas"),
-        ("gpu", set(), "float32", 2**20, "pallas"),
-        ("gpu", {"cache"}, "bfloat16", 2**20, "xla"),
-        ("tpu", {"segments"}, "bfloat16", 2**20, "splash"),
-        ("tpu", {"sink"}, "bfloat16", 2**20, "xla"),
-        ("metal", set(), "float32", 2**20, "xla"),
+        ("cpu", set(), "float32", 64, 2**20, "causal"),
+        ("cpu", {"values"}, "bfloat16", 64, 2**20, "causal"),
+        ("cpu", {"cache"}, "float32", 64, 2**20, "xla"),
+        ("cpu", set(), "float32", 264, 2**22, "blockwise"),
+        ("cpu", {"window"}, "float32", 64, 2**20, "xla"),
+        ("cpu", {"window"}, "float32", 64, 2**22, "blockwise"),
+        ("cpu", {"mixing"}, "float32", 64, 2**22, "xla"),
+        ("gpu", {"window"}, "bfloat16", 128, 2**20, "cudnn"),
+        ("gpu", {"segments"}, "bfloat16", 20, 2**20, "cudnn"),
+        ("gpu", {"softcap", "segments"}, "bfloat16", 64, 2**20, "pallas"),
+        ("gpu", set(), "float32", 64, 2**20, "pallas"),
+        ("gpu", set(), "bfloat16", 264, 2**20, "xla"),
+        ("gpu", {"cache"}, "bfloat16", 64, 2**20, "xla"),
+        ("tpu", {"segments"}, "bfloat16", 264, 2**20, "splash"),
+        ("tpu", {"sink"}, "bfloat16", 64, 2**20, "xla"),
+        ("metal", set(), "float32", 64, 2**20, "xla"),
     ],
 )
-def test_the_choice_of_auto(platform, features, dtype, scores, chosen):
-    assert choose(platform, frozenset(features), dtype, scores).name == chosen
+def test_the_choice_of_auto(platform, features, dtype, head_dim, scores, chosen):
+    assert choose(platform, frozenset(features), dtype, head_dim, scores).name == chosen
+
+
+@pytest.mark.parametrize("capability, chosen", [("8.0", "pallas"), ("9.0", "cudnn"), ("10.3", "cudnn")])
+def test_heads_as_wide_as_the_gpu_has_them(capability, chosen, monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    assert choose("gpu", frozenset(), "bfloat16", 256, 2**20).name == chosen
+    if chosen != "cudnn":
+        with pytest.raises(UserError, match="up to 128 channels on this device, and these have 256") as refusal:
+            require("cudnn", frozenset(), "gpu", "bfloat16", 256)
+        assert refusal.value.allowed.startswith("auto") and "pallas" in refusal.value.allowed
+
+
+@pytest.mark.parametrize("name", ["odd length", "packed", "alibi"])
+def test_what_cudnn_gets_is_filled_up(name):
+    """To what its kernels take: 5 channels to 8, and an odd length to an even one."""
+    case = CASES[name]
+    given = {array: a[..., :5] for array, a in inputs(name)[0].items()}
+    (b, n, _, t, _), program = case.sizes, jax.make_jaxpr(lambda given: run("cudnn(interpret=True)", case, given))
+    assert f"[{b},{t + 1},{n},8]" in str(program(given))
+    np.testing.assert_allclose(run("cudnn(interpret=True)", case, given), expected(case, given), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("call, platform", [("pallas", "cuda"), ("splash", "tpu")])

@@ -60,7 +60,7 @@ def test_auto_computes_a_rule_of_its_own_beyond_the_length_at_which_it_takes_blo
     length = math.isqrt(CPU_SCORES) + 16
     case = Case(spec(reach=WithFirst(window=100, first=4)), (1, 1, 1, length, length))
     given = arrays(case)
-    assert choose("cpu", frozenset({"window"}), "float32", length**2).name == "blockwise"
+    assert choose("cpu", frozenset({"window"}), "float32", 64, length**2).name == "blockwise"
     np.testing.assert_allclose(run("auto", case, given), by_mask(case, given), atol=1e-5)
 
 

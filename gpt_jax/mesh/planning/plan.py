@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from gpt_jax.config import Config
+from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
 from gpt_jax.mesh import rules
@@ -179,7 +179,7 @@ def plan(
         sent=by_axes(collectives(program.as_text() or "", mesh.shape)) if mesh.size > 1 else {},
         schedule=schedule_of(mesh, config),
         estimate=_estimate(config, mesh, chip, options),
-        attention=tuple(dict.fromkeys((m.call, m.described(platform, model.dtype)) for m in mechanisms)),
+        attention=tuple(dict.fromkeys((m.call, m.described(platform, model)) for m in mechanisms)),
         table=tuple(table),
         knobs=knobs(config, mesh, memory.arguments, memory.temporaries, chip) if memory else (),
     )
@@ -199,10 +199,10 @@ class _Mechanism:
     features: frozenset[str]
     backend: attend.Backend | None
 
-    def described(self, platform: str, dtype: str) -> str:
+    def described(self, platform: str, model: ModelConfig) -> str:
         if self.backend is None:
             return "a recurrence, no softmax"
-        refusal = self.backend.refusal(self.features, platform, dtype)
+        refusal = self.backend.refusal(self.features, platform, model.dtype, model.head_dim)
         return f"{self.backend.name} {refusal}" if refusal else self.backend.name
 
 
@@ -215,7 +215,7 @@ def _mechanisms(config: Config, platform: str) -> list[_Mechanism]:
         features = frozenset() if spec is None else spec.features | called
         chosen = None
         if spec is not None and m.attend == "auto":
-            chosen = auto.choose(platform, features, m.dtype, m.context**2)
+            chosen = auto.choose(platform, features, m.dtype, m.head_dim, m.context**2)
         elif spec is not None:
             chosen = attend.backend(m.attend)
         found.append(_Mechanism(call, features, chosen))

@@ -165,7 +165,8 @@ class Backend:
       dtypes: of q, k and v; empty = all.
       keeps_scores: whether the [B, N, T, S] matrix of scores exists in memory.
       opaque: whether compilers cannot split it over devices, as kernels of one device.
-      choose: (platform, features, dtype, T S) -> what computes such a call in its place; None: itself.
+      widest: how many channels of a head it takes, on the device at hand; None: any number.
+      choose: (platform, features, dtype, H, T S) -> what computes such a call in its place; None: itself.
     """
 
     name: str
@@ -175,9 +176,10 @@ class Backend:
     dtypes: tuple[str, ...] = ()
     keeps_scores: bool = False
     opaque: bool = False
-    choose: "Callable[[str, frozenset[str], str, int], Backend] | None" = None
+    widest: Callable[[], int] | None = None
+    choose: "Callable[[str, frozenset[str], str, int, int], Backend] | None" = None
 
-    def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "") -> str:
+    def refusal(self, features: frozenset[str], platform: str = "", dtype: str = "", head_dim: int = 0) -> str:
         """Why it cannot do what is needed, in words; empty where it can. Empty arguments are not checked."""
         lacking = features - self.can
         if lacking:
@@ -187,6 +189,8 @@ class Backend:
             return f"runs on {' or '.join(self.platforms)} only, and this is a {platform}"
         if dtype and self.dtypes and dtype not in self.dtypes:
             return f"takes {' or '.join(self.dtypes)} only, and model.dtype is {dtype}"
+        if head_dim and self.widest and head_dim > self.widest():
+            return f"takes heads of up to {self.widest()} channels on this device, and these have {head_dim}"
         return ""
 
 
@@ -195,23 +199,23 @@ def backend(call: str) -> Backend:
     return registry.build("model.attend", call, where="config.model.attend")
 
 
-def require(call: str, features: frozenset[str], platform: str = "", dtype: str = "") -> Backend:
+def require(call: str, features: frozenset[str], platform: str = "", dtype: str = "", head_dim: int = 0) -> Backend:
     """The backend, if it can do what is needed.
 
     Raises:
       UserError: it cannot; the message names what, and the backends that can.
     """
     chosen = backend(call)
-    check(chosen, features, platform, dtype)
+    check(chosen, features, platform, dtype, head_dim)
     return chosen
 
 
-def check(chosen: Backend, features: frozenset[str], platform: str = "", dtype: str = "") -> None:
+def check(chosen: Backend, features: frozenset[str], platform: str = "", dtype: str = "", head_dim: int = 0) -> None:
     """Refuses a backend that cannot do what is needed. Arguments and errors as of ``require``."""
-    refusal = chosen.refusal(features, platform, dtype)
+    refusal = chosen.refusal(features, platform, dtype, head_dim)
     if refusal:
         others = [backend(name) for name in registry.names("model.attend")]
-        able = [other.name for other in others if not other.refusal(features, platform, dtype)]
+        able = [other.name for other in others if not other.refusal(features, platform, dtype, head_dim)]
         fix = "--config.model.attend=auto takes the fastest that can"
         if not able:
             fix = (
@@ -250,10 +254,10 @@ def attend(
     """
     spec = _told_apart(dataclasses.replace(spec, recompute=where.recompute), where.layer, q_BNTH.dtype)
     queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
-    platform, features, dtype = target_platform(), asked(spec, queries, keys), str(q_BNTH.dtype)
-    chosen = require(call, features, platform, dtype)
-    scores = q_BNTH.shape[2] * k_BKSH.shape[2]
-    settled = chosen if chosen.choose is None else chosen.choose(platform, features, dtype, scores)
+    needs = target_platform(), asked(spec, queries, keys), str(q_BNTH.dtype), q_BNTH.shape[3]
+    platform, features, dtype, head_dim = needs
+    chosen = require(call, features, platform, dtype, head_dim)
+    settled = chosen if chosen.choose is None else chosen.choose(*needs, q_BNTH.shape[2] * k_BKSH.shape[2])
 
     def drop(weights_BNTS):
         return dropout(weights_BNTS, spec.dropout, where.keys_B, DROPOUT_SITE)

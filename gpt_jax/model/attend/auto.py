@@ -16,20 +16,22 @@ def auto() -> Backend:
     return Backend("auto", _run, choose=choose)
 
 
-def choose(platform: str, features: frozenset[str], dtype: str, scores: int) -> Backend:
+def choose(platform: str, features: frozenset[str], dtype: str, head_dim: int, scores: int) -> Backend:
     """The backend that ``auto`` takes.
 
     Args:
+      head_dim: channels of a query.
       scores: elements of one head's matrix of scores, T S.
     """
     names = PREFERRED.get(platform, ())
     if platform == "cpu" and scores > CPU_SCORES:
         names = ("blockwise",)
     backends = (backend(name) for name in (*names, "xla"))
-    return next(b for b in backends if not b.refusal(features, platform, dtype))
+    return next(b for b in backends if not b.refusal(features, platform, dtype, head_dim))
 
 
 def _run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     features, dtype = asked(spec, queries, keys), str(q_BNTH.dtype)
-    chosen = choose(target_platform(), features, dtype, q_BNTH.shape[2] * k_BKSH.shape[2])
+    length, head_dim = q_BNTH.shape[2:]
+    chosen = choose(target_platform(), features, dtype, head_dim, length * k_BKSH.shape[2])
     return chosen.run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop)

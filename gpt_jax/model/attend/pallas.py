@@ -20,11 +20,13 @@ from gpt_jax.model.attend import AttentionSpec, Backend, capped
 from gpt_jax.registry import register
 
 HIDDEN = -1e30
+WIDEST = 256  # channels of a head: the sums of a block of more do not fit the registers of a multiprocessor
 
 
 @register("model.attend", "pallas", examples=("pallas(block=16, interpret=True)",))
 def pallas(*, block: Rows = 64, interpret: bool = False) -> Backend:
-    """Windows, chunks, strides, soft caps, sinks and packed documents, in memory linear in the length.
+    """Windows, chunks, strides, soft caps, sinks and packed documents, in memory linear in the length. Heads of up to 256
+    channels.
 
     Args:
       block: queries, and keys, of one step of a kernel: a power of 2, 16 or more.
@@ -34,7 +36,8 @@ def pallas(*, block: Rows = 64, interpret: bool = False) -> Backend:
         raise UserError(f"pallas(block={block})", where="config.model.attend", allowed="a power of 2, 16 or more")
     can = frozenset({"window", "chunk", "stride", "softcap", "sink", "segments"})
     run = functools.partial(_run, block, interpret)
-    return Backend("pallas", run, can, () if interpret else ("gpu",), ("float32", "bfloat16", "float16"), opaque=True)
+    dtypes, platforms = ("float32", "bfloat16", "float16"), () if interpret else ("gpu",)
+    return Backend("pallas", run, can, platforms, dtypes, opaque=True, widest=None if interpret else lambda: WIDEST)
 
 
 @dataclasses.dataclass(frozen=True)
