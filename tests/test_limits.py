@@ -192,6 +192,35 @@ def test_what_cannot_fit_is_refused_with_an_estimate():
     assert memory.of_machine() < 2**60
 
 
+@pytest.mark.parametrize(
+    "sizes, kept, changes",
+    [
+        ({}, 16, {}),
+        ({"data": 8}, 16 / 8, {}),
+        ({"tensor": 8}, 16 / 8, {}),
+        ({"context": 2, "tensor": 2}, 16 / 4, {}),
+        ({"pipeline": 8}, 2, {"model.scan": True}),
+        ({"pipeline": 4}, 2, {"model.scan": True, "mesh.rounds": 2}),
+        ({}, 0, {"model.remat": "offload"}),
+    ],
+)
+def test_the_stream_is_counted_as_a_device_keeps_it(sizes, kept, changes, monkeypatch):
+    """In GiB, of 16 layers; besides, the last one and its gradient."""
+    values = base.get_config().to_dict()
+    values["model"] |= {"width": 2**14, "heads": 16, "layers": 16, "context": 2**10}
+    values["train"]["batch"] = 16
+    for knob, value in changes.items():
+        section, name = knob.split(".")
+        values[section][name] = value
+    shape = [sizes.get(axis, 1) for axis in meshes.AXES]
+    mesh = jax.make_mesh(shape, meshes.AXES, devices=jax.devices()[: math.prod(shape)])
+    split = math.prod(size for axis, size in sizes.items() if axis != "pipeline")
+    monkeypatch.setattr(memory, "check_offload", lambda *_: None)
+    monkeypatch.setattr(memory, "_of_device", lambda _: 0)
+    with pytest.raises(UserError, match=rf"activations {kept + 2 / split:.3g} GiB"):
+        memory.check(Config.from_dict(values), {}, mesh, {})
+
+
 def test_a_program_that_has_no_room_is_refused_before_it_runs(monkeypatch):
     state = {"w": jax.numpy.ones((8, 8))}
     step = jax.jit(lambda state, batch, hyper: {"w": state["w"] @ jax.numpy.sin(state["w"] @ batch)})

@@ -14,6 +14,7 @@ from gpt_jax import registry
 from gpt_jax.config import Config
 from gpt_jax.errors import UserError
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import pipeline
 from gpt_jax.model import remat
 
 # Where Linux says how much memory a container may use, in its two versions of control groups.
@@ -42,11 +43,8 @@ def check(config: Config, state: Any, mesh: Mesh, trained: Any = None) -> None:
     arrays = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(state))
     needed = {"state": arrays}
     if trained is not None:
-        rows = math.ceil(config.train.batch / config.train.accumulate / meshes.batch_shards(mesh))
-        tokens = rows * math.ceil(config.model.context / mesh.shape["context"])
-        stream = (config.model.layers + 2) * tokens * config.model.width
         gradients = sum(_bytes_on_device(leaf) for leaf in jax.tree.leaves(trained))
-        needed |= {"gradients": gradients, "activations": stream * (4 if config.model.dtype == "float32" else 2)}
+        needed |= {"gradients": gradients, "activations": _stream(config, mesh)}
     total, available = sum(needed.values()), _of_device(mesh)
     if total > available:
         parts = ", ".join(f"{name} {_spelt(size)}" for name, size in needed.items())
@@ -118,6 +116,17 @@ def check_sizes(config: Config, state: Any) -> None:
             where="config.model",
             allowed=f"up to {LARGEST / 8:.2g}",
         )
+
+
+def _stream(config: Config, mesh: Mesh) -> int:
+    """Bytes that a device keeps of the residual stream: what enters each of its layers, the last one and its gradient."""
+    model, stages, rounds = config.model, mesh.shape[pipeline.AXIS], config.mesh.rounds
+    kept = rounds if stages > 1 and rounds > 1 else model.layers // stages  # in rounds, what enters a run of layers
+    kept = 0 if remat.policy(model.remat).offloads else kept
+    rows = math.ceil(config.train.batch / config.train.accumulate / meshes.batch_shards(mesh))
+    parts = math.prod(mesh.shape[axis] for axis in {"context", *meshes.token_axes(mesh, model.context)})
+    numbers = (kept + 2) * rows * math.ceil(model.context / parts) * model.width
+    return numbers * (4 if model.dtype == "float32" else 2)
 
 
 def _bytes_on_device(leaf: Any) -> int:
