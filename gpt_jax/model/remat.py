@@ -56,7 +56,14 @@ def recomputed(layer: Callable, call: str, gathers: bool = False) -> Callable:
         x_BTD = checkpoint_name(x_BTD, STREAM) if chosen.offloads else x_BTD
         return layer(block, x_BTD, where, number, cache)
 
-    return named if kept is None else jax.checkpoint(named, policy=kept)
+    run = named if kept is None else jax.checkpoint(named, policy=kept)
+
+    def numbered(block, x_BTD, where, number, cache):
+        # jax.checkpoint traces the number, by which attention tells layers apart.
+        where = dataclasses.replace(where, number=number if isinstance(number, int) else None)
+        return run(block, x_BTD, where, number, cache)
+
+    return numbered
 
 
 def computes(primitive: Any, *_: Any, **params: Any) -> bool:

@@ -121,6 +121,7 @@ class Where:
     values_BKTH: jax.Array | None = None  # the first layer's values, for attention that mixes them in
     window: int = dataclasses.field(default=0, metadata={"static": True})  # positions that cached attention goes back
     order_1T: jax.Array | None = None  # of tokens in their row, where the arrays hold them otherwise; None: 0, 1, 2, …
+    number: int | None = dataclasses.field(default=None, metadata={"static": True})  # of the layer, where it is known
     recompute: bool = dataclasses.field(default=False, metadata={"static": True})  # see ``AttentionSpec``
     place: Place = dataclasses.field(default=lambda x_BTD: x_BTD, metadata={"static": True})  # see ``GPT.hidden``
     spread: Spread = dataclasses.field(default=ALONE, metadata={"static": True})

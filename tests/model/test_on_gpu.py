@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gpt_jax import registry
 from gpt_jax.model import gpt
-from gpt_jax.model.attend import AttentionSpec, _told_apart
+from gpt_jax.model.attend import AttentionSpec, Backend, _told_apart
 from gpt_jax.model.layout import stack
 from gpt_jax.model.linear import spread
 from gpt_jax.model.lookup import lookup, sum_by_token
@@ -130,3 +131,18 @@ def test_scales_that_tell_layers_apart_are_the_same_number():
     scales = [_told_apart(spec, layer, jnp.dtype("bfloat16")).scale for layer in range(1000)]
     assert len(set(scales)) == 1000 and {float(np.float32(scale)) for scale in scales} == {0.125}
     assert _told_apart(spec, 3, jnp.dtype("float32")) == spec
+
+
+@pytest.mark.parametrize("remat", registry.names("model.remat"))
+def test_layers_in_line_are_told_apart_whatever_is_recomputed(remat, monkeypatch):
+    scales = set()
+
+    def run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
+        scales.add(spec.scale)
+        return q_BNTH
+
+    monkeypatch.setitem(registry._variants, ("model.attend", "noting"), lambda: Backend("noting", run))
+    c = config(attention="full", attend="noting", dtype="bfloat16", layers=3, remat=remat)
+    params = jax.eval_shape(lambda: gpt.init(c, jax.random.key(0)))
+    jax.eval_shape(lambda p: nnx.merge(gpt.graphdef(c), p)(jnp.zeros((1, 8), jnp.int32)), params)
+    assert len(scales) == 3

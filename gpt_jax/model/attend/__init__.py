@@ -252,7 +252,7 @@ def attend(
     Raises:
       UserError: the backend cannot do it.
     """
-    spec = _told_apart(dataclasses.replace(spec, recompute=where.recompute), where.layer, q_BNTH.dtype)
+    spec = _told_apart(dataclasses.replace(spec, recompute=where.recompute), where.number, q_BNTH.dtype)
     queries, keys = where.queries(q_BNTH.shape[2]), where.keys(k_BKSH.shape[2])
     needs = target_platform(), asked(spec, queries, keys), str(q_BNTH.dtype), q_BNTH.shape[3]
     platform, features, dtype, head_dim = needs
@@ -267,13 +267,13 @@ def attend(
     return run(spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras or Extras(), drop)
 
 
-def _told_apart(spec: AttentionSpec, layer: jax.Array | int, dtype: jnp.dtype) -> AttentionSpec:
+def _told_apart(spec: AttentionSpec, layer: int | None, dtype: jnp.dtype) -> AttentionSpec:
     """The same specification, in half precision with a scale of the layer's own that rounds to the same float32.
 
     Where XLA has to be deterministic, it compiles cuDNN's backward pass for the first of several equal calls only, and does
     not find it for the others (seen with jaxlib 0.11.2: "raw_hash_map<>::at").
     """
-    if not isinstance(layer, int) or dtype.itemsize > 2:
+    if layer is None or dtype.itemsize > 2:
         return spec
     return dataclasses.replace(spec, scale=spec.scale * (1 + 1e-12 * layer))
 
