@@ -151,6 +151,14 @@ def full(config: ModelConfig, rngs: nnx.Rngs, **given) -> SoftmaxAttention:
 
 def biased(position: str) -> bool:
     """Whether a position scheme adds a bias to the scores: whether it overrides ``Position.bias``."""
+    return _scheme(position).bias is not Position.bias
+
+
+def rotates(position: str) -> bool:
+    """Whether a position scheme rotates queries and keys: whether it overrides ``Position.rotate``."""
+    return _scheme(position).rotate is not Position.rotate
+
+
+def _scheme(position: str) -> Any:
     name, _ = registry.parse(position, where="config.model.position")
-    scheme: Any = registry.lookup("model.position", name, where="config.model.position")
-    return scheme.bias is not Position.bias
+    return registry.lookup("model.position", name, where="config.model.position")

@@ -11,7 +11,7 @@ from gpt_jax.config import ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.limits import Natural, Size
 from gpt_jax.model.attend import AttentionSpec, attend, require
-from gpt_jax.model.attention.full import biased
+from gpt_jax.model.attention.full import biased, rotates
 from gpt_jax.model.cache import Ring, ring
 from gpt_jax.model.init import scheme
 from gpt_jax.model.linear import Linear
@@ -35,7 +35,7 @@ class LatentAttention(nnx.Module):
 
     Args:
       rank: of the latent of keys and values.
-      rope_dim: channels that carry the position; 0 = none (then use positions that are added to the embedding).
+      rope_dim: channels that carry the position; 0 = none, for positions that are added to the embedding, or none.
       q_rank: of the latent of queries; 0 = queries straight from the residual stream.
     """
 
@@ -109,6 +109,13 @@ def _check(config: ModelConfig, rope_dim: int) -> None:
             f"latent attention has channels for positions, and {config.position!r} is a bias on the scores",
             where="config.model.position",
             allowed="rope with rope_dim, or positions added to the embedding (learned, sinusoidal), or none",
+        )
+    if not rope_dim and rotates(config.position):
+        raise UserError(
+            f"{config.position!r} rotates channels that latent(rope_dim=0) has not: there would be no positions",
+            where="config.model.attention, config.model.position",
+            allowed="rope_dim of 2 or more, or positions added to the embedding (learned, sinusoidal), or none",
+            fix="for example latent(rank=256, rope_dim=32); or --config.model.position=none",
         )
     if config.kv_heads != config.heads:
         raise UserError(

@@ -105,6 +105,13 @@ def scaling_of(values: dict, context: int) -> Scaling:
             allowed=", ".join(KEPT),
             fix=did_you_mean(scaling.kind, KEPT),
         )
+    if scaling.kind == "none" and values.keys() - {"kind"}:
+        raise UserError(
+            f"rope's scaling {values} is of no kind, and would change nothing",
+            where=WHERE,
+            allowed=f"a kind: {', '.join(kind for kind in KEPT if kind != 'none')}",
+            fix=f"for example scaling={ {**values, 'kind': 'yarn'} }",
+        )
     if not scaling.high:
         scaling = dataclasses.replace(scaling, high=HIGH[scaling.kind] if scaling.kind in HIGH else scaling.low + 1)
     if scaling.high <= scaling.low:
