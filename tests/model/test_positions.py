@@ -74,6 +74,25 @@ def test_a_scheme_that_defines_a_bias_gets_it_added(monkeypatch):
     np.testing.assert_allclose(before[0, 2:], after[0, 2:], atol=1e-6)  # each token sees itself alone
 
 
+@pytest.mark.parametrize(
+    "attention, backend",
+    [("full", "blockwise(block=4)"), ("full", "cudnn(interpret=True)"), ("differential", "blockwise(block=4)")],
+)
+def test_a_bias_may_be_one_for_all_heads(attention, backend, monkeypatch):
+    class Shared(Position):
+        def __init__(self, config, rngs): ...
+
+        def bias(self, queries, keys):
+            return -back(queries, keys)[:, None].astype(jnp.float32)
+
+    monkeypatch.setitem(registry._variants, ("model.position", "shared"), Shared)
+    found = []
+    for call in ("xla", backend):
+        c = config(position="shared", layers=1, attention=attention, attend=call)
+        found.append(np.asarray(logits(c, parameters(c), tokens(c, 2, 9))))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 def test_part_of_the_channels_turn():
     x = np.random.default_rng(2).standard_normal((1, 1, 4, 8)).astype(np.float32)
     got = turned("rope(fraction=0.5, theta=50.0)", x, [[0, 1, 2, 3]])

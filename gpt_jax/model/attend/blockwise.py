@@ -65,7 +65,8 @@ def _scores(spec, queries, keys, q_BKGTH, k_BKSH, position):
     scores = capped(scores, spec.softcap)
     if spec.bias:
         bias_BNTS = position.bias(queries, keys)
-        scores += bias_BNTS.reshape(bias_BNTS.shape[0], *scores.shape[1:3], *bias_BNTS.shape[2:])
+        heads = scores.shape[1:3] if bias_BNTS.shape[1] > 1 else (1, 1)
+        scores += bias_BNTS.reshape(bias_BNTS.shape[0], *heads, *bias_BNTS.shape[2:])
     return scores, spec.reach.visible(queries, keys)[:, None, None]
 
 

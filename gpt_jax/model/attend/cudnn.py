@@ -37,7 +37,10 @@ def _run(implementation, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, dr
     t, h = q_BNTH.shape[2:]
     # cuDNN knows causal masks and windows; every other rule is given as a mask.
     masked = spec.reach.chunk or spec.reach.stride or queries.segment_BT is not None
-    bias_BNTS = extras.position.bias(queries, keys).astype(q_BNTH.dtype) if spec.bias else None
+    bias_BNTS = None
+    if spec.bias:
+        bias_BNTS = extras.position.bias(queries, keys).astype(q_BNTH.dtype)
+        bias_BNTS = jnp.broadcast_to(bias_BNTS, (*bias_BNTS.shape[:2], t, t))
     mask_B1TS = spec.reach.visible(queries, keys)[:, None] if masked else None
     # A token that is filled in comes last: no real one sees it. It sees all, as a softmax of nothing would be nan.
     length, width = t + t % 2, -(-h // CHANNELS) * CHANNELS

@@ -29,7 +29,8 @@ class EveryOther:
     first: int = dataclasses.field(metadata={"static": True})
 
     def bias(self, queries: Tokens, keys: Tokens) -> jax.Array:
-        return self.position.bias(queries, keys)[:, self.first :: 2]
+        bias_BNTS = self.position.bias(queries, keys)
+        return bias_BNTS if bias_BNTS.shape[1] == 1 else bias_BNTS[:, self.first :: 2]
 
 
 @register("model.attention", "differential", examples=("differential", "differential(window=3)"))
