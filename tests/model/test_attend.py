@@ -66,6 +66,7 @@ CASES = {
     "scale": Case(spec(scale=0.7)),
     "window": Case(spec(reach=Reach(window=3))),
     "window of one": Case(spec(reach=Reach(window=1))),
+    "window of all": Case(spec(reach=Reach(window=2**31 - 1))),
     "chunk": Case(spec(reach=Reach(chunk=4))),
     "stride": Case(spec(reach=Reach(stride=3))),
     "softcap": Case(spec(softcap=0.8)),

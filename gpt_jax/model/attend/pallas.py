@@ -215,17 +215,22 @@ def _dot(a, b):
 
 def _keys_seen(spec, shape, i):
     """The first, and one past the last, block of keys that a block of queries may see."""
-    width = spec.reach.window or spec.reach.chunk
+    width = _width(spec, shape)
     if not width:
         return 0, i + 1
     return jnp.maximum(i * shape.block - width + 1, 0) // shape.block, i + 1
 
 
 def _queries_seeing(spec, shape, j):
-    width = spec.reach.window or spec.reach.chunk
+    width = _width(spec, shape)
     if not width:
         return j, shape.blocks
     return j, jnp.minimum(((j + 1) * shape.block + width - 2) // shape.block + 1, shape.blocks)
+
+
+def _width(spec, shape):
+    """How many tokens a query sees at most; 0 = no such limit. Any more than the text has would make sums overflow."""
+    return min(spec.reach.window or spec.reach.chunk, shape.length)
 
 
 # How an array is cut up for the program (b, n, i), n being a head of what the kernel writes.
