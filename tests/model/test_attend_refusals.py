@@ -97,6 +97,12 @@ def test_a_field_of_a_specification_that_nobody_knows_is_refused_by_all():
         assert "none" in refusal.value.allowed and "FEATURES" in refusal.value.fix
 
 
+@pytest.mark.parametrize("call", ["pallas(block=8)", "pallas(block=48)", "splash(block=64)", "blockwise(block=0)"])
+def test_blocks_that_a_kernel_cannot_have_are_refused(call):
+    with pytest.raises(UserError, match="block"):
+        backend(call)
+
+
 def test_the_former_name_of_a_backend_is_accepted_and_not_listed():
     assert backend("chunked(block=8)").name == "blockwise"
     values = base.get_config()

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from gpt_jax.errors import UserError
 from gpt_jax.limits import Rows
 from gpt_jax.model.attend import Backend
 from gpt_jax.registry import register
@@ -17,9 +18,11 @@ def splash(*, block: Rows = 512, interpret: bool = False) -> Backend:
     """Windows, soft caps and packed documents on TPUs.
 
     Args:
-      block: queries, and keys, of one step of the kernel.
+      block: queries, and keys, of one step of the kernel: 128 or more.
       interpret: run the kernel's operations one by one on any device, slowly: to test it.
     """
+    if block < LANES:
+        raise UserError(f"splash(block={block})", where="config.model.attend", allowed=f"{LANES} or more")
     can = frozenset({"window", "softcap", "segments"})
     run = functools.partial(_run, block, interpret)
     return Backend("splash", run, can, () if interpret else ("tpu",), ("float32", "bfloat16"), opaque=True)
