@@ -25,7 +25,7 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         if target_platform() != "cpu":
-            return normed(True, self.eps, x_BTD, self.scale[...], None if self.bias is None else self.bias[...])
+            return normed(self.eps, x_BTD, self.scale[...], None if self.bias is None else self.bias[...])
         x32_BTD = x_BTD.astype(wide(x_BTD.dtype))
         centred_BTD = x32_BTD - x32_BTD.mean(-1, keepdims=True)
         variance_BT1 = jnp.square(centred_BTD).mean(-1, keepdims=True)

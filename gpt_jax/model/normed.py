@@ -12,21 +12,15 @@ import jax.numpy as jnp
 from gpt_jax.model.attend import wide
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def normed(centre: bool, eps: float, x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None) -> jax.Array:
-    """(x - mean) / sqrt(mean square + eps) * scale + bias in x's dtype; the mean is left out unless ``centre``."""
-    return _forward(centre, eps, x_BTD, scale_D, bias_D)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normed(eps: float, x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None) -> jax.Array:
+    """(x - mean) / sqrt(variance + eps) * scale + bias in x's dtype."""
+    return _forward(eps, x_BTD, scale_D, bias_D)[0]
 
 
-def _forward(centre, eps, x_BTD, scale_D, bias_D):
+def _forward(eps, x_BTD, scale_D, bias_D):
     x32_BTD = x_BTD.astype(wide(x_BTD.dtype))
-    if centre:
-        mean_BT1, square_BT1 = (sums_BT[..., None] for sums_BT in _moments(x32_BTD))
-    else:
-        mean_BT1, square_BT1 = (
-            jnp.zeros((*x_BTD.shape[:2], 1), x32_BTD.dtype),
-            jnp.square(x32_BTD).mean(-1, keepdims=True),
-        )
+    mean_BT1, square_BT1 = (sums_BT[..., None] for sums_BT in _moments(x32_BTD))
     over_BT1 = jax.lax.rsqrt(square_BT1 + eps)
     y_BTD = (x32_BTD - mean_BT1) * over_BT1 * scale_D
     y_BTD = y_BTD if bias_D is None else y_BTD + bias_D
@@ -48,7 +42,7 @@ def _moments(x_BTD):
     return mean_BT, squares_BT / x_BTD.shape[-1]
 
 
-def _backward(centre, eps, saved, dy_BTD):
+def _backward(eps, saved, dy_BTD):
     x_BTD, mean_BT1, over_BT1, scale_D, bias_D = saved
     # Else XLA computes the statistics again where they are used, in a pass of its own that writes what the sums read.
     mean_BT1, over_BT1 = jax.lax.optimization_barrier((mean_BT1, over_BT1))
@@ -56,7 +50,7 @@ def _backward(centre, eps, saved, dy_BTD):
     y_BTD = (x_BTD.astype(mean_BT1.dtype) - mean_BT1) * over_BT1
     d_BTD = dy32_BTD * scale_D
     dx_BTD = d_BTD - y_BTD * (d_BTD * y_BTD).mean(-1, keepdims=True)
-    dx_BTD = over_BT1 * (dx_BTD - d_BTD.mean(-1, keepdims=True) if centre else dx_BTD)
+    dx_BTD = over_BT1 * (dx_BTD - d_BTD.mean(-1, keepdims=True))
     dscale_D = (dy32_BTD * y_BTD).sum((0, 1))
     return dx_BTD.astype(x_BTD.dtype), dscale_D, None if bias_D is None else dy32_BTD.sum((0, 1))
 

@@ -19,7 +19,7 @@ from gpt_jax.model.where import Place, Tokens
 
 @dataclasses.dataclass(frozen=True)
 class TextSplit:
-    """See ``where.Split``."""
+    """See ``where.Texts``."""
 
     mesh: Mesh
     strategy: Strategy
