@@ -37,6 +37,7 @@ class Parameters:
       lookup: of tables that are only read by index: positions, and the token table where the readout is untied.
       matmul: that multiply a token: the weights of linear layers, the readout, and the experts it passes.
       idle: of the experts that a token does not pass.
+      experts: the weights of all experts.
     """
 
     total: int
@@ -44,6 +45,7 @@ class Parameters:
     lookup: int
     matmul: int
     idle: int
+    experts: int
 
 
 def parameters(config: ModelConfig) -> Parameters:
@@ -83,6 +85,7 @@ def count(params: Mapping[str, Any], config: ModelConfig) -> Parameters:
         lookup=tables - tied,
         matmul=linear + tied - idle,
         idle=idle,
+        experts=experts,
     )
 
 

@@ -6,6 +6,9 @@ import pytest
 
 from gpt_jax.config import Config
 from gpt_jax.configs import base
+from gpt_jax.mesh.context_strategy.gather import gather
+from gpt_jax.mesh.context_strategy.ring import ring
+from gpt_jax.mesh.context_strategy.ulysses import ulysses
 from gpt_jax.mesh.planning.chips import CHIPS, Chip
 from gpt_jax.mesh.planning.roofline import Layout, Shape, estimate, memory, sent_bytes
 from gpt_jax.model import flops
@@ -60,10 +63,43 @@ def test_devices_beyond_a_node_share_its_way_out():
     assert beside.sent["data"] == pytest.approx(2 * 4 * weights / 4 * 3 / 4 / 2e10)
 
 
-@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor", "context", "pipeline"])
+@pytest.mark.parametrize("axis", ["data", "fsdp", "tensor", "context", "expert", "pipeline"])
 def test_one_device_along_an_axis_sends_nothing(axis):
     assert sent_bytes(shape_of(), Layout({"data": 1}, 8))[axis] == 0
     assert sent_bytes(shape_of(), Layout({axis: 4}, 8, microbatches=8))[axis] > 0
+
+
+@pytest.mark.parametrize("strategy, of_queries, of_keys", [(ring(), 0, 3 * 8), (gather(), 0, 3 * 8), (ulysses(), 6, 6)])
+def test_parts_of_texts_send_what_their_strategy_says(strategy, of_queries, of_keys):
+    """Bytes of a number of queries and of keys, forward and backward, over four parts; ring's gradients are in float32."""
+    of_keys += 3 * 8 if strategy.name == "ring" else 0
+    shape, tokens = shape_of(kv_heads=4), 8 * 1024 / 4
+    sent = sent_bytes(shape, Layout({"context": 4}, 8, strategy=strategy, gradients=0))
+    numbers = [tokens * heads * 64 for heads in (12, 4)]
+    assert sent["context"] == pytest.approx(12 * (of_queries * numbers[0] + of_keys * numbers[1]))
+
+
+@pytest.mark.parametrize("more, room", [("", 8 * 1), (", capacity=1.25", 1.25 * 2)])
+def test_experts_exchange_what_their_buffers_hold(more, room):
+    """Of every token: dropless, all of a device's experts at each of eight; else the capacity."""
+    shape, tokens = shape_of(mlp=f"moe(experts=8, top_k=2{more})"), 8 * 1024 / 8
+    sent = sent_bytes(shape, Layout({"expert": 8}, 8, gradients=0))
+    assert sent["expert"] == pytest.approx(12 * 4 * room * tokens * 768 * 2 * 7 / 8)
+
+
+def test_experts_alone_are_split_along_expert():
+    shape = shape_of(mlp="moe(experts=8, top_k=2)")
+    experts = 12 * 8 * 3 * 768 * 3072
+    dense = shape.stored_in_all - experts
+    for layout, own in (
+        (Layout({"expert": 8}, 8), dense + experts / 8),
+        (Layout({"fsdp": 8}, 8), (dense + experts) / 8),
+    ):
+        assert memory(shape, layout, 4) - memory(shape, layout, 3) == pytest.approx(4 * own)
+    sent = sent_bytes(shape, Layout({"expert": 8, "data": 4}, 32))
+    exchanged = sent_bytes(shape, Layout({"expert": 8, "data": 4}, 32, gradients=0))["expert"]
+    assert sent["expert"] - exchanged == pytest.approx(2 * 4 * dense * 7 / 8)
+    assert sent["data"] == pytest.approx(2 * 4 * (dense + experts) / 8 * 3 / 4)
 
 
 def test_stages_wait_as_long_as_their_schedule_says():

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpt_jax import registry
 from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh.context_strategy import strategy_of
 from gpt_jax.mesh.planning.traffic import Collective, by_axes, collectives
 from gpt_jax.mesh.spread import split_of
 from gpt_jax.model.where import Where
@@ -177,8 +178,10 @@ def test_attention_over_split_texts_sends_what_its_closed_form_says(strategy, pa
     with jax.set_mesh(mesh):
         text = gradients.lower(shapes).compile().as_text()
     sent = sum(size for (axes, _), size in by_axes(collectives(text, mesh.shape)).items() if axes == ("context",))
-    of_keys, of_queries = (4 * n * length // parts * width for n in (kv_heads, heads))
-    assert sent == pytest.approx(FORMS[strategy](of_keys, of_queries, parts), rel=0.05)
+    keys, queries = (n * length // parts * width for n in (kv_heads, heads))
+    form = FORMS[strategy](4 * keys, 4 * queries, parts)
+    assert sent == pytest.approx(form, rel=0.05)
+    assert strategy_of(config).sent(parts, queries, keys, 4, 0) == form  # what plans go by
 
 
 def test_gradients_of_a_split_batch_are_summed_once():

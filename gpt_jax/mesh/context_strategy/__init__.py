@@ -21,6 +21,8 @@ class Strategy:
       run: (parts, backend, spec, q_BNTH, k_BKTH, v_BKTJ, queries, extras, kept) -> y_BNTJ, of the parts that a device has;
         within a shard_map, where ``AXIS`` has ``parts`` devices. ``kept`` is what weights are multiplied with as dropout, or
         None.
+      sent: (parts, queries, keys, size, again) -> bytes that a device sends for a layer of a step, of so many numbers of
+        ``size`` bytes that it has of queries, and of keys whose heads divide; ``again``: forward passes that are repeated.
       can: features of ``attend.FEATURES``.
       backends: of ``model.attend`` that it may be combined with; empty = all.
       heads: whether each device computes whole texts of a part of the heads.
@@ -29,6 +31,7 @@ class Strategy:
 
     name: str
     run: Callable
+    sent: Callable[[int, float, float, int, int], float]
     can: frozenset[str] = EVERYTHING
     backends: tuple[str, ...] = ()
     heads: bool = False

@@ -14,7 +14,11 @@ def gather() -> Strategy:
 
     Per device and layer it receives (c - 1) / c of all keys and values, and holds them all.
     """
-    return Strategy("gather", _run, EVERYTHING - {"cache"})
+    return Strategy("gather", _run, _sent, EVERYTHING - {"cache"})
+
+
+def _sent(parts, queries, keys, size, again):
+    return (parts - 1) * 2 * keys * size * (2 + again)
 
 
 def _run(parts, backend, spec, q_BNTH, k_BKTH, v_BKTJ, queries, extras, kept_BNTS):

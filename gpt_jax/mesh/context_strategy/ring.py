@@ -23,7 +23,12 @@ def ring(*, zigzag: bool = True, block: Rows = 512) -> Strategy:
     """
     run = functools.partial(_run, block)
     can = EVERYTHING - {"cache", "mixing", "dropout", "reach"}
-    return Strategy("ring", run, can, backends=("auto", "blockwise"), reorders=zigzag)
+    return Strategy("ring", run, _sent, can, backends=("auto", "blockwise"), reorders=zigzag)
+
+
+def _sent(parts, queries, keys, size, again):
+    gradients = max(size, 4)  # which are added up in float32 or better
+    return (parts - 1) * 2 * keys * (size * (2 + again) + gradients)
 
 
 def _run(block, parts, backend, spec, q_BNTH, k_BKTH, v_BKTJ, queries, extras, kept):

@@ -13,7 +13,11 @@ def ulysses() -> Strategy:
 
     Two all-to-alls a layer; heads have to divide over the devices, and kv heads are repeated until they do.
     """
-    return Strategy("ulysses", _run, EVERYTHING - {"cache", "mixing"}, heads=True)
+    return Strategy("ulysses", _run, _sent, EVERYTHING - {"cache", "mixing"}, heads=True)
+
+
+def _sent(parts, queries, keys, size, again):
+    return (parts - 1) / parts * 2 * (queries + keys) * size * (2 + again)
 
 
 def _run(parts, backend, spec, q_BNTH, k_BKTH, v_BKTJ, queries, extras, kept_BNTS):

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt_jax.config import Config, ModelConfig, value_at
 from gpt_jax.errors import UserError
+from gpt_jax.mesh.context_strategy import strategy_of
 from gpt_jax.mesh.mesh import AXES, sizes
 from gpt_jax.mesh.pipeline import microbatches
 from gpt_jax.mesh.planning.chips import Chip
@@ -147,7 +148,8 @@ def _layout(config: Config, axes: dict[str, int], options: int, accumulate: int,
     count = microbatches(config.mesh, stages, rows) if stages > 1 else 1
     remat = remat if remat == "full" else "none"
     gradients = SINGLE if dtype == "float32" else HALF  # they are added up in the type that they are computed in
-    return Layout(axes, config.train.batch * options, accumulate, remat, config.mesh.rounds, count, gradients)
+    strategy, batch = strategy_of(config.mesh), config.train.batch * options
+    return Layout(axes, batch, accumulate, remat, config.mesh.rounds, count, strategy, gradients)
 
 
 def _differing(config: Config, knobs: dict[str, Any]) -> dict[str, Any]:

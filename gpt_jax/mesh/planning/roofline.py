@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from gpt_jax import registry
 from gpt_jax.config import ModelConfig
+from gpt_jax.mesh.context_strategy import Strategy
+from gpt_jax.mesh.context_strategy.ring import ring
 from gpt_jax.mesh.mesh import NEAREST_LAST
 from gpt_jax.mesh.pipeline import Schedule
 from gpt_jax.mesh.planning.chips import Chip
@@ -39,6 +41,8 @@ class Shape:
       attended: heads times their width, of queries; of keys.
       tables: weights of the embedding and the readout that are stored.
       top_k: experts that a token passes; 0 = no mixture.
+      experts, capacity: how many there are, and ``Options.capacity`` of the mixture.
+      of_experts: the part of ``stored`` that is theirs.
     """
 
     layers: int
@@ -52,6 +56,9 @@ class Shape:
     context: int
     tables: int
     top_k: int = 0
+    experts: int = 1
+    capacity: float = 0.0
+    of_experts: int = 0
 
     @staticmethod
     def of(model: ModelConfig) -> "Shape":
@@ -71,6 +78,9 @@ class Shape:
             context=model.context,
             tables=readout * (1 if model.tied else 2),
             top_k=mixture.top_k if mixture.experts > 1 else 0,
+            experts=mixture.experts,
+            capacity=mixture.capacity,
+            of_experts=count.experts // model.layers,
         )
 
     @property
@@ -94,6 +104,7 @@ class Layout:
       accumulate: micro-batches, one after another.
       remat: "none", or "full".
       rounds, microbatches: of a pipeline.
+      strategy: by which attention is computed where texts are split.
       gradients: bytes in which gradients are added up between devices.
       once: whether they are added up along data once a step, and not after every micro-batch, as here.
     """
@@ -104,6 +115,7 @@ class Layout:
     remat: str = "none"
     rounds: int = 1
     microbatches: int = 1
+    strategy: Strategy = ring()
     gradients: int = SINGLE
     once: bool = False
 
@@ -174,8 +186,7 @@ def estimate(shape: Shape, layout: Layout, chip: Chip) -> Estimate:
     scores = CAUSAL * 4 * shape.context * shape.attended[0] * shape.layers * tokens / share
     attention = scores * (1 + ATTENTION_BACKWARD + again) / (rate * ATTENTION_RATE)
     moved = HALF * (STREAM_MOVES * shape.width + shape.projections * shape.mlp_width) * shape.layers * (3 + again)
-    held = shape.stored_in_all / share
-    optimizer = OPTIMIZER_BYTES * held / layout.along("fsdp", "expert") / chip.bandwidth
+    optimizer = OPTIMIZER_BYTES * _held(shape, layout) / chip.bandwidth
     memory = tokens / share * (moved + LOGIT_BYTES * shape.vocab) / chip.bandwidth
     sent = {axis: time for axis, time in _sent(shape, layout, chip, tokens).items() if time}
     busy = products + attention + memory + sum(sent.values())
@@ -188,29 +199,39 @@ def sent_bytes(shape: Shape, layout: Layout) -> dict[str, float]:
     """Axis -> bytes that a device sends in a step along it, by the closed forms of rings.
 
     Weights go in half: a layer's twice a turn, the readout's once. Gradients are scattered along fsdp, and added up along
-    data.
+    context, along expert where they are not of experts, and along data.
     """
     tokens = layout.batch * shape.context / layout.along("data", "fsdp", "expert", "context")
     tensor, stages, piped = layout.along("tensor"), layout.along("pipeline"), layout.along("pipeline") > 1
+    parts, spread = layout.along("context"), layout.along("expert")
     layers = shape.layers / stages
-    held = layers * shape.stored / tensor / layout.along("expert")
+    experts = layers * shape.of_experts / tensor / spread
+    dense = layers * shape.stored / tensor - experts * spread
     tables, readout = shape.tables / tensor, shape.vocab * shape.width / tensor
     stream = tokens * shape.width * HALF
-    gathered = layout.turns * held * 2 * HALF + layout.accumulate * readout * HALF
-    added = layout.gradients * (layout.turns * held + layout.accumulate * tables)
-    added_once = layout.gradients * (held + tables)
-    keys = 2 * layers * tokens * layout.along("context") * shape.attended[1] * HALF / tensor
+    gathered = layout.turns * (dense + experts) * 2 * HALF + layout.accumulate * readout * HALF
+
+    def added(held, tables, once):
+        return layout.gradients * (held + tables if once else layout.turns * held + layout.accumulate * tables)
+
+    summed = 2 / layout.along("fsdp")
+    queries, keys = (tokens * size / tensor for size in shape.attended)
+    attended = layers * layout.strategy.sent(parts, queries, keys, HALF, layout.again)
+    # Dropless, there is room for all that can come; with a capacity, devices along context compute the same.
+    room = spread * min(shape.top_k, shape.experts / spread)
+    room = shape.capacity * shape.top_k * parts if shape.capacity else room
     # Two products of a layer each way: the tokens gathered before, what they add scattered after. Where the backward pass
     # gathers weights, it gathers once more what they multiply. Then those of the embedding and the readout.
     products = layers * (8 + 2 * (layout.along("fsdp") > 1 or layout.again) + layout.again) + 4
     sizes = {
-        "fsdp": gathered + added,
-        "data": 2 / layout.along("fsdp") * (added_once if layout.once else added),
+        "fsdp": gathered + added(dense + experts, tables, False),
+        "data": summed * added(experts + dense / spread, tables / spread, layout.once) / parts,
         "tensor": stream * products,
-        "context": keys * 3,
-        "expert": 4 * layers * stream * shape.top_k,
+        "context": summed * added(dense + experts, tables, layout.once),
+        "expert": summed * added(dense, tables, layout.once) / parts + 4 * layers * stream * room,
     }
     sent = {axis: size * (layout.along(axis) - 1) / layout.along(axis) for axis, size in sizes.items()}
+    sent["context"] += attended
     return sent | {"pipeline": 2 * layout.rounds * stream / tensor if piped else 0.0}
 
 
@@ -231,14 +252,20 @@ def _link(chip: Chip, devices: int, inner: int) -> float:
     return chip.fast if members == devices else min(chip.fast, chip.slow * members)
 
 
+def _held(shape: Shape, layout: Layout) -> float:
+    """Parameters that a device stores."""
+    experts = shape.layers * shape.of_experts
+    whole = shape.stored_in_all - experts + experts / layout.along("expert")
+    return whole / layout.along("tensor", "pipeline") / layout.along("fsdp")
+
+
 def memory(shape: Shape, layout: Layout, states: int = 3) -> float:
     """Bytes of a device during a step, about: state in float32, gradients, gathered layers, activations and logits.
 
     Args:
       states: arrays of the size of the parameters: these, and the optimizer's.
     """
-    share, tensor = layout.along("tensor", "pipeline"), layout.along("tensor")
-    held = shape.stored_in_all / share / layout.along("fsdp", "expert")
+    tensor = layout.along("tensor")
     tokens = layout.batch * shape.context / layout.accumulate / layout.along("data", "fsdp", "expert", "context")
     # Korthikanti et al. (2022), equation 2, without what attention in blocks keeps not: 34 bytes of the width for GPT-2's
     # block, of which the mlp has 19 (tables 2 and 3), and the masks of dropout 2.
@@ -246,5 +273,5 @@ def memory(shape: Shape, layout: Layout, states: int = 3) -> float:
     layers = shape.layers / layout.along("pipeline")
     kept = layers * (tokens / tensor * HALF * shape.width if layout.again else layer) + layer
     logits = min(tokens * shape.vocab / tensor * 6, 2**31)
-    gathered = 2 * HALF * shape.stored / tensor
-    return SINGLE * held * (states + 1) + gathered + kept + logits
+    stored = shape.stored - shape.of_experts + shape.of_experts / layout.along("expert")
+    return SINGLE * _held(shape, layout) * (states + 1) + 2 * HALF * stored / tensor + kept + logits
