@@ -53,7 +53,7 @@ def check(mesh: Mesh, config: Config) -> None:
         )
     rows = _rows(mesh, config)
     count = microbatches(config.mesh, stages, rows)
-    if rows % count or (rounds > 1 and count < stages):
+    if not cuts(config.mesh, stages, rows):
         fitting = ", ".join(str(n) for n in range(1, rows + 1) if rows % n == 0 and (rounds == 1 or n >= stages))
         raise UserError(
             f"the {rows} rows that a pipeline has at a time do not divide into {count} micro-batches"
@@ -67,6 +67,12 @@ def microbatches(config: MeshConfig, stages: int, rows: int) -> int:
     """How many a pipeline cuts so many rows into: as asked, else the least that fill it for two thirds, or all."""
     enough = [n for n in range(1, rows + 1) if rows % n == 0 and n >= 2 * stages]
     return config.microbatches or min(enough, default=rows)
+
+
+def cuts(config: MeshConfig, stages: int, rows: int) -> bool:
+    """Whether so many rows divide into the micro-batches, and these are enough for the rounds."""
+    count = microbatches(config, stages, rows)
+    return rows % count == 0 and (config.rounds == 1 or count >= stages)
 
 
 @dataclasses.dataclass(frozen=True)

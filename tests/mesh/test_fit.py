@@ -6,6 +6,8 @@ from gpt_jax import configs
 from gpt_jax.config import Config
 from gpt_jax.configs import base
 from gpt_jax.errors import UserError
+from gpt_jax.mesh import mesh as meshes
+from gpt_jax.mesh import pipeline
 from gpt_jax.mesh.planning import chips
 from gpt_jax.mesh.planning.fit import ROOM, layout_of, proposals, unfit
 
@@ -71,6 +73,15 @@ def test_knobs_that_are_given_stay():
 def test_every_proposal_can_be_made():
     for one in proposals(small(model__mlp="moe(experts=4)"), 8, H100):
         assert unfit(one.applied(small(model__mlp="moe(experts=4)")), 8, H100) == ""
+
+
+def test_proposed_pipelines_can_go_their_rounds():
+    """Of 36 layers, two rounds of two stages and no more."""
+    config = small(model__layers=36, mesh__rounds=2, mesh__data=1, train__batch=64)
+    found = [one.applied(config) for one in proposals(config, 16, H100)]
+    assert {one.mesh.pipeline for one in found} == {1, 2}
+    for one in found:
+        pipeline.check(meshes.abstract(one.mesh, 16), one)
 
 
 def test_where_nothing_fits_it_is_said_how_far_off_that_is():

@@ -11,7 +11,7 @@ from gpt_jax.config import Config, ModelConfig, value_at
 from gpt_jax.errors import UserError
 from gpt_jax.mesh.context_strategy import strategy_of
 from gpt_jax.mesh.mesh import AXES, sizes
-from gpt_jax.mesh.pipeline import microbatches
+from gpt_jax.mesh.pipeline import cuts, microbatches
 from gpt_jax.mesh.planning.chips import Chip
 from gpt_jax.mesh.planning.roofline import HALF, SINGLE, Estimate, Layout, Shape, estimate, memory
 from gpt_jax.model.mlp import moe
@@ -113,7 +113,8 @@ def _candidates(config: Config, devices: int, chip: Chip, given: frozenset[str])
         return (value,) if name in given and value != -1 else options
 
     tensors = [n for n in _divisors(devices) if n <= min(MOST_TENSOR, chip.near) and _splits(m, n)]
-    stages = [n for n in _divisors(devices) if m.layers % (n * len(m.attentions)) == 0]
+    cycles = m.layers // len(m.attentions)
+    stages = [n for n in _divisors(devices) if n == 1 or cycles % (n * config.mesh.rounds) == 0]
     spread = [n for n in _divisors(devices) if experts % n == 0] if experts > 1 else [1]
     choices = (
         free("mesh.tensor", tensors),
@@ -132,7 +133,7 @@ def _candidates(config: Config, devices: int, chip: Chip, given: frozenset[str])
             continue
         rows = batch // (data * fsdp * expert)
         for accumulate in free("train.accumulate", (1,) if pipeline > 1 else _divisors(rows)):
-            if rows % accumulate:
+            if rows % accumulate or (pipeline > 1 and not cuts(config.mesh, pipeline, rows // accumulate)):
                 continue
             knobs = {"model.dtype": "bfloat16" if "model.dtype" not in given else m.dtype, "model.remat": remat}
             knobs |= {"train.accumulate": accumulate, "mesh.data": data, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
