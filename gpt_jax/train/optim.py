@@ -190,13 +190,13 @@ def _row_of(config: Config, groups: list[tuple[str, dict]], path: str, p: Any, s
             )
     if not scanned:
         return rows[names.index(path)]
-    factors = {name: _by_layer([getattr(row, name) for row in rows], p.ndim) for name in ("lr", "weight_decay")}
-    return dataclasses.replace(rows[0], **factors)
+    lr, weight_decay = (_by_layer([getattr(row, name) for row in rows], p.ndim) for name in ("lr", "weight_decay"))
+    return dataclasses.replace(rows[0], lr=lr, weight_decay=weight_decay)
 
 
 def _by_layer(values: list[float], ndim: int) -> float | np.ndarray:
     """The factor that all layers have, or an array that broadcasts to a stack of them."""
-    return values[0] if len(set(values)) == 1 else np.float32(values).reshape(-1, *[1] * (ndim - 1))
+    return values[0] if len(set(values)) == 1 else np.asarray(values, np.float32).reshape(-1, *[1] * (ndim - 1))
 
 
 def _row(config: OptimConfig, groups: list[tuple[str, dict]], path: str, vector: bool) -> Row:
