@@ -1,5 +1,6 @@
 """Several processes as one program: who they are, found in the environment, and how they join."""
 
+import glob
 import itertools
 import math
 import os
@@ -18,6 +19,7 @@ from gpt_jax.mesh import joining
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 START_TIMEOUT = 300  # seconds: JAX's own
+GPUS = "/dev/nvidia[0-9]*"  # the files of NVIDIA's devices, one each
 
 
 @dataclass(frozen=True)
@@ -205,14 +207,15 @@ def _check_reachable(env: Mapping[str, str], hosts: int) -> None:
 
 
 def _local_devices(env: Mapping[str, str], tasks: int, rank: int) -> tuple[int, ...] | None:
-    """The GPUs of one of a node's tasks.
+    """The GPUs of one of a node's tasks, of those in CUDA_VISIBLE_DEVICES or, where that is not set, of the node.
 
     Left alone, JAX takes GPU number ``rank``: one task on eight GPUs would use one of them, and a task that its
     launcher has bound to a single GPU would look for others (github.com/jax-ml/jax/issues/16788 and 23452).
     """
     if "JAX_LOCAL_DEVICE_IDS" in env:
         return None
-    visible = len(env["CUDA_VISIBLE_DEVICES"].split(",")) if env.get("CUDA_VISIBLE_DEVICES") else 0
+    named = env.get("CUDA_VISIBLE_DEVICES")
+    visible = len(glob.glob(GPUS)) if named is None else len(named.split(",")) if named else 0
     if tasks == 1 or visible == 1 or "SLURM_GPUS_PER_TASK" in env:
         return ()
     each = max(1, visible // tasks)

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from gpt_jax.errors import RESUMABLE, UserError
+from gpt_jax.mesh import processes
 from gpt_jax.mesh.processes import EXPLICIT, Launch, find_launch
 from gpt_jax.storage import as_failure
 from tests.mesh.processes import run_processes
@@ -66,10 +67,18 @@ def test_one_slurm_task_a_node_takes_all_its_gpus():
     assert find_launch(SLURM | {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}) == Launch(3, 2, None, ())
 
 
+@pytest.fixture(autouse=True)
+def node(tmp_path, monkeypatch):
+    """A function that gives this node so many GPUs; none, until it is called."""
+    monkeypatch.setattr(processes, "GPUS", str(tmp_path / "nvidia[0-9]*"))
+    return lambda count: [(tmp_path / f"nvidia{i}").touch() for i in range(count)]
+
+
 @pytest.mark.parametrize(
     "extra, devices",
     [
-        ({}, (1,)),
+        ({}, (4, 5, 6, 7)),
+        ({"CUDA_VISIBLE_DEVICES": ""}, (1,)),
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, (1,)),
         ({"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, (2, 3)),
         ({"CUDA_VISIBLE_DEVICES": "0"}, ()),  # bound by the launcher
@@ -77,17 +86,20 @@ def test_one_slurm_task_a_node_takes_all_its_gpus():
         ({"JAX_LOCAL_DEVICE_IDS": "3"}, None),
     ],
 )
-def test_tasks_of_one_node_share_its_gpus(extra, devices):
+def test_tasks_of_one_node_share_its_gpus(extra, devices, node):
+    node(8)
     env = SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1,2(x2)", "SLURM_STEP_NUM_TASKS": "5", "SLURM_LOCALID": "1"}
     assert find_launch(env | extra) == Launch(5, 2, None, devices)
 
 
-def test_open_mpi():
-    assert find_launch(OPEN_MPI) == Launch(4, 3, None, (1,))
+def test_open_mpi(node):
+    assert find_launch(OPEN_MPI) == Launch(4, 3, None, (1,))  # of no GPUs: JAX's own choice
     newer = {name: value for name, value in OPEN_MPI.items() if name != "OMPI_MCA_orte_hnp_uri"}
     with pytest.raises(UserError, match="where process 0 runs"):
         find_launch(newer)
     assert find_launch(newer | {"JAX_COORDINATOR_ADDRESS": "h:1"}) == Launch(4, 3, "h:1", (1,))
+    node(8)
+    assert find_launch(OPEN_MPI) == Launch(4, 3, None, (4, 5, 6, 7))
 
 
 @pytest.mark.parametrize("address", ["localhost:1", "127.0.0.1:1", "127.1.2.3", "[::1]:1"])

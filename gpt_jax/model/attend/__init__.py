@@ -165,7 +165,7 @@ class Backend:
       dtypes: of q, k and v; empty = all.
       keeps_scores: whether the [B, N, T, S] matrix of scores exists in memory.
       opaque: whether compilers cannot split it over devices, as kernels of one device.
-      widest: how many channels of a head it takes, on the device at hand; None: any number.
+      widest: how many channels of a head it takes, on this device; None: any number.
       choose: (platform, features, dtype, H, T S) -> what computes such a call in its place; None: itself.
     """
 

@@ -1,6 +1,7 @@
 """NVIDIA's fused attention, by way of ``jax.nn.dot_product_attention``."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -28,29 +29,29 @@ def cudnn(*, interpret: bool = False) -> Backend:
 
 
 def _widest() -> int:
-    # As JAX decides it: by the device at hand, also where it compiles for others.
-    major, _, minor = str(getattr(jax.local_devices()[0], "compute_capability", "0.0")).partition(".")
-    return 256 if (int(major), int(minor)) >= HOPPER else 128
+    # As JAX decides it: by the device that is there, also where it compiles for others.
+    numbers = re.findall(r"\d+", str(getattr(jax.local_devices()[0], "compute_capability", "")))
+    return 256 if tuple(map(int, numbers)) >= HOPPER else 128
 
 
 def _run(implementation, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, drop):
     t, h = q_BNTH.shape[2:]
-    # cuDNN knows causal masks and windows; every other rule is given as a mask.
-    masked = spec.reach.chunk or spec.reach.stride or queries.segment_BT is not None
-    bias_BNTS = None
-    if spec.bias:
-        bias_BNTS = extras.position.bias(queries, keys).astype(q_BNTH.dtype)
-        bias_BNTS = jnp.broadcast_to(bias_BNTS, (*bias_BNTS.shape[:2], t, t))
-    mask_B1TS = spec.reach.visible(queries, keys)[:, None] if masked else None
-    # A token that is filled in comes last: no real one sees it. It sees all, as a softmax of nothing would be nan.
     length, width = t + t % 2, -(-h // CHANNELS) * CHANNELS
     q, k, v = (_filled(a, (length, width)).swapaxes(1, 2) for a in (q_BNTH, k_BKSH, v_BKSJ))
+    bias_BNTS = mask_B1TS = None
+    if spec.bias:
+        bias_BNTS = extras.position.bias(queries, keys).astype(q_BNTH.dtype)
+        bias_BNTS = _filled(jnp.broadcast_to(bias_BNTS, (*bias_BNTS.shape[:2], t, t)), (length, length))
+    # cuDNN knows causal masks and windows; every other rule is given as a mask. A token that is filled in comes last: no
+    # real one sees it. It sees all, as a softmax of nothing would be nan.
+    if spec.reach.chunk or spec.reach.stride or queries.segment_BT is not None:
+        mask_B1TS = _filled(spec.reach.visible(queries, keys)[:, None], (length, length), True)
     y_BTNJ = jax.nn.dot_product_attention(
         q,
         k,
         v,
-        bias=_filled(bias_BNTS, (length, length)),
-        mask=_filled(mask_B1TS, (length, length), True),
+        bias=bias_BNTS,
+        mask=mask_B1TS,
         scale=spec.scale,
         is_causal=True,
         local_window_size=(spec.reach.window - 1, 0) if spec.reach.window else None,
@@ -59,9 +60,9 @@ def _run(implementation, spec, q_BNTH, k_BKSH, v_BKSJ, queries, keys, extras, dr
     return jnp.swapaxes(y_BTNJ, 1, 2)[:, :, :t, :h]
 
 
-def _filled(a: jax.Array | None, sizes: tuple[int, int], value: float = 0) -> jax.Array | None:
+def _filled(a: jax.Array, sizes: tuple[int, int], value: float = 0) -> jax.Array:
     """An array whose last two axes have these sizes."""
-    if a is None or a.shape[-2:] == sizes:
+    if a.shape[-2:] == sizes:
         return a
     fill = [(0, size - old) for size, old in zip(sizes, a.shape[-2:], strict=True)]
     return jnp.pad(a, [(0, 0)] * (a.ndim - 2) + fill, constant_values=value)
