@@ -87,7 +87,7 @@ def test_every_variant_has_examples():
 @pytest.mark.parametrize("mechanism", [c for c in calls("attention") if has_backend(c)])
 def test_every_backend_computes_a_mechanism_or_refuses_it(mechanism, call):
     """At a length at which every backend works block by block, and skips the blocks that its limits hide."""
-    c = config(attention=mechanism, attend=call, position="rope(theta=100.0)", layers=1)
+    c = config(attention=mechanism, attend=call, position="sinusoidal", layers=1)
     tokens_BT = tokens(c, 2, 40)
     try:
         got = logits(c, parameters(c), tokens_BT)
