@@ -131,7 +131,7 @@ class Model:
           UserError: as in ``logits``.
         """
         tokens_BT, batched = self._tokens(given, self.config.model.context)
-        streams_LBTD = residual_stream.streams(self.config.model, self._unrolled, tokens_BT)
+        streams_LBTD = residual_stream.streams(self.config.model, self.params, tokens_BT)
         return streams_LBTD if batched else streams_LBTD[:, 0]
 
     def attention(self, given: Given) -> attention.AttentionMaps:
@@ -143,7 +143,7 @@ class Model:
         tokens_BT, batched = self._tokens(given, self.config.model.context)
         if batched:
             raise UserError("attention is of one text", allowed="a text, or ids [T]")
-        weights_MNTS = attention.maps(self.config.model, self._unrolled, tokens_BT)[:, 0]
+        weights_MNTS = attention.maps(self.config.model, self.params, tokens_BT)[:, 0]
         labels = [attention.label(self.tokenizer, token) for token in np.asarray(tokens_BT[0])]
         return attention.AttentionMaps(weights_MNTS, labels)
 
@@ -162,11 +162,6 @@ class Model:
     @functools.cached_property
     def _decoders(self) -> Decoders:
         return Decoders(self.config.model, self.params, self.tokenizer, draft)
-
-    @functools.cached_property
-    def _unrolled(self) -> dict:
-        model = self.config.model
-        return layout.unstack(self.params, len(model.attentions)) if model.scan else self.params
 
     def _tokens(self, given: Given, most: int) -> tuple[jax.Array, bool]:
         """ids [B, T], and whether a batch was given."""

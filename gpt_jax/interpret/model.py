@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gpt_jax.config import ModelConfig
-from gpt_jax.model import gpt
+from gpt_jax.model import gpt, layout
 
 
 def plain(config: ModelConfig) -> ModelConfig:
@@ -17,8 +17,20 @@ def plain(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(config, scan=False, remat="none", attend="reference", dropout=0.0)
 
 
+def is_stacked(params: dict) -> bool:
+    """Whether layers are stacked (``gpt_jax.model.layout``): an output projection then has the axes [L/p, N, H, D]."""
+    block = params.get("blocks", {}).get("0", {})
+    return jnp.ndim(block.get("attention", {}).get("out", {}).get("w", 0)) == 4
+
+
+def unrolled(params: dict) -> dict:
+    """Parameters in either layout as those of unrolled layers, a block a layer."""
+    return layout.unstack(params, len(params["blocks"])) if is_stacked(params) else params
+
+
 def merged(config: ModelConfig, params: dict) -> Any:
-    return nnx.merge(gpt.graphdef(plain(config)), params)
+    """The model over parameters in either layout, whatever ``config.scan`` says."""
+    return nnx.merge(gpt.graphdef(plain(config)), unrolled(params))
 
 
 @functools.partial(jax.jit, static_argnums=0)

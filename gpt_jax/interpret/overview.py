@@ -11,7 +11,7 @@ import numpy as np
 from gpt_jax.config import Config, ModelConfig
 from gpt_jax.errors import UserError
 from gpt_jax.interpret import ablate, attention, figures, residual_stream, spectra
-from gpt_jax.model import layout
+from gpt_jax.interpret.model import unrolled
 from gpt_jax.plotting import save
 from gpt_jax.storage import make_folder, write_json
 from gpt_jax.train.run import Run, open_run, to_read
@@ -34,8 +34,7 @@ def interpret_run(config: Config, workdir: str | Path, step: int | None, text: s
     step, state, _ = run.load(step)
     directory = make_folder(run.workdir / "interpret")
     model = run.config.model
-    params = run.params(state)
-    params = layout.unstack(params, len(model.attentions)) if model.scan else params
+    params = unrolled(run.params(state))
     windows = max(1, min(WINDOWS, TOKENS // model.context))
     batch = {name: jnp.asarray(value) for name, value in run.data.valid.fixed(windows, 1)[0].items()}
     shown = _tokens(run, text) if text else batch["tokens"][0, :SHOWN]

@@ -3,11 +3,14 @@
 import jax
 import numpy as np
 
+from gpt_jax.interpret.model import unrolled
+
 
 def weight_spectra(params: dict) -> dict[str, np.ndarray]:
-    """Singular values, largest first, of every parameter of two axes or more, its first axis against the others."""
+    """Singular values, largest first, of every parameter of two axes or more, its first axis against the others,
+    layer by layer."""
     found = {}
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in jax.tree.leaves_with_path(unrolled(params)):
         if leaf.ndim >= 2 and len(leaf) > 1:
             matrix = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
             found[jax.tree_util.keystr(path, simple=True, separator="/")] = np.linalg.svd(matrix, compute_uv=False)

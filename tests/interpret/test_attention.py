@@ -1,13 +1,16 @@
 """Attention maps and the scores of heads, on models and on maps whose answer is known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gpt_jax.errors import UserError
-from gpt_jax.interpret import ablate, attention
-from gpt_jax.interpret.model import merged
+from gpt_jax.interpret import ablate, attention, residual_stream, spectra
+from gpt_jax.interpret.model import logits, merged
+from gpt_jax.model import layout
 from gpt_jax.model.attend import reference
 from tests.model.variants import config, parameters
 
@@ -75,3 +78,46 @@ def test_a_head_that_adds_nothing_costs_nothing():
     assert effects_LN[1, 2] == 0 and np.all(effects_LN[0] != 0)
     with pytest.raises(UserError, match="no head 4 in layer 1"):
         ablate.without_head(params, 1, 4)
+    with pytest.raises(UserError, match="no head 0 in layer 2"):
+        ablate.without_head(params, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "layers, mechanisms", [(4, ("full",)), (4, ("full", "linear")), (2, ("full", "sliding(window=3)"))]
+)
+def test_stacked_layers_are_measured_like_unrolled_ones(layers, mechanisms):
+    """With as many mechanisms as layers, both layouts have as many blocks."""
+    c = config(layers=layers, attention=mechanisms, kv_heads=4)
+    params = parameters(c)
+    stacked, scanned = layout.stack(params, len(mechanisms)), dataclasses.replace(c, scan=True)
+    wanted = residual_stream.streams(c, params, TOKENS)
+    np.testing.assert_array_equal(residual_stream.streams(scanned, stacked, TOKENS), wanted)
+    assert spectra.weight_spectra(stacked).keys() == spectra.weight_spectra(params).keys()
+    for layer in range(layers):
+        silent, cut = ablate.without_head(params, layer, 2), ablate.without_head(stacked, layer, 2)
+        assert jax.tree.all(jax.tree.map(np.array_equal, cut, layout.stack(silent, len(mechanisms))))
+    with pytest.raises(UserError, match=f"no head 0 in layer {layers}"):
+        ablate.without_head(stacked, layers, 0)
+
+
+def test_edited_heads():
+    c = config(kv_heads=4, scan=True, layers=4)
+    params = parameters(c)
+    same = ablate.heads_edited(c, params, TOKENS, lambda layer, y_BTNH: y_BTNH)
+    np.testing.assert_allclose(same, logits(c, params, TOKENS), atol=1e-5)
+    cut = ablate.heads_edited(
+        c, params, TOKENS, lambda layer, y_BTNH: y_BTNH.at[:, :, 2].set(0) if layer == 1 else y_BTNH
+    )
+    np.testing.assert_allclose(cut, logits(c, ablate.without_head(params, 1, 2), TOKENS), atol=1e-5)
+
+
+def test_the_heads_of_one_layer_carry_what_only_they_see():
+    """Texts that differ before the last token, which one layer's heads alone bring to it."""
+    c = config(layers=1, kv_heads=4)
+    params, other = parameters(c), np.array([[5, 9, 7, 8, 9, 7, 5, 9]])
+    found_LN = np.asarray(ablate.head_patching(c, params, TOKENS, other, answer=7, rival=8))
+    assert found_LN.shape == (1, 4) and np.all(found_LN != 0)
+    for head in range(1, 4):
+        params = ablate.without_head(params, 0, head)
+    alone_LN = np.asarray(ablate.head_patching(c, params, TOKENS, other, answer=7, rival=8))
+    np.testing.assert_allclose(alone_LN, [[1, 0, 0, 0]], atol=1e-4)

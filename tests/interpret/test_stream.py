@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from gpt_jax.errors import UserError
 from gpt_jax.interpret import residual_stream, spectra
 from gpt_jax.interpret.model import merged
 from tests.model.variants import config, parameters
@@ -41,10 +42,24 @@ def test_a_patch_carries_over_what_its_place_holds(block):
 
 def test_patching_tells_where_the_difference_is():
     c = config()
-    found_LT = np.asarray(residual_stream.patching(c, parameters(c), TEXT, OTHER, answer=7, other=8))
+    found_LT = np.asarray(residual_stream.patching(c, parameters(c), TEXT, OTHER, answer=7, rival=8))
     assert found_LT.shape == (3, 6)
     np.testing.assert_allclose(found_LT[0], [0, 0, 1, 0, 0, 0], atol=1e-3)
     np.testing.assert_allclose(found_LT[-1], [0, 0, 0, 0, 0, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "donor, answer, match",
+    [
+        (OTHER[:, :5], 7, "cannot be patched"),
+        ("a text", 7, "cannot be patched"),
+        (OTHER, 8, "answer = 8 and rival = 8"),
+        (OTHER, 99, "answer = 99"),
+    ],
+)
+def test_texts_that_cannot_be_patched_are_refused(donor, answer, match):
+    with pytest.raises(UserError, match=match):
+        residual_stream.patching(config(), {}, TEXT, donor, answer, rival=8)
 
 
 def test_effective_rank_counts_directions():
