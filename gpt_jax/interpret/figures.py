@@ -1,4 +1,4 @@
-"""Figures of attention, logit lens, losses and spectra."""
+"""Figures of attention, logit lens, losses and spectra. Layers and heads count from 0, as everywhere in this room."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def heads(maps_MNTS: np.ndarray, labels: Sequence[str]) -> Any:
         for n, axis in enumerate(row):
             image = axis.imshow(maps_MNTS[m, n], vmin=0, vmax=top, cmap="cividis", interpolation="nearest")
             axis.grid(False)
-            axis.set_title(f"layer {m + 1}, head {n + 1}", fontsize=9)
+            axis.set_title(f"layer {m}, head {n}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
             if length <= MOST_LABELS and n == 0:
@@ -69,8 +69,8 @@ def table(values: np.ndarray, title: str, xlabel: str, ylabel: str, signed: bool
             axis.text(
                 j, i, f"{values[i, j]:.2g}", ha="center", va="center", fontsize=8, color="white" if dark else "black"
             )
-    axis.set_xticks(range(columns), range(1, columns + 1))
-    axis.set_yticks(range(rows), range(1, rows + 1))
+    axis.set_xticks(range(columns))
+    axis.set_yticks(range(rows))
     axis.set_title("\n".join(filter(None, (title, note))), fontsize=8, wrap=True)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     return figure
@@ -88,8 +88,8 @@ def lens(guesses_LT: Sequence[Sequence[str]], p_LT: np.ndarray, labels: Sequence
             colour = "black" if p_LT[i, t] > 0.5 else "white"
             axis.text(t, i, guesses_LT[i][t], ha="center", va="center", fontsize=7, color=colour, family="monospace")
     axis.set_xticks(range(length), labels, fontsize=7, family="monospace", rotation=45, ha="right")
-    axis.set_yticks(range(layers), ["embedding", *range(1, layers)])
-    axis.set(xlabel="token read", ylabel="layer")
+    axis.set_yticks(range(layers), ["embedding", *range(layers - 1)])
+    axis.set(xlabel="token read", ylabel="after layer")
     return figure
 
 

@@ -67,7 +67,7 @@ def _stream(run: Run, params: dict, batch: dict, shown: jax.Array, scores: dict)
         "stream by layer": [spectra.effective_rank(row) for row in deviations_LD],
         **{name: spectra.effective_rank(values) for name, values in weights.items()},
     }
-    layers = {f"after layer {i}" if i else "embedding": row for i, row in enumerate(deviations_LD)}
+    layers = {f"after layer {i - 1}" if i else "embedding": row for i, row in enumerate(deviations_LD)}
     return {
         "losses": figures.losses(losses.mean(0), losses.mean(0) - error_T, losses.mean(0) + error_T),
         "lens": figures.lens(guesses, np.exp(logs_LTV.max(-1)), labels),

@@ -24,6 +24,7 @@ def test_a_sink_does_not_set_the_scale_of_attention(maps_MNTS):
     assert len(axes) == 4 and bar.get_ylabel() == "attention weight"
     (limits,) = {axis.images[0].get_clim() for axis in axes}
     assert limits[0] == 0 and 0 < limits[1] < 0.1
+    assert [axis.get_title() for axis in axes] == [f"layer {m}, head {n}" for m in (0, 1) for n in (0, 1)]
     assert "colours end at" in figure.get_suptitle() and "up to 0.9" in figure.get_suptitle()
 
 
@@ -33,6 +34,7 @@ def test_an_outlier_is_cut_and_said():
     figure = figures.table(values, "scores", "head", "layer")
     axis, _ = figure.axes
     assert axis.images[0].get_clim()[1] == pytest.approx(0.1)
+    assert [label.get_text() for label in axis.get_xticklabels()] == [str(i) for i in range(10)]
     assert "colours end at 0.1; 1.0% of the values are beyond, up to 5" in axis.get_title()
     even = figures.table(np.linspace(0.5, 1, 100).reshape(10, 10), "scores", "head", "layer")
     assert even.axes[0].images[0].get_clim()[1] == 1 and even.axes[0].get_title() == "scores"
@@ -52,6 +54,7 @@ def test_every_kind_of_curve_is_in_the_legend():
 def test_probabilities_have_a_colour_bar():
     figure = figures.lens([["a", "b"]] * 2, np.full((2, 2), 0.5), ["x", "y"])
     assert figure.axes[1].get_ylabel() == "probability"
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["embedding", "0"]
 
 
 def test_pictures_of_odd_bytes_are_xml(tmp_path):
