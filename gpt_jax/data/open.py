@@ -26,6 +26,8 @@ from gpt_jax.storage import local_path
 WHERE = "config.data.source"
 Part = TokenCorpus | Task | OpenedExamples
 SCANNED = 1 << 24  # ids looked at together: bounds memory
+# What tokenizers change that do not keep every byte: the beginning, spaces, line ends, composed and decomposed letters.
+PROBE = "a  b\n\n\tx = 1 \u00e9 e\u0301 \ufb01 \U0001f600 \n"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Data:
 
     Attributes:
       vocab: ids are below it.
-      tokenizer: of the text, or None where the source gives ids.
+      tokenizer: of the text; where the source gives ids, of them, or None where ``data.tokenizer`` is not theirs.
       byte_lengths: the tokenizer's, or None where they do not add up to the bytes of all texts.
       fingerprint: of content, tokenizer and order; with the same model.context, seed and k it gives the same batch.
       facts: what is known about the source, by name.
@@ -75,12 +77,14 @@ def open_data(config: Config, form: str = "text") -> Data:
         for source in sources
         if isinstance(source, Documents | Examples)
     )
-    tokenizer, root = None, Path()  # which only text needs
+    tokenizer, root, without = None, Path(), ""  # text needs both
     if documents:
         root = local_path(config.data.cache, "config.data.cache")
         texts = Texts(documents, config.data.valid_fraction, root)
         tokenizer = registry.build("data.tokenizers", config.data.tokenizer, texts, where="config.data.tokenizer")
         tokenizer = extended(with_tokens(tokenizer, template), specials(registry.build("data.forms", form)), "")
+    elif all(isinstance(source, TokenCorpus) for source in sources):
+        tokenizer, without = _tokenizer_of_ids(config, max(source.vocab for source in sources))
     _check_form(form, calls, sources)
     parts = [_tokenised(source, tokenizer, form, config, root) for source in sources]
     apart = config.data.pack == "segments" or any(isinstance(part, OpenedExamples) for part in parts)
@@ -88,6 +92,7 @@ def open_data(config: Config, form: str = "text") -> Data:
         _split(parts, stream, weights, config.model.context, apart) for stream in (TRAIN_STREAM, VALID_STREAM)
     )
     even = not any(isinstance(part, OpenedExamples) or isinstance(part, TokenCorpus) and part.uneven for part in parts)
+    even = even and (bool(documents) or tokenizer is not None and _keeps_bytes(tokenizer))
     inputs = [value for pair in zip(weights, (part.digest for part in parts), strict=True) for value in pair]
     return Data(
         vocab=max(part.vocab for part in parts),
@@ -98,8 +103,25 @@ def open_data(config: Config, form: str = "text") -> Data:
         train=train,
         valid=valid,
         segmented=apart and form == "text",
-        notes=tuple(part.note for part in parts if isinstance(part, OpenedExamples) and part.note),
+        notes=tuple(filter(None, [without, *(part.note for part in parts if isinstance(part, OpenedExamples))])),
     )
+
+
+def _tokenizer_of_ids(config: Config, vocab: int) -> tuple[Tokenizer | None, str]:
+    """The tokenizer of a source of ids: ``data.tokenizer``, where it needs no texts and has as many ids. Without one,
+    ids are trained on all the same, and the line that is returned says why there is none."""
+    call, texts = config.data.tokenizer, Texts((), config.data.valid_fraction, Path())
+    try:
+        tokenizer = registry.build("data.tokenizers", call, texts, where="config.data.tokenizer")
+        why = "" if tokenizer.vocab == vocab else f"{call} has {tokenizer.vocab} of them, the source says vocab={vocab}"
+    except UserError as refusal:
+        tokenizer, why = None, refusal.what
+    return (None, f"no tokenizer, so prompts are ids: {why}") if why else (tokenizer, "")
+
+
+def _keeps_bytes(tokenizer: Tokenizer) -> bool:
+    """Whether a text's tokens have the text's bytes, as far as one text shows it where none is read."""
+    return int(tokenizer.byte_lengths[tokenizer.encode(PROBE)].sum()) == len(PROBE.encode())
 
 
 def _check_form(form: str, calls: list[str], sources: list[Any]) -> None:

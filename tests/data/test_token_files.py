@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpt_jax.data.open import open_data
+from tests import fallback
 from tests.data.refusals import refused
 
 
@@ -32,6 +33,33 @@ def test_token_files(make_config, tmp_path):
         assert (data.train.tokens, data.valid.tokens, data.tokenizer) == (900, 100, None)
         assert np.array_equal(data.valid.fixed(1, 1)[0]["tokens"][0], ids[900:908] + extra)
     assert opened[0].vocab == 500
+
+
+def test_ids_have_the_tokenizer_that_has_as_many(make_config, tmp_path):
+    """Then prompts are texts, and bits per byte are counted; else a line says why not, and the ids are read as they are."""
+    ids, path = np.frombuffer(b"some text. " * 100, np.uint8), tmp_path / "ids.bin"
+    ids.astype(np.uint16).tofile(path)
+
+    def opened(tokenizer, vocab):
+        return open_data(make_config(source=f"tokens(path={str(path)!r}, vocab={vocab})", tokenizer=tokenizer))
+
+    found, others = opened("bytes", 257), [opened("bytes", 256), opened("bpe(vocab_size=300)", 257)]
+    others.append(opened("file(path='none/tokenizer.json')", 257))
+    assert found.tokenizer.decode(found.valid.fixed(1, 1)[0]["tokens"][0]) in "some text. " * 2 and not found.notes
+    assert np.array_equal(found.byte_lengths[ids], np.ones(len(ids)))
+    for other, reason in zip(others, ("bytes has 257 of them", "made from texts", "cannot be read"), strict=True):
+        assert other.tokenizer is None and other.byte_lengths is None
+        assert len(other.notes) == 1 and reason in other.notes[0]
+    assert len({data.fingerprint for data in (found, *others[1:])}) == 1
+
+
+def test_ids_of_a_tokenizer_that_changes_bytes_have_no_bits_per_byte(make_config, tmp_path):
+    made = fallback.tokenizer(prepend=True)
+    made.save(str(tmp_path / "tokenizer.json"))
+    np.save(tmp_path / "ids.npy", np.zeros(1000, np.uint16))
+    source = f"tokens(path={str(tmp_path / 'ids.npy')!r}, vocab={made.get_vocab_size()})"
+    data = open_data(make_config(source=source, tokenizer=f"file(path={str(tmp_path / 'tokenizer.json')!r})"))
+    assert data.tokenizer is not None and data.byte_lengths is None
 
 
 @pytest.mark.parametrize("kind", ["bin", "npy"])
