@@ -72,7 +72,7 @@ def _check_packages() -> None:
             importlib.import_module(name)
         except ImportError:
             raise UserError(
-                f"serving needs the package {name}", where="serve", fix='pip install "gpt_jax[serve]"'
+                f"serving needs the package {name}", where="serve", fix='pip install ".[serve]" in the checkout'
             ) from None
 
 

@@ -29,7 +29,7 @@ def test_the_commands_are_read():
         lookup("commands", "serve")().define(flags)
         assert flags.parse(command.split()).workdir.startswith("runs/")
     assert set(re.findall(r"`--(\w+)", PAGE)) <= set(flags.names())
-    assert not _pip(["pip", "install", "gpt_jax[serve]"])
+    assert '    pip install ".[serve]"' in PAGE and not _pip(["pip", "install", ".[serve]"])
     assert not _module(["python", "-m", "benchmarks.serve", "--workdir=runs/q"])
 
 
@@ -99,4 +99,4 @@ def test_without_the_packages_it_says_which(workdirs, capsys, monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", without)
     assert main(["serve", f"--workdir={workdirs['plain']}"]) == 2
-    assert 'pip install "gpt_jax[serve]"' in capsys.readouterr().err
+    assert 'pip install ".[serve]" in the checkout' in capsys.readouterr().err

@@ -83,5 +83,5 @@ def package(name: str, module: str, metric: str) -> Any:
         raise UserError(
             f"{metric} needs the package {name}, which is not installed",
             where=WHERE,
-            fix="pip install 'gpt_jax[eval]', or in a checkout pip install -r requirements/eval.txt",
+            fix="pip install -r requirements/eval.txt in the checkout",
         ) from None

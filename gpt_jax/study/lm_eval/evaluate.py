@@ -29,7 +29,7 @@ def require() -> None:
     Raises:
       UserError: the harness is not installed, or too old.
     """
-    fix = "pip install 'gpt_jax[eval]', or pip install 'lm-eval>=0.4.10'"
+    fix = "pip install 'lm-eval>=0.4.10'"
     if importlib.util.find_spec(PACKAGE) is None:
         raise UserError("lm-eval is not installed", where="--tasks", fix=fix)
     version = metadata.version(PACKAGE)
