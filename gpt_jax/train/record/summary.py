@@ -1,6 +1,7 @@
 """What is written and printed when a run ends: summary.json, the loss figure, sample texts, a few lines."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def show(run: Run, state: State, summary: dict[str, Any], covered: str) -> None:
         *pictures,
         *_left_out(run),
         ("run directory", str(run.workdir)),
-        ("report", f"python launch.py report --workdir={shlex.quote(str(run.workdir))}"),
+        ("report", shlex.join([sys.executable, "-m", "gpt_jax", "report", f"--workdir={run.workdir}"])),
     ]
     print("\n".join(["", *([text, ""] if text else []), *(f"{name:<16} {value}" for name, value in rows)]), flush=True)
 

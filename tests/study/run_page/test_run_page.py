@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -56,7 +57,8 @@ def runs(tmp_path_factory):
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             train(text, "lm", {"sample.prompts": "('the ', 'a <script>')", "sample.max_new_tokens": 8})
-        assert "\nreport           python launch.py report --workdir=lm\n" in said.getvalue()
+        command = shlex.join([sys.executable, "-m", "gpt_jax", "report", "--workdir=lm"])
+        assert f"\nreport           {command}\n" in said.getvalue()
         for name, knobs in KINDS.items():
             source = knobs["data.source"].format(**files)
             train(text, name, {**knobs, "data.source": source, "tune.start": "lm", "data.valid_fraction": 0.3})
