@@ -31,9 +31,9 @@ help:
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
 
 quickstart: $(VENV)/.core
-	@workdir=runs/quickstart; n=1; \
-	while grep -qs '"status": *"done"' $$workdir/summary.json; do n=$$((n + 1)); workdir=runs/quickstart-$$n; done; \
-	$(BIN)/python launch.py train --config=configs/quickstart.py --workdir=$$workdir
+	@workdir=runs/q; n=1; \
+	while grep -qs '"status": *"done"' $$workdir/summary.json; do n=$$((n + 1)); workdir=runs/q-$$n; done; \
+	$(BIN)/python launch.py train --config=quickstart --workdir=$$workdir
 
 # Lint and format last: they say nothing about whether new code computes what it should.
 # ARGS goes to pytest: ARGS="-k NAME" runs all tests of a variant.

@@ -15,10 +15,10 @@ class Plan(Command):
     """Parameters, FLOPs and memory of a configuration, without training; or a drawing of its layers."""
 
     usage = (
-        "--config=configs/gpt2.py:124m [--devices=8 --chip=h100]",
-        "--config=configs/gpt3.py:175b --devices=512 --chip=h100 [--fit]",
-        "--config=configs/gpt3.py:175b --topology=v5p:8x8x8",
-        "--config=configs/gpt2.py:124m --diagram=text",
+        "--config=gpt2:124m [--devices=8 --chip=h100]",
+        "--config=gpt3:175b --devices=512 --chip=h100 [--fit]",
+        "--config=gpt3:175b --topology=v5p:8x8x8",
+        "--config=gpt2:124m --diagram=text",
     )
 
     def define(self, flags: Flags) -> None:

@@ -15,7 +15,7 @@ class Train(Command):
     """Train a model, or resume what the workdir holds."""
 
     usage = (
-        "--config=configs/quickstart.py --workdir=runs/q",
+        "--config=quickstart --workdir=runs/q",
         "--config=gpt2:124m --workdir=runs/g --config.optim.lr=1e-3",
         '--config=gpt2:124m --workdir=runs/g --backend=slurm --slurm="--nodes=2 --gpus-per-node=8 --time=8:00:00"',
         '--config=gpt2:124m --workdir=runs/g --backend=k8s --k8s="image=me/gpt_jax:1,claim=runs,nodes=2,gpus=8"',

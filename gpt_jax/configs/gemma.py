@@ -1,4 +1,4 @@
-"""Models with Gemma's blocks: ``--config=configs/gemma.py:2-2b`` (Gemma 2, 2024) and ``:3-1b`` (Gemma 3, 2025).
+"""Models with Gemma's blocks: ``--config=gemma:2-2b`` (Gemma 2, 2024) and ``:3-1b`` (Gemma 3, 2025).
 
 Norms before and after each branch, embeddings times sqrt(width), GEGLU, most layers local. Gemma 2 caps scores and
 logits; Gemma 3 normalises queries and keys instead, and its local layers have a rope of their own. How they were trained

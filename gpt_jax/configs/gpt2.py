@@ -1,4 +1,4 @@
-"""GPT-2 in its four sizes: ``--config=configs/gpt2.py:124m`` (355m, 774m, 1558m).
+"""GPT-2 in its four sizes: ``--config=gpt2:124m`` (355m, 774m, 1558m).
 
 Radford et al. 2019, table 2; the paper's own parameter counts (117M to 1542M) are a known misprint.
 The batch is the paper's, 512 sequences (section 2.3), in micro-batches of 32, which divide over 8, 16 and 32 devices. The

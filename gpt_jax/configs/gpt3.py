@@ -1,4 +1,4 @@
-"""GPT-3 in its eight sizes (Brown et al. 2020, table 2.1): ``--config=configs/gpt3.py:175b``.
+"""GPT-3 in its eight sizes (Brown et al. 2020, table 2.1): ``--config=gpt3:175b``.
 
 Two rows of the table contradict themselves. XL: 24 heads of 128 are not the width 2048; 13B: width 5140 is not 40 heads
 of 128. The parameters (1,320M and 12,850M) and FLOPs of table D.1 fit 16 heads and width 5120, which stand here.

@@ -1,4 +1,4 @@
-"""Llama 1 to 3 (Touvron et al. 2023; Grattafiori et al. 2024): ``--config=configs/llama.py:7b``.
+"""Llama 1 to 3 (Touvron et al. 2023; Grattafiori et al. 2024): ``--config=llama:7b``.
 
 RMSNorm, rotary positions, SwiGLU, no biases; grouped heads from Llama 2's 70B on. 4M tokens a step.
 """

@@ -1,4 +1,4 @@
-"""A model with nanochat's blocks (Karpathy 2025) at its depth of 20: ``--config=configs/nanochat.py``.
+"""A model with nanochat's blocks (Karpathy 2025) at its depth of 20: ``--config=nanochat``.
 
 ReLU squared, normalised queries and keys, norms that train nothing, capped logits, Muon for matrices and AdamW for
 tables. Its learning rates, as factors of Muon's 0.02: 10 for the embedding, 0.2 for the readout.

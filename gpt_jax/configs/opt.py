@@ -1,4 +1,4 @@
-"""OPT (Zhang et al. 2022, table 1): ``--config=configs/opt.py:125m``. GPT-3's shapes with ReLU; 300B tokens.
+"""OPT (Zhang et al. 2022, table 1): ``--config=opt:125m``. GPT-3's shapes with ReLU; 300B tokens.
 
 350m is left out: it has its norms after the branches and embeds 512 channels that a matrix widens to 1024, which no
 knob says. The published tables of positions have two unused rows in front, which are not counted here.

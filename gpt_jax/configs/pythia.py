@@ -1,4 +1,4 @@
-"""Pythia in its eight sizes (Biderman et al. 2023, table 1): ``--config=configs/pythia.py:70m``.
+"""Pythia in its eight sizes (Biderman et al. 2023, table 1): ``--config=pythia:70m``.
 
 GPT-NeoX's blocks. The tokenizer has 50,277 ids; the vocabulary is padded so that it divides over the devices that each
 size was trained on. 143,000 steps of 2M tokens.

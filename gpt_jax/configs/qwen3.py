@@ -1,4 +1,4 @@
-"""Models with Qwen 3's blocks (Yang et al. 2025, table 1): ``--config=configs/qwen3.py:0.6b``.
+"""Models with Qwen 3's blocks (Yang et al. 2025, table 1): ``--config=qwen3:0.6b``.
 
 Llama's blocks with normalised queries and keys and a head dim of its own; the smaller ones tie the readout. How they
 were trained is published in outline only: learning rate and batch are Llama's.

@@ -1,4 +1,4 @@
-"""A tuned model learns from what its answers are worth: ``--config=configs/tune.py:grpo --config.tune.start=runs/sft``."""
+"""A tuned model learns from what its answers are worth: ``--config=tune:grpo --config.tune.start=runs/sft``."""
 
 from gpt_jax.configs import base, pick
 

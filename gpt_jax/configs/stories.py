@@ -1,4 +1,4 @@
-"""The small Llamas of llama2.c, trained on TinyStories (Eldan & Li 2023): ``--config=configs/stories.py:15m``.
+"""The small Llamas of llama2.c, trained on TinyStories (Eldan & Li 2023): ``--config=stories:15m``.
 
 Sizes as in llama2.c's README; its learning rate and batch of about 131,072 tokens. 260k has a vocabulary of its own, the
 others Llama's.

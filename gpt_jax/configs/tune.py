@@ -1,4 +1,4 @@
-"""Tuning a model that there is: ``--config=configs/tune.py:dpo --config.tune.start=runs/sft``.
+"""Tuning a model that there is: ``--config=tune:dpo --config.tune.start=runs/sft``.
 
 Knobs with the value "start" are as in that model. Learning rates, batches and steps are for models of the quickstart's size.
 """
