@@ -55,6 +55,7 @@ def test_the_search_ends():
     found = tuning.tuned(sweep(), measure)
     assert len([name for name in asked[-1].arms if name.startswith("b")]) == tuning.MOST
     assert found.arms["b"]["optim.lr"] == pytest.approx(1e-3 * 2 ** (tuning.MOST - 2))
+    assert found.notes[1].endswith("the last that was tried") and "the last" not in found.notes[0]
 
 
 def test_values_that_diverge_are_the_worst():

@@ -1,7 +1,7 @@
 """A knob tuned for every arm alike before a sweep, on seeds that are not scored.
 
 Values of an arm are apart by a factor, and its own stands in their middle. While the best is the least or the greatest
-that was tried, one beyond is tried: no arm is left at the edge of a grid that was made for another.
+that was tried, one beyond is tried, up to ``MOST`` values: no arm is left at the edge of a grid that was made for another.
 """
 
 import dataclasses
@@ -33,14 +33,16 @@ class Tuned:
         return min(self.costs, key=lambda value: (self.costs[value], value))
 
     @property
+    def at_end(self) -> bool:
+        """Whether the best is the least or the greatest that was tried, so that a better one may lie beyond."""
+        return self.best in (min(self.costs), max(self.costs))
+
+    @property
     def beyond(self) -> float | None:
         """The value to try next; None where the best lies between others, or enough were tried."""
-        values = sorted(self.costs)
-        if len(values) >= MOST or not math.isfinite(self.costs[self.best]):
+        if len(self.costs) >= MOST or not self.at_end or not math.isfinite(self.costs[self.best]):
             return None
-        if self.best == values[0]:
-            return values[0] / FACTOR
-        return values[-1] * FACTOR if self.best == values[-1] else None
+        return self.best / FACTOR if self.best == min(self.costs) else self.best * FACTOR
 
 
 def tuned(sweep: Sweep, measure: Measure) -> Sweep:
@@ -79,7 +81,7 @@ def _settled(sweep: Sweep, found: Mapping[str, Tuned]) -> Sweep:
         arms[arm] = {**overrides, sweep.tune: one.best}
     notes = [
         f"{arm}: {sweep.tune} = {one.best:g}, the best of {', '.join(f'{value:g}' for value in sorted(one.costs))} over "
-        f"the seeds {', '.join(map(str, sweep.tune_seeds))}"
+        f"the seeds {', '.join(map(str, sweep.tune_seeds))}{', the last that was tried' if one.at_end else ''}"
         for arm, one in found.items()
     ]
     return dataclasses.replace(sweep, arms=arms, tune="", notes=(*sweep.notes, *notes))
