@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from gpt_jax.backend import host_device
 from gpt_jax.config import Config
@@ -30,7 +30,8 @@ def of_run(config: Config, workdir: Path, step: int | None) -> tuple[int, dict[s
     """
     step, trained = trained_of_run(config, workdir, step)
     adapter = adapter_of(config)
-    with jax.default_device(host_device()):
+    # A run that begins here reads this within a mesh of its own devices, which the host's arrays are not on.
+    with jax.set_mesh(Mesh([host_device()], ("host",))), jax.default_device(host_device()):
         params = trained if adapter.alone else adapter.apply(read_base(config, workdir), trained)
     return step, by_path(params)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import launch
 from gpt_jax import configs
@@ -16,7 +17,7 @@ from gpt_jax.study.sweep import population
 from gpt_jax.train import loop
 from gpt_jax.train.checkpoint import manifest
 from gpt_jax.train.record.metrics import read, read_summary
-from gpt_jax.train.starting import start
+from gpt_jax.train.starting import parameters, start
 from tests.reliability.kill import arrays
 from tests.train import tiny
 
@@ -73,6 +74,17 @@ def settings(text, where, workdir=None, **changes):
     knobs = {"tune.start": str(where), **{key.replace("__", "."): value for key, value in changes.items()}}
     values.update_from_flattened_dict(KNOBS | knobs)
     return configs.settled(values, workdir)
+
+
+def test_a_run_with_an_adapter_is_read_within_the_mesh_of_another(starts, text, tmp_path):
+    loop.train(settings(text, starts / "run", tune__adapter="lora(rank=2)"), tmp_path / "lora")
+    config = configs.settled(configs.of_run(tmp_path / "lora"))
+    _, wanted = parameters.of_run(config, tmp_path / "lora", None)
+    devices = np.array(jax.local_devices(backend="cpu")[:2])
+    with jax.set_mesh(Mesh(devices, ("data",))):
+        _, found = parameters.of_run(config, tmp_path / "lora", None)
+    assert len(devices) == 2 and found.keys() == wanted.keys()
+    assert all(np.array_equal(found[path], wanted[path]) for path in wanted)
 
 
 def numbers(workdir):
