@@ -13,6 +13,7 @@ import pytest
 from gpt_jax.main import main
 from gpt_jax.mesh.planning import plan
 from gpt_jax.study.lm_eval import local
+from tests import fallback
 from tests.printed import CORPUS, ROOT, Page, short
 from tests.printed_reader import read
 
@@ -48,6 +49,10 @@ def world(tmp_path_factory):
     (folder / "posts.jsonl").write_text("".join(json.dumps({"text": f"post {i} " * 60}) + "\n" for i in range(40)))
     pairs = [{"prompt": f"{i} and {i} is ", "completion": str(2 * i)} for i in range(200)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    better = [{"prompt": f"{i} and {i} is ", "chosen": str(2 * i), "rejected": str(i)} for i in range(200)]
+    (folder / "preferred.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in better))
+    (folder / "data" / "llama").mkdir(parents=True)
+    fallback.tokenizer().save(str(folder / "data" / "llama" / "tokenizer.json"))
     (folder / "schema.json").write_text(
         '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'
     )
