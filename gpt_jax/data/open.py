@@ -26,6 +26,7 @@ from gpt_jax.storage import local_path
 WHERE = "config.data.source"
 Part = TokenCorpus | Task | OpenedExamples
 SCANNED = 1 << 24  # ids looked at together: bounds memory
+REPEATED = 1000  # passes over running text that nobody wants: 4 are as good as new tokens (Muennighoff et al. 2023)
 # What tokenizers change that do not keep every byte: the beginning, spaces, line ends, composed and decomposed letters.
 PROBE = "a  b\n\n\tx = 1 \u00e9 e\u0301 \ufb01 \U0001f600 \n"
 
@@ -103,8 +104,20 @@ def open_data(config: Config, form: str = "text") -> Data:
         train=train,
         valid=valid,
         segmented=apart and form == "text",
-        notes=tuple(filter(None, [without, *(part.note for part in parts if isinstance(part, OpenedExamples))])),
+        notes=tuple(filter(None, [without, _repeated(config, parts, train), *map(_note, parts)])),
     )
+
+
+def _note(part: Part) -> str:
+    return part.note if isinstance(part, OpenedExamples) else ""
+
+
+def _repeated(config: Config, parts: list[Part], train: Split) -> str:
+    """A line where running text is read so often that another source was forgotten: presets of large models bring none."""
+    times = config.train.steps * config.train.batch * config.model.context // train.tokens
+    if times < REPEATED or not all(isinstance(part, TokenCorpus) for part in parts):
+        return ""
+    return f"{config.train.steps:,} steps read this text about {times:,} times; config.data.source names another"
 
 
 def _tokenizer_of_ids(config: Config, vocab: int) -> tuple[Tokenizer | None, str]:

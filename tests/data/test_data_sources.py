@@ -1,5 +1,6 @@
 """Sources of text, and what they say about bad input."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def test_standard_library_opens_and_is_the_same_again(make_config):
     one, two = open_data(config), open_data(config)
     assert one.fingerprint == two.fingerprint and one.train.tokens > 5_000_000
     assert np.array_equal(one.train.batches(4, 0)[9]["tokens"], two.train.batches(4, 0)[9]["tokens"])
+
+
+def test_a_text_that_is_read_a_thousand_times_is_named(make_config, tmp_path):
+    """A preset of a large model brings no data, and the default is small."""
+    (tmp_path / "a.txt").write_text("some text. " * 100)
+    config = make_config(source=f"text(path={str(tmp_path / 'a.txt')!r})", tokenizer="bytes")
+    assert open_data(config).notes == ()
+    (note,) = open_data(dataclasses.replace(config, train=dataclasses.replace(config.train, steps=600_000))).notes
+    assert "600,000 steps read this text about" in note
 
 
 def test_folder_and_glob(make_config, tmp_path):
