@@ -36,7 +36,7 @@ def grpo(
     """mean of max(-A ratio, -A clip(ratio, 1 - clip_low, 1 + clip_high)) + kl * k3 (equation 3).
 
     Other methods are other arguments: Dr. GRPO (Liu et al. 2025), DAPO (Yu et al. 2025), RLOO (Ahmadian et al. 2024),
-    REINFORCE++ (Hu 2025), GSPO (Zheng et al. 2025) and CISPO (MiniMax 2025) are presets of ``configs/tune.py``.
+    REINFORCE++ (Hu 2025), GSPO (Zheng et al. 2025) and CISPO (MiniMax 2025) are presets ``tune:…``.
 
     Args:
       advantage: of ``gpt_jax/train/advantages``.

@@ -54,7 +54,7 @@ def model(config: Config, pin: Pin, *, run: str) -> Reward:
             f"{run} was trained with tune.objective = {settings.tune.objective}, and scores nothing",
             where=WHERE,
             allowed="a run with tune.objective = reward",
-            fix="gpt-jax train --config=configs/tune.py:reward trains one",
+            fix="gpt-jax train --config=tune:reward trains one",
         )
     tokenizer = read_tokenizer(place.path)
     tokenizer = tokenizer and with_tokens(tokenizer, template_of(settings))
