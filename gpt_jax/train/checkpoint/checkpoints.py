@@ -27,6 +27,7 @@ _ARRAYS = "state"  # the directory orbax writes
 _NOTHING, _FAILED = -1, -2  # process 0 to the others, instead of a step
 _FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 _REFUSALS = [*_FULL, *(os.strerror(n) for n in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EIO))]
+LOOKS = 6  # 0.3 s without a write: then the threads of a failed save have ended, but for a machine that has no time
 
 
 class Checkpoints:
@@ -46,6 +47,7 @@ class Checkpoints:
         self._orbax: Any = None
         self._thread: threading.Thread | None = None
         self._error: StorageError | None = None
+        self._failed: list[Path] = []  # directories of saves
 
     def remove_leftovers(self) -> None:
         """What killed runs were writing or removing. The lock of the run directory is held."""
@@ -79,7 +81,7 @@ class Checkpoints:
             self._checkpointer().save(staging / _ARRAYS, _nested(state))
         except Exception as error:
             self._drop_checkpointer()
-            remove(staging)
+            remove(staging, LOOKS)
             raise self._failure(step, size, error) from error
         self._thread = threading.Thread(target=self._finish, args=(staging, listed, size), name="checkpoint")
         self._thread.start()
@@ -111,6 +113,8 @@ class Checkpoints:
         if self._orbax is not None:
             self._orbax.close()
             self._orbax = None
+        for staging in self._failed:  # a last thread of it may have written once more
+            remove(staging)
         if error is not None:
             raise error
 
@@ -193,7 +197,8 @@ class Checkpoints:
         except Exception as error:
             self._drop_checkpointer()
             if jax.process_index() == 0:
-                remove(staging)
+                remove(staging, LOOKS)
+                self._failed.append(staging)
             self._error = self._failure(listed.step, size, error)
             self._error.__cause__ = error
 

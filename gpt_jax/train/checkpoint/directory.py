@@ -129,11 +129,17 @@ class CheckpointDirectory:
         return self.losses.get(step, math.inf) if loss is None else loss
 
 
-def remove(directory: Path) -> None:
-    """Removes a directory into which the last threads of a failed save may still be writing."""
-    for _ in range(20):
+def remove(directory: Path, looks: int = 1) -> None:
+    """Removes a directory.
+
+    Args:
+      looks: times in a row that it has to be seen gone; the last threads of a failed save make it anew.
+    """
+    gone = 0
+    for _ in range(20 + looks):
         shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
+        gone = 0 if directory.exists() else gone + 1
+        if gone == looks:
             return
         time.sleep(0.05)
     _log.warning("%s could not be removed", directory)

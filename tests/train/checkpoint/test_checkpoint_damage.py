@@ -12,6 +12,10 @@ from gpt_jax.train.checkpoint import manifest
 from tests.train.states import abstract, assert_same, opened, run, saved, state_at
 
 
+def _refuse():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def _delete(path: Path) -> None:
     path.unlink()
 
@@ -101,6 +105,19 @@ def test_an_error_beside_training_surfaces_on_the_next_call(tmp_path, monkeypatc
     checkpoints.save(4, state_at(4), {})
     checkpoints.close()
     assert os.listdir(tmp_path / "checkpoints") == ["4"]
+
+
+def test_what_a_thread_of_a_failed_save_writes_late_is_removed(tmp_path, monkeypatch):
+    checkpoints = opened(tmp_path)
+    monkeypatch.setattr(manifest, "write", lambda *_: _refuse())
+    checkpoints.save(1, state_at(1), {})
+    with pytest.raises(StorageError, match="step 1 could not be saved"):
+        checkpoints.wait()
+    (staging,) = checkpoints._failed
+    staging.mkdir()
+    (staging / "late").write_text("x")
+    checkpoints.close()
+    assert os.listdir(tmp_path / "checkpoints") == []
 
 
 def test_an_error_before_writing_is_raised_at_once(tmp_path):
