@@ -51,7 +51,7 @@ def dialogue(draw: random.Random, system: bool, turns: int, bare: bool) -> list[
 
 
 @functools.cache
-def library(kind: str, specials: tuple[str, ...]) -> str:
+def tokenizer_json(kind: str, specials: tuple[str, ...]) -> str:
     """The text of a tokenizer.json.
 
     Args:
@@ -83,4 +83,4 @@ def library(kind: str, specials: tuple[str, ...]) -> str:
 
 
 def subwords(kind: str, specials: tuple[str, ...] = (), separator: str = "</s>", **given) -> Subwords:
-    return Subwords(library(kind, tuple(dict.fromkeys((separator, *specials)))), separator, "a test", **given)
+    return Subwords(tokenizer_json(kind, tuple(dict.fromkeys((separator, *specials)))), separator, "a test", **given)

@@ -90,7 +90,7 @@ def test_a_template_that_there_is_not(config):
 
 @pytest.mark.parametrize("template", ["plain", "zephyr", "alpaca", "llama2"])
 def test_a_tokenizer_without_an_end(template, config, tmp_path):
-    (tmp_path / "tokenizer.json").write_text(dialogues.library("gpt2", ("<unused>",)))
+    (tmp_path / "tokenizer.json").write_text(dialogues.tokenizer_json("gpt2", ("<unused>",)))
     path = str(tmp_path / "tokenizer.json")
     refused(config(template=template, tokenizer=f"file(path={path!r})"), "no token that ends an answer")
     assert open_data(config(template="chatml", tokenizer=f"file(path={path!r})")).tokenizer.stop_ids
@@ -200,7 +200,7 @@ def test_tokens_are_added_once_more_for_another_template():
 
 def test_tokens_that_a_file_does_not_list_as_special():
     """Such as a text may make; they are the template's, and no text makes them any more."""
-    spec = json.loads(dialogues.library("gpt2", ("</s>", START, END)))
+    spec = json.loads(dialogues.tokenizer_json("gpt2", ("</s>", START, END)))
     for token in spec["added_tokens"]:
         token["special"] = False
     own = Subwords(json.dumps(spec), "</s>", "a test")
